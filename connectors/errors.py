@@ -1,0 +1,62 @@
+"""What may go wrong in the connectors.
+
+::
+
+    ConnectorError
+    ├── BrokerError
+    │   ├── BrokerUnavailable      cannot be reached now; repeating may help
+    │   └── BrokerUnsupported      lacks a command that is needed; repeating will not help
+    ├── DatabaseError
+    │   ├── DatabaseUnavailable    cannot be reached now; repeating may help
+    │   └── SchemaTooNew           migrated by a newer release than this one
+    ├── WrongPartition             a table was written with a key of another partition
+    └── MailError
+        ├── MailRejected           the recipient was refused for good
+        └── MailUnavailable        the server cannot be reached now; repeating may help
+
+Each message says what to do next. The driver's own error is kept as ``__cause__``.
+"""
+
+
+class ConnectorError(Exception):
+    """Base of all errors of this package."""
+
+
+class BrokerError(ConnectorError):
+    """Something about the broker."""
+
+
+class BrokerUnavailable(BrokerError):
+    """The broker cannot be reached now."""
+
+
+class BrokerUnsupported(BrokerError):
+    """The broker lacks a command that is needed."""
+
+
+class DatabaseError(ConnectorError):
+    """Something about the database."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database cannot be reached now."""
+
+
+class SchemaTooNew(DatabaseError):
+    """The database was migrated by a newer release."""
+
+
+class WrongPartition(ConnectorError):
+    """A table was written with a key that belongs to another partition."""
+
+
+class MailError(ConnectorError):
+    """Something about mail."""
+
+
+class MailRejected(MailError):
+    """The recipient was refused for good."""
+
+
+class MailUnavailable(MailError):
+    """The mail server cannot be reached now."""

@@ -1,0 +1,160 @@
+"""The contract between Faust's machinery and a store of partitioned logs.
+
+A *broker* keeps topics. A topic has a fixed number of partitions; a partition is a log whose
+entries carry strictly growing offsets, which need not be consecutive. Everything that Faust
+sees (consumer, producer, conductor) is written once, against :class:`Broker`; Redis Streams and
+memory implement it, and ``tests/conformance`` holds each of them to this text.
+
+A *position* is the offset of the next entry to read: everything below it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from faust.types import TP
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class Record(NamedTuple):
+    """One entry as it lies in a partition."""
+
+    offset: int
+    timestamp: float
+    """Seconds since the epoch."""
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An entry to append. Without a partition, the key's hash chooses it (none: any)."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+    partition: int | None = None
+    timestamp: float | None = None
+    """Seconds since the epoch; ``None`` is the time at which it is appended."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """What a topic is declared with. Partitions never change afterwards."""
+
+    name: str
+    partitions: int
+
+
+class Appended(NamedTuple):
+    """Where an entry came to lie."""
+
+    tp: TP
+    offset: int
+    timestamp: float
+
+
+class Advance(NamedTuple):
+    """A group's progress in one partition."""
+
+    position: int
+    finished: int
+    """How many entries were finished since the last advance."""
+
+
+class PartitionStatus(NamedTuple):
+    """One partition as one group sees it."""
+
+    length: int
+    """Entries that the partition holds now."""
+    lag: int
+    """Entries that the group has not finished."""
+    position: int | None
+    """``None``: the group has no position here yet."""
+
+
+class Ownership(Protocol):
+    """Who may work on which partitions of a group, at any moment at most one member each.
+
+    Call :meth:`acquire`, then :meth:`keep` for as long as the partitions are worked on, then
+    :meth:`release`.
+    """
+
+    async def acquire(self) -> None:
+        """Wait until this member owns the partitions."""
+
+    async def keep(self) -> None:
+        """Return when the partitions have been lost; until then, hold on to them.
+
+        A member that cannot reach the broker loses them at the latest when its lease ends, so
+        it stops before an heir starts.
+        """
+
+    async def release(self) -> None:
+        """Hand over at once. Harmless if nothing is owned."""
+
+
+class Broker(Protocol):
+    """Topics of partitioned logs, with the positions of consumer groups.
+
+    Every method may raise :class:`~connectors.errors.BrokerUnavailable`; the caller decides
+    whether to repeat. All are safe to repeat except :meth:`append`, whose outcome is then
+    unknown.
+    """
+
+    async def open(self) -> None:
+        """Connect. Raises if the broker cannot be reached or lacks a needed command."""
+
+    async def close(self) -> None:
+        """Disconnect; blocked reads return."""
+
+    async def create_topic(self, spec: TopicSpec) -> int:
+        """Declare a topic and return how many partitions it has.
+
+        A topic that exists keeps its number of partitions, whatever ``spec`` says.
+        """
+
+    async def topics(self) -> Mapping[str, int]:
+        """All topics with their numbers of partitions."""
+
+    async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
+        """Append in order per partition; an unknown topic is created with the default number
+        of partitions."""
+
+    async def read(
+        self, positions: Mapping[TP, int], *, limit: int, wait: float
+    ) -> Mapping[TP, Sequence[Record]]:
+        """Read from the given positions, at most ``limit`` entries a partition.
+
+        Waits up to ``wait`` seconds for the first entry; returns early, perhaps with nothing,
+        after :meth:`wake`.
+        """
+
+    async def wake(self) -> None:
+        """Make a waiting :meth:`read` return, since what should be read has changed."""
+
+    async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
+        """Make sure that the group has a position in every partition.
+
+        A new group begins at the oldest entry, or at the end if not ``from_start``.
+        """
+
+    async def positions(self, group: str, tps: Iterable[TP]) -> Mapping[TP, int]:
+        """The group's positions; partitions that it has not joined are missing."""
+
+    async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
+        """Move the group's positions."""
+
+    async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
+        """Per partition the oldest offset still held and the position after the newest."""
+
+    async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
+        """The partitions of a topic in order, as the group sees them."""
+
+    def ownership(self, group: str, member: str) -> Ownership:
+        """A member's claim to the partitions of a group."""
