@@ -8,7 +8,8 @@
     │   └── BrokerUnsupported      lacks a command that is needed; repeating will not help
     ├── DatabaseError
     │   ├── DatabaseUnavailable    cannot be reached now; repeating may help
-    │   └── SchemaTooNew           migrated by a newer release than this one
+    │   ├── SchemaTooNew           migrated by a newer release than this one
+    │   └── MigrationChanged       an applied migration was edited or removed
     ├── WrongPartition             a table was written with a key of another partition
     └── MailError
         ├── MailRejected           the recipient was refused for good
@@ -44,6 +45,10 @@ class DatabaseUnavailable(DatabaseError):
 
 class SchemaTooNew(DatabaseError):
     """The database was migrated by a newer release."""
+
+
+class MigrationChanged(DatabaseError):
+    """An applied migration was edited or removed."""
 
 
 class WrongPartition(ConnectorError):

@@ -1,0 +1,187 @@
+"""The way to Postgres: a bounded pool, transactions, and errors that say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+import asyncpg
+import orjson
+from asyncpg.pool import PoolConnectionProxy
+
+from connectors.errors import DatabaseError, DatabaseUnavailable
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds until a server that does not answer counts as unreachable."""
+ACQUIRE_TIMEOUT = 30.0
+"""Seconds to wait for a free connection of the pool."""
+COMMAND_TIMEOUT = 30.0
+"""Seconds a statement may take, unless the caller gives it a timeout of its own."""
+CLOSE_TIMEOUT = 5.0
+"""Seconds that :meth:`Database.close` leaves to running transactions."""
+
+# A dedicated connection may hold a lock. These let the server notice within 25 seconds that the
+# client's machine has vanished; the defaults of an operating system take two hours.
+_KEEPALIVES = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+
+_UNAVAILABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    TimeoutError,
+)
+_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+
+class Database:
+    """A pool of connections to one database. JSONB values are Python objects, through orjson.
+
+    Whatever goes wrong on the way to the server is raised as
+    :class:`~connectors.errors.DatabaseUnavailable`, errors of the statements themselves as asyncpg
+    raises them. A commit whose answer was lost is unavailable too: it may have happened.
+    """
+
+    def __init__(self, url: str, application_name: str, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._url = url
+        self._application_name = application_name
+        self._where = _without_secrets(url)
+        self.pool = pool
+
+    @classmethod
+    async def connect(
+        cls, url: str, *, application_name: str = "redfaust", max_size: int = 8
+    ) -> Database:
+        """Open the pool with one connection; it grows to ``max_size`` as needed.
+
+        Raises :class:`~connectors.errors.DatabaseUnavailable` if the server cannot be reached now,
+        and :class:`~connectors.errors.DatabaseError` if the URL or the login is wrong.
+        """
+        where = _without_secrets(url)
+        try:
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=max_size,
+                timeout=CONNECT_TIMEOUT,
+                command_timeout=COMMAND_TIMEOUT,
+                server_settings={"application_name": application_name},
+                init=_prepare,
+            )
+        except (*_DRIVER, ValueError) as error:
+            raise _refused(error, where) from error
+        return cls(url, application_name, pool)
+
+    async def close(self) -> None:
+        """Close after running transactions, or without them after ``CLOSE_TIMEOUT``."""
+        try:
+            await asyncio.wait_for(self.pool.close(), CLOSE_TIMEOUT)
+        except _DRIVER:
+            self.pool.terminate()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A transaction on a connection of the pool; an exception rolls it back.
+
+        A :class:`TimeoutError` in the block counts as the database's.
+        """
+        try:
+            connection = await self.pool.acquire(timeout=ACQUIRE_TIMEOUT)
+        except _DRIVER as error:
+            raise _refused(error, self._where) from error
+        try:
+            async with connection.transaction():
+                yield connection
+        except _DRIVER as error:
+            if _is_lost(error, connection):
+                raise _unreachable(error, self._where) from error
+            raise
+        finally:
+            # What was committed stays so, even where the connection cannot be used again.
+            with suppress(*_DRIVER):
+                await self.pool.release(connection)
+
+    @asynccontextmanager
+    async def dedicated(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """A connection outside the pool, for session locks and LISTEN."""
+        try:
+            connection = await asyncpg.connect(
+                self._url,
+                timeout=CONNECT_TIMEOUT,
+                command_timeout=COMMAND_TIMEOUT,
+                server_settings={"application_name": self._application_name, **_KEEPALIVES},
+            )
+            await _prepare(connection)
+        except _DRIVER as error:
+            raise _refused(error, self._where) from error
+        try:
+            yield connection
+        except _DRIVER as error:
+            if _is_lost(error, connection):
+                raise _unreachable(error, self._where) from error
+            raise
+        finally:
+            with suppress(*_DRIVER):
+                await connection.close(timeout=CLOSE_TIMEOUT)
+
+
+async def _prepare(connection: Connection) -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: b"\x01" + orjson.dumps(value),  # 1 is the version of the format
+        decoder=lambda data: orjson.loads(data[1:]),
+        format="binary",
+    )
+
+
+def _is_lost(error: BaseException, connection: Connection) -> bool:
+    if isinstance(error, _UNAVAILABLE):
+        return True
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool has taken it back, as it does with a dead one
+        return True
+
+
+def _refused(error: BaseException, where: str) -> DatabaseError:
+    """Why there is no connection: wait, or mend something first?"""
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return DatabaseError(f"{where} refuses the login ({error}): correct user or password")
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return DatabaseError(f"{where} does not exist ({error}): create it or correct the URL")
+    if isinstance(error, ValueError):
+        return DatabaseError(
+            f"the database URL cannot be used ({error}): "
+            "write postgresql://user:password@host:port/database"
+        )
+    return _unreachable(error, where)
+
+
+def _unreachable(error: BaseException, where: str) -> DatabaseUnavailable:
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return DatabaseUnavailable(
+        f"{where} cannot be reached now ({reason}): check that Postgres runs there and try again"
+    )
+
+
+def _without_secrets(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        raise DatabaseError(
+            "the database URL cannot be understood: "
+            "write postgresql://user:password@host:port/database"
+        ) from None
+    return f"the database {parts.hostname or 'localhost'}{port}{parts.path}"

@@ -1,0 +1,1 @@
+SELECT to_regclass('redfaust.migrations') IS NOT NULL

@@ -1,0 +1,1 @@
+SELECT number, name, checksum FROM redfaust.migrations WHERE namespace = $1
