@@ -1,0 +1,85 @@
+"""Events that leave with the transaction that caused them, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from connectors.postgres.database import Connection, Database
+from connectors.postgres.queries import load
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One database transaction and the events that it sends."""
+
+    connection: Connection
+    """Inside the transaction: what it writes commits together with the events."""
+
+    async def publish(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: str | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        available_at: datetime | None = None,
+    ) -> int:
+        """Put an event into the outbox and return the number of its row.
+
+        It reaches its topic after the commit, and not before ``available_at`` (with time zone) if
+        that lies ahead. Events of one key keep the order in which they were published; an event
+        with ``available_at`` ahead takes its place when it is due.
+        """
+        if not topic:
+            raise ValueError("an event needs a topic: pass its name, for instance 'orders'")
+        if available_at is not None and available_at.tzinfo is None:
+            raise ValueError("available_at needs a time zone, for instance datetime.now(UTC)")
+        row_id: int = await self.connection.fetchval(
+            load("connectors.outbox", "insert_row"),
+            topic,
+            key.encode() if isinstance(key, str) else key,
+            value,
+            dict(headers or {}),
+            available_at,
+        )
+        return row_id
+
+
+class Outbox:
+    """The writing end."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Rows and events that commit together. An exception in the block takes both back.
+
+        Raises :class:`~connectors.errors.DatabaseUnavailable`; if that happens at the commit,
+        it may have happened all the same.
+        """
+        async with self._database.transaction() as connection:
+            yield Transaction(connection)
+
+
+class OutboxStatus(NamedTuple):
+    """What waits in the outbox."""
+
+    depth: int
+    """Rows that are due and not published."""
+    oldest_age: float
+    """Seconds for which the oldest of them has been due; 0 if there is none."""
+    scheduled: int
+    """Rows that are not due yet."""
+
+
+async def outbox_status(database: Database) -> OutboxStatus:
+    """Count what waits now."""
+    async with database.transaction() as connection:
+        row = await connection.fetchrow(load("connectors.outbox", "select_status"))
+    assert row is not None
+    return OutboxStatus(row["depth"], max(row["oldest_age"], 0.0), row["scheduled"])

@@ -1,0 +1,1 @@
+DELETE FROM redfaust.outbox WHERE id = ANY($1::bigint[])
