@@ -10,6 +10,9 @@
     │   ├── DatabaseUnavailable    cannot be reached now; repeating may help
     │   ├── SchemaTooNew           migrated by a newer release than this one
     │   └── MigrationChanged       an applied migration was edited or removed
+    ├── DeadLetterError
+    │   ├── DeadLetterUnknown      there is none of that number
+    │   └── DeadLetterResolved     it was replayed or discarded before
     ├── WrongPartition             a table was written with a key of another partition
     └── MailError
         ├── MailRejected           the recipient was refused for good
@@ -49,6 +52,18 @@ class SchemaTooNew(DatabaseError):
 
 class MigrationChanged(DatabaseError):
     """An applied migration was edited or removed."""
+
+
+class DeadLetterError(ConnectorError):
+    """Something about a dead letter."""
+
+
+class DeadLetterUnknown(DeadLetterError):
+    """There is no dead letter of that number."""
+
+
+class DeadLetterResolved(DeadLetterError):
+    """The dead letter was replayed or discarded before."""
 
 
 class WrongPartition(ConnectorError):

@@ -1,0 +1,221 @@
+"""Events that an agent could not finish, kept with their bytes until somebody decides.
+
+::
+
+    waiting ──replay──▶ replayed
+       └─────discard──▶ discarded
+
+Nothing leads out of ``replayed`` and ``discarded``: an event that fails again after its replay is
+a new dead letter, whose header ``redfaust-replay-of`` names the old one.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+import asyncpg
+
+from connectors.errors import DeadLetterResolved, DeadLetterUnknown
+from connectors.outbox.headers import pack, storable, unpack
+from connectors.postgres.database import Connection, Database
+from connectors.postgres.queries import load
+from connectors.processing.preview import preview
+from connectors.transports.broker import Headers
+
+REPLAY_HEADER = "redfaust-replay-of"
+"""Header of a replayed event: the number of its dead letter."""
+TEXT_LIMIT = 65_536
+"""Characters kept of an error, and of the end of its traceback, where the cause is."""
+
+
+class DeadLetterState(Enum):
+    """Where a dead letter is in its life; see the drawing above."""
+
+    WAITING = "waiting"
+    REPLAYED = "replayed"
+    DISCARDED = "discarded"
+
+
+@dataclass(frozen=True, slots=True)
+class NewDeadLetter:
+    """An event that failed, as the agent's machinery has it in hand."""
+
+    app: str
+    agent: str | None
+    """``None``: it failed before it reached an agent, for instance while being decoded."""
+    topic: str
+    partition: int
+    position: int
+    """The entry's offset."""
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    error: BaseException
+    attempts: int
+
+    def row(self) -> tuple[object, ...]:
+        """The columns in the order of ``insert_dead_letter.sql``; texts as Postgres takes them."""
+        correlation_id = dict(self.headers).get("correlation_id")
+        kind = type(self.error)
+        return (
+            self.app,
+            self.agent,
+            self.topic,
+            self.partition,
+            self.position,
+            self.key,
+            self.value,
+            pack(self.headers),
+            f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
+            storable(_text(self.error)[:TEXT_LIMIT]),
+            storable("".join(traceback.format_exception(self.error))[-TEXT_LIMIT:]),
+            self.attempts,
+            None if correlation_id is None else storable(correlation_id.decode("utf-8", "replace")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A failed event as it is kept: its bytes exactly, and why it failed."""
+
+    id: int
+    app: str
+    agent: str | None
+    topic: str
+    partition: int
+    position: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    error_type: str
+    error: str
+    traceback: str
+    attempts: int
+    correlation_id: str | None
+    state: DeadLetterState
+    created_at: datetime
+    resolved_at: datetime | None
+
+    @property
+    def preview(self) -> str:
+        """The value, masked and shortened, to be shown to people."""
+        return preview(self.value)
+
+
+class DeadLetters:
+    """The table of dead letters. Every method may raise ``DatabaseUnavailable``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, new: NewDeadLetter) -> int:
+        """Keep a failed event; return its number."""
+        async with self._database.transaction() as connection:
+            number: int = await connection.fetchval(_query("insert_dead_letter"), *new.row())
+            return number
+
+    async def list(
+        self,
+        *,
+        app: str | None = None,
+        topic: str | None = None,
+        state: DeadLetterState | None = None,
+        limit: int = 50,
+    ) -> Sequence[DeadLetter]:
+        """The newest first."""
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                _query("select_dead_letters"), app, topic, state and state.value, limit
+            )
+        return [_letter(row) for row in rows]
+
+    async def waiting(self, *, app: str | None = None, topic: str | None = None) -> Sequence[int]:
+        """Numbers of all that wait, the oldest first: the order in which to replay them."""
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(_query("select_waiting_ids"), app, topic)
+        return [row["id"] for row in rows]
+
+    async def get(self, number: int) -> DeadLetter:
+        """One dead letter. Raises :class:`~connectors.errors.DeadLetterUnknown`."""
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(_query("select_dead_letter"), number)
+        if row is None:
+            raise _unknown(number)
+        return _letter(row)
+
+    async def replay(self, numbers: Sequence[int], *, value: bytes | None = None) -> None:
+        """Put events back onto their topics, in the order of their numbers.
+
+        They go through the outbox in the transaction that resolves them, with their keys and
+        headers and ``redfaust-replay-of``. One event may be given another value. All or none:
+        raises :class:`~connectors.errors.DeadLetterUnknown` or
+        :class:`~connectors.errors.DeadLetterResolved`, and then nothing has changed.
+        """
+        if value is not None and len(numbers) != 1:
+            raise ValueError("another value can be given to one dead letter at a time")
+        async with self._database.transaction() as connection:
+            await _lock_waiting(connection, numbers)
+            await connection.execute(
+                _query("publish_dead_letters"), numbers, value is not None, value, REPLAY_HEADER
+            )
+            await connection.execute(
+                _query("resolve_dead_letters"), numbers, DeadLetterState.REPLAYED.value
+            )
+
+    async def discard(self, numbers: Sequence[int]) -> None:
+        """Give events up. They stay to be read; raises as :meth:`replay` does."""
+        async with self._database.transaction() as connection:
+            await _lock_waiting(connection, numbers)
+            await connection.execute(
+                _query("resolve_dead_letters"), numbers, DeadLetterState.DISCARDED.value
+            )
+
+
+async def dead_letter_counts(database: Database, app: str) -> Mapping[str, int]:
+    """How many dead letters of an app wait, by topic; topics without any are missing."""
+    async with database.transaction() as connection:
+        rows = await connection.fetch(_query("count_dead_letters"), app)
+    return {row["topic"]: row["waiting"] for row in rows}
+
+
+async def _lock_waiting(connection: Connection, numbers: Sequence[int]) -> None:
+    rows = await connection.fetch(_query("lock_dead_letters"), numbers)
+    states = {row["id"]: DeadLetterState(row["state"]) for row in rows}
+    for number in numbers:
+        if number not in states:
+            raise _unknown(number)
+        if states[number] is not DeadLetterState.WAITING:
+            raise DeadLetterResolved(
+                f"dead letter {number} is {states[number].value} already: "
+                "only those that wait can be replayed or discarded"
+            )
+
+
+def _unknown(number: int) -> DeadLetterUnknown:
+    return DeadLetterUnknown(f"there is no dead letter {number}: list shows those there are")
+
+
+def _letter(row: asyncpg.Record) -> DeadLetter:
+    return DeadLetter(
+        **{
+            **row,
+            "position": int(row["position"]),
+            "headers": unpack(row["headers"]),
+            "state": DeadLetterState(row["state"]),
+        }
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # the event must be kept whatever its error does
+        return f"({type(error).__name__} cannot be shown: {type(broken).__name__})"
+
+
+def _query(name: str) -> str:
+    return load("connectors.processing", name)

@@ -1,0 +1,1 @@
+SELECT id, state FROM redfaust.dead_letters WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE

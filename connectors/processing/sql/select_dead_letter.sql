@@ -1,0 +1,1 @@
+SELECT * FROM redfaust.dead_letters WHERE id = $1

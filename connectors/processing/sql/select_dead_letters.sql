@@ -1,0 +1,7 @@
+SELECT *
+FROM redfaust.dead_letters
+WHERE ($1::text IS NULL OR app = $1)
+    AND ($2::text IS NULL OR topic = $2)
+    AND ($3::text IS NULL OR state = $3)
+ORDER BY id DESC
+LIMIT $4
