@@ -1,0 +1,1 @@
+"""Events, their envelope and table rows: the words that everything else speaks in."""

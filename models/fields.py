@@ -1,0 +1,64 @@
+"""Types of fields that events, rows and requests share, with their bounds."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, TypeVar
+
+import orjson
+from pydantic import AfterValidator, BeforeValidator, Field
+
+T = TypeVar("T")
+
+MAX_QUANTITY = 10_000
+MAX_UNIT_PRICE = 10**12
+"""Minor units. 100 items of the largest quantity and price still fit a 64-bit integer."""
+MAX_ITEMS = 100
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+# What browsers accept for <input type=email>, so that a form and the API agree:
+# https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+_EMAIL = rf"^[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})*$"
+
+
+def _without_control_characters(text: str) -> str:
+    """Postgres refuses NUL, and a line break would end a mail header."""
+    if _CONTROL.search(text):
+        raise ValueError("must not contain control characters")
+    return text
+
+
+def _read_text_as_json(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise ValueError("is text, but not the text of a JSON value") from error
+
+
+FromText = Annotated[T, BeforeValidator(_read_text_as_json)]
+"""A field that is no text. A foreign producer may write it as JSON text all the same: fields of
+a Redis entry are always text (``quantity 2 items '[{"sku": …}]'``)."""
+
+Line = Annotated[
+    str, Field(min_length=1, max_length=200), AfterValidator(_without_control_characters)
+]
+"""One line of text for people."""
+
+Note = Annotated[str, Field(max_length=1000), AfterValidator(_without_control_characters)]
+"""A sentence or two, such as the text of an error."""
+
+Id = Annotated[
+    str, Field(min_length=1, max_length=128), AfterValidator(_without_control_characters)
+]
+"""What an entity is known by; also the key that its events are partitioned by."""
+
+Email = Annotated[str, Field(max_length=254, pattern=_EMAIL)]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+"""ISO 4217, such as ``EUR``."""
+Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
+UnitPrice = Annotated[int, Field(strict=True, ge=0, le=MAX_UNIT_PRICE)]
+"""Minor units (cents)."""

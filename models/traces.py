@@ -1,0 +1,36 @@
+"""The ``traceparent`` header, by which tracing tools join what happens in many processes.
+
+Its form is ``00-<trace id>-<span id>-<flags>`` in lower-case hex, see
+https://www.w3.org/TR/trace-context/#traceparent-header.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+_FORM = re.compile(
+    r"[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})"
+    r"-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})(?P<later>-.*)?"
+)
+_SAMPLED = 0x01
+
+
+def new_trace() -> str:
+    """A trace that begins here."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-{_SAMPLED:02x}"
+
+
+def child_of(traceparent: str | None) -> str:
+    """A new span in the same trace; a new trace if what is given is none.
+
+    Starting anew is what the specification asks for where the header cannot be read.
+    """
+    text = traceparent or ""
+    match = _FORM.fullmatch(text)
+    # Version ff is forbidden; only versions after 00 may append fields of their own.
+    if match is None or text[:2] == "ff" or (text[:2] == "00" and match["later"]):
+        return new_trace()
+    # Only flags that version 00 defines may be handed on.
+    flags = int(match["flags"], 16) & _SAMPLED
+    return f"00-{match['trace']}-{secrets.token_hex(8)}-{flags:02x}"
