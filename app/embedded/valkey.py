@@ -1,0 +1,105 @@
+"""Valkey (or a Redis) of our own, on a port of the loopback interface."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from app.embedded.binaries import find_valkey
+from app.embedded.predecessor import until_gone
+from app.embedded.process import (
+    Server,
+    StopPlan,
+    on_free_port,
+    start_server,
+    until_ready,
+    working_directory,
+)
+from app.embedded.secret import password_in, write_private
+
+STOP: StopPlan = ((signal.SIGTERM, 3.0), (signal.SIGKILL, 1.0))
+PROBE_PATIENCE = 1.0
+
+_CONFIGURATION = """\
+bind 127.0.0.1
+port {port}
+requirepass {password}
+appendonly yes
+save ""
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Valkey:
+    """A running server."""
+
+    url: str
+    """With the password in it."""
+    server: Server
+
+    async def stop(self) -> None:
+        """Stop it; its data stay."""
+        await self.server.stop()
+
+
+async def start_valkey(directory: Path, *, binary: Path | None = None) -> Valkey:
+    """Start a server on the data in a directory, which is made if it is not there.
+
+    ``binary`` is another server of the same protocol, such as Debian's redis-server. Raises
+    :class:`~app.errors.ServerFailed` with the end of its log if it does not come up.
+    """
+    directory = working_directory(directory)
+    binary = binary or find_valkey()
+    # Debian's redis-server is a link, and does what the name it is called by says.
+    await until_gone(directory, _program(binary))
+    password = password_in(directory / "password")
+    configuration = directory / "valkey.conf"
+
+    async def start(port: int) -> Valkey:
+        # In a file, since arguments can be seen by every user of the machine.
+        write_private(configuration, _CONFIGURATION.format(port=port, password=password))
+        server = await start_server(
+            "Valkey",
+            [str(binary), str(configuration)],
+            cwd=directory,
+            log=directory / "server.log",
+            plan=STOP,
+        )
+        url = f"redis://default:{password}@127.0.0.1:{port}/0"
+        await until_ready(server, lambda: _answers(url))
+        return Valkey(url, server)
+
+    return await on_free_port(start)
+
+
+def _program(binary: Path) -> str:
+    return binary.resolve().name
+
+
+async def _answers(url: str) -> bool:
+    client = Redis.from_url(
+        url, socket_timeout=PROBE_PATIENCE, socket_connect_timeout=PROBE_PATIENCE
+    )
+    try:
+        return bool(await client.ping())
+    except (RedisConnectionError, RedisTimeoutError):
+        return False  # not listening yet, or still loading its data
+    finally:
+        await client.aclose()
+
+
+@asynccontextmanager
+async def running_valkey(directory: Path, *, binary: Path | None = None) -> AsyncIterator[Valkey]:
+    """:func:`start_valkey`, stopped at the end of the block."""
+    valkey = await start_valkey(directory, binary=binary)
+    try:
+        yield valkey
+    finally:
+        await valkey.stop()

@@ -1,0 +1,42 @@
+"""What may go wrong in the application.
+
+::
+
+    AppError
+    ├── SettingsError       a REDFAUST_ variable is unknown, missing or wrong
+    ├── EmbeddedError
+    │   ├── DirectoryInUse      another installation works in the data directory
+    │   ├── DirectoryUnusable   the data directory cannot be used by this user
+    │   └── ServerFailed        an embedded server did not start
+    └── SupervisorError     `redfaust up` cannot go on
+
+Each message is for the person at the terminal: what is wrong and what to do next.
+"""
+
+
+class AppError(Exception):
+    """Base of all errors of this package."""
+
+
+class SettingsError(AppError):
+    """A setting is unknown, missing or wrong."""
+
+
+class EmbeddedError(AppError):
+    """Something about the embedded servers."""
+
+
+class DirectoryInUse(EmbeddedError):
+    """Another installation works in the data directory."""
+
+
+class DirectoryUnusable(EmbeddedError):
+    """The data directory cannot be used by this user."""
+
+
+class ServerFailed(EmbeddedError):
+    """An embedded server did not start; the end of its log is in the message."""
+
+
+class SupervisorError(AppError):
+    """The supervisor cannot go on."""

@@ -1,0 +1,73 @@
+"""Real servers for the tests, each started once, when the first test asks for it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+import redis
+
+from app.embedded import running_postgres, running_valkey
+
+REDIS_SERVER = shutil.which("redis-server")
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """Where the session's servers keep their data."""
+    with tempfile.TemporaryDirectory(prefix="redfaust-test-") as directory:
+        yield Path(directory)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def valkey_url(server_directory: Path) -> AsyncIterator[str]:
+    """An embedded Valkey."""
+    async with running_valkey(server_directory / "valkey") as valkey:
+        yield valkey.url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def redis_url(server_directory: Path) -> AsyncIterator[str]:
+    """Debian's redis-server."""
+    if REDIS_SERVER is None:
+        pytest.skip("Debian's redis-server is not installed")
+    async with running_valkey(server_directory / "redis", binary=Path(REDIS_SERVER)) as server:
+        yield server.url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres_url(server_directory: Path) -> AsyncIterator[str]:
+    """An embedded Postgres. Tests do not survive the machine's power, so it need not sync."""
+    options = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    async with running_postgres(server_directory / "postgres", options=options) as postgres:
+        yield postgres.url
+
+
+@pytest.fixture(params=["valkey_url", "redis_url"], ids=["valkey", "redis"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """A broker that holds nothing and is used by this test alone."""
+    url: str = request.getfixturevalue(request.param)
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        client.script_flush()
+    return url
+
+
+@pytest.fixture
+async def database_url(postgres_url: str) -> AsyncIterator[str]:
+    """A new and empty database."""
+    name = f"test_{uuid.uuid4().hex}"
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        await connection.execute(f'CREATE DATABASE "{name}"')
+        yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
+        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
