@@ -1,0 +1,132 @@
+"""An SMTP server that keeps what it is sent: for trying things out, and for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from email.message import EmailMessage
+from typing import Final
+from weakref import WeakSet
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+log = logging.getLogger(__name__)
+
+MAX_MAIL_BYTES = 1_048_576
+MAX_RECIPIENTS = 100
+SESSION_TIMEOUT = 30.0
+"""Seconds after which a silent client is disconnected."""
+
+_NEVER_EXISTS: Final = ".invalid"
+"""RFC 2606 keeps this top-level domain free for ever, so nothing is lost by refusing it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMail:
+    """A mail as it came in."""
+
+    message_id: str
+    sender: str
+    recipients: tuple[str, ...]
+    subject: str
+    text: str
+
+
+class MailSink:
+    """An SMTP server on loopback, in the event loop that starts it.
+
+    Each mail is handed to ``deliver``; where that raises, the client is told to try again later.
+    Recipients under ``.invalid`` are refused for good.
+    """
+
+    def __init__(self, deliver: Callable[[ReceivedMail], Awaitable[None]]) -> None:
+        self._handler = _Handler(deliver)
+        self._server: asyncio.Server | None = None
+        self._sessions: WeakSet[SMTP] = WeakSet()
+
+    async def start(self, *, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Listen and return the URL for a :class:`~connectors.mail.Mailer`; port 0 is any."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: self._session(loop), host, port)
+        bound_host, bound_port = self._server.sockets[0].getsockname()[:2]
+        return f"smtp://{bound_host}:{bound_port}"
+
+    async def stop(self) -> None:
+        """Listen no longer and hang up. Harmless if it was not started."""
+        if self._server is None:
+            return
+        self._server.close()
+        for session in self._sessions:
+            if session.transport is not None:
+                session.transport.close()
+        await self._server.wait_closed()
+        self._server = None
+
+    def _session(self, loop: asyncio.AbstractEventLoop) -> SMTP:
+        session = SMTP(
+            self._handler,
+            data_size_limit=MAX_MAIL_BYTES,
+            hostname="localhost",
+            ident="redfaust mail sink",
+            timeout=SESSION_TIMEOUT,
+            loop=loop,
+        )
+        self._sessions.add(session)
+        return session
+
+
+class _Handler:
+    """What aiosmtpd calls; the names are its own."""
+
+    def __init__(self, deliver: Callable[[ReceivedMail], Awaitable[None]]) -> None:
+        self._deliver = deliver
+
+    async def handle_RCPT(  # noqa: N802
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: object
+    ) -> str:
+        if address.rstrip(".").lower().endswith(_NEVER_EXISTS):
+            return "550 5.1.2 no host under .invalid ever exists"
+        if len(envelope.rcpt_tos) >= MAX_RECIPIENTS:
+            return "452 4.5.3 too many recipients"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(  # noqa: N802
+        self, _server: SMTP, _session: Session, envelope: Envelope
+    ) -> str:
+        mail = _read(envelope)
+        try:
+            await self._deliver(mail)
+        except Exception:
+            log.exception("mail %s could not be kept; its sender is asked to try again", mail)
+            return "451 4.3.0 could not be kept now, try again later"
+        return "250 OK"
+
+
+def _read(envelope: Envelope) -> ReceivedMail:
+    content = envelope.original_content or b""
+    message = email.message_from_bytes(content, policy=email.policy.default)
+    fallback_id = f"<{hashlib.sha256(content).hexdigest()[:32]}@localhost>"
+    return ReceivedMail(
+        message_id=str(message.get("Message-ID", fallback_id)).strip(),
+        sender=envelope.mail_from or "",
+        recipients=tuple(envelope.rcpt_tos),
+        subject=str(message.get("Subject", "")),
+        text=_text(message).replace("\r\n", "\n"),
+    )
+
+
+def _text(message: EmailMessage) -> str:
+    part = message.get_body(preferencelist=("plain", "html"))
+    if part is None:
+        return ""
+    try:
+        return str(part.get_content())
+    except LookupError:  # a charset that nobody knows
+        payload = part.get_payload(decode=True)
+        return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else ""

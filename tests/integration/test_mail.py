@@ -1,0 +1,173 @@
+"""Mail out and in, through a real SMTP conversation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from connectors.errors import MailError, MailRejected, MailUnavailable
+from connectors.mail import Mail, Mailer, MailSink, ReceivedMail, mailer
+from connectors.mail.sink import MAX_MAIL_BYTES
+
+WELCOME = Mail("ann@example.org", "Welcome, Änn", "Grüße\n", None, idempotency_key="n-1")
+SENDER = "The shop <shop@shop.example>"
+
+
+@asynccontextmanager
+async def sink(deliver: Callable[[ReceivedMail], Awaitable[None]]) -> AsyncIterator[str]:
+    server = MailSink(deliver)
+    url = await server.start()
+    try:
+        yield url
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def kept() -> AsyncIterator[tuple[Mailer, list[ReceivedMail]]]:
+    mails: list[ReceivedMail] = []
+
+    async def deliver(mail: ReceivedMail) -> None:
+        mails.append(mail)
+
+    async with sink(deliver) as url:
+        yield Mailer(url, SENDER), mails
+
+
+@asynccontextmanager
+async def server_that_says(*answers: bytes, then: bytes | None = None) -> AsyncIterator[str]:
+    """A server that answers line by line, and after that always the same, or never again."""
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        remaining = iter(answers)
+        while answer := next(remaining, then):
+            writer.write(answer + b"\r\n")
+            if not await reader.readline():
+                break
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(converse, "127.0.0.1", 0)
+    async with server:
+        yield f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_mail_arrives() -> None:
+    async with kept() as (outgoing, mails):
+        await outgoing.send(WELCOME)
+    assert mails == [
+        ReceivedMail(
+            message_id=outgoing.message_id(WELCOME),
+            sender="shop@shop.example",
+            recipients=("ann@example.org",),
+            subject="Welcome, Änn",
+            text="Grüße\n",
+        )
+    ]
+
+
+async def test_a_mail_with_html_is_read_as_text() -> None:
+    mail = Mail("ann@example.org", "Hi", "plain\n", "<p>rich</p>", idempotency_key="n-2")
+    async with kept() as (outgoing, mails):
+        await outgoing.send(mail)
+    assert mails[0].text == "plain\n"
+
+
+async def test_the_same_key_gives_the_same_message_id_and_another_key_another() -> None:
+    other = Mail("ann@example.org", "Hi", "text", None, idempotency_key="n-2")
+    async with kept() as (outgoing, mails):
+        for mail in (WELCOME, WELCOME, other):
+            await outgoing.send(mail)
+    first, again, third = (mail.message_id for mail in mails)
+    assert first == again
+    assert first != third
+    assert first.endswith("@shop.example>")
+
+
+@pytest.mark.parametrize("address", ["bob@nowhere.invalid", "bob@NOWHERE.INVALID"])
+async def test_a_recipient_that_never_exists_is_rejected(address: str) -> None:
+    mail = Mail(address, "Hi", "text", None, idempotency_key="n-3")
+    async with kept() as (outgoing, mails):
+        with pytest.raises(MailRejected, match="550") as refused:
+            await outgoing.send(mail)
+        await outgoing.send(WELCOME)
+    assert refused.value.__cause__ is not None
+    assert [mail.recipients for mail in mails] == [("ann@example.org",)]
+
+
+async def test_a_line_break_in_a_header_is_rejected() -> None:
+    mail = Mail("ann@example.org", "Hi\nBcc: eve@example.org", "text", None, idempotency_key="n-4")
+    async with kept() as (outgoing, mails):
+        with pytest.raises(MailRejected, match="cannot be written"):
+            await outgoing.send(mail)
+    assert mails == []
+
+
+async def test_a_mail_that_is_too_large_is_rejected() -> None:
+    mail = Mail("ann@example.org", "Hi", "x" * MAX_MAIL_BYTES, None, idempotency_key="n-5")
+    async with kept() as (outgoing, mails):
+        with pytest.raises(MailRejected, match="552"):
+            await outgoing.send(mail)
+    assert mails == []
+
+
+async def test_a_mail_that_could_not_be_kept_may_be_sent_again() -> None:
+    async def fail(_mail: ReceivedMail) -> None:
+        raise ConnectionError("the database is away")
+
+    async with sink(fail) as url:
+        with pytest.raises(MailUnavailable, match="451"):
+            await Mailer(url, SENDER).send(WELCOME)
+
+
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
+    async with kept() as (outgoing, _mails):
+        pass
+    with pytest.raises(MailUnavailable, match="takes no mail now") as failed:
+        await outgoing.send(WELCOME)
+    assert isinstance(failed.value.__cause__, OSError)
+
+
+async def test_a_server_that_falls_silent_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailer, "COMMAND_TIMEOUT", 0.2)
+    async with server_that_says(b"220 hello") as url:
+        with pytest.raises(MailUnavailable):
+            await asyncio.wait_for(Mailer(url, SENDER).send(WELCOME), 5)
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ((b"220 hi", b"250 ok", b"250 ok", b"450 greylisted"), MailUnavailable),
+        ((b"220 hi", b"250 ok", b"250 ok", b"554 spam"), MailRejected),
+        ((b"220 hi", b"250 ok", b"550 sender unknown"), MailUnavailable),
+        ((b"421 busy",), MailUnavailable),
+    ],
+)
+async def test_answers_are_told_apart(answers: tuple[bytes, ...], error: type[MailError]) -> None:
+    async with server_that_says(*answers, then=b"250 ok") as url:
+        with pytest.raises(error):
+            await asyncio.wait_for(Mailer(url, SENDER).send(WELCOME), 15)
+
+
+@pytest.mark.parametrize("url", ["mail.example.org", "http://x", "smtp://", "smtp://x:port"])
+def test_a_url_that_cannot_be_understood_is_refused(url: str) -> None:
+    with pytest.raises(MailError, match="smtp://user:password@host:port"):
+        Mailer(url, SENDER)
+
+
+async def test_stopping_hangs_up_on_clients() -> None:
+    server = MailSink(_never)
+    url = await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    assert (await reader.readline()).startswith(b"220")
+    await server.stop()
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+async def _never(_mail: ReceivedMail) -> None:
+    raise AssertionError("nothing was sent")
