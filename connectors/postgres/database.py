@@ -99,9 +99,16 @@ class Database:
             connection = await self.pool.acquire(timeout=ACQUIRE_TIMEOUT)
         except _DRIVER as error:
             raise _refused(error, self._where) from error
+        transaction = connection.transaction()
         try:
-            async with connection.transaction():
+            await transaction.start()
+            try:
                 yield connection
+            except BaseException:
+                with suppress(*_DRIVER):  # what went wrong first is the error to tell
+                    await transaction.rollback()
+                raise
+            await transaction.commit()
         except _DRIVER as error:
             if _is_lost(error, connection):
                 raise _unreachable(error, self._where) from error
