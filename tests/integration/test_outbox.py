@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from connectors.outbox.headers import pack, unpack
+from connectors.outbox.outbox import Outbox, OutboxStatus, Transaction, outbox_status
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from connectors.postgres.queries import load
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = await Database.connect(database_url)
+    await migrate_connectors(database)
+    yield database
+    await database.close()
+
+
+async def rows(database: Database) -> list[asyncpg.Record]:
+    async with database.transaction() as connection:
+        return await connection.fetch("SELECT * FROM redfaust.outbox ORDER BY id")
+
+
+async def sql(database: Database, statement: str, *arguments: object) -> Any:
+    async with database.transaction() as connection:
+        return await connection.fetchval(statement, *arguments)
+
+
+async def test_rows_and_events_commit_together(database: Database) -> None:
+    async with Outbox(database).transaction() as tx:
+        await tx.connection.execute("CREATE TABLE orders (id text)")
+        first = await tx.publish("orders", b'{"a":1}', key="o-1", headers={"type": "OrderCreated"})
+        second = await tx.publish("orders", None, key=b"\xff\x00")
+
+    one, two = await rows(database)
+    assert (one["id"], two["id"]) == (first, second)
+    assert (one["topic"], one["key"], one["value"]) == ("orders", b"o-1", b'{"a":1}')
+    assert one["headers"] == {"type": "OrderCreated"}
+    assert one["available_at"] is None
+    assert (two["key"], two["value"], two["headers"]) == (b"\xff\x00", None, {})
+    assert await sql(database, "SELECT to_regclass('orders')::text") == "orders"
+
+
+async def test_an_exception_takes_rows_and_events_back(database: Database) -> None:
+    async def fail() -> None:
+        async with Outbox(database).transaction() as tx:
+            await tx.connection.execute("CREATE TABLE orders (id text)")
+            await tx.publish("orders", b"{}")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await fail()
+    assert await rows(database) == []
+    assert await sql(database, "SELECT to_regclass('orders')::text") is None
+
+
+async def test_what_cannot_be_published_says_why(database: Database) -> None:
+    async with database.transaction() as connection:
+        tx = Transaction(connection)
+        with pytest.raises(ValueError, match="needs a topic"):
+            await tx.publish("", b"{}")
+        with pytest.raises(ValueError, match="time zone"):
+            await tx.publish("orders", b"{}", available_at=datetime.now())  # noqa: DTZ005
+
+
+async def test_sql_publishes_json(database: Database) -> None:
+    number = await sql(
+        database,
+        """SELECT redfaust.publish('orders', 'ö-1', '{"sku": "ä"}',
+                                   '{"type": "OrderCreated", "version": 1, "none": null}')""",
+    )
+    (row,) = await rows(database)
+    assert row["id"] == number
+    assert (row["key"], row["value"]) == ("ö-1".encode(), '{"sku": "ä"}'.encode())
+    assert row["headers"] == {"type": "OrderCreated", "version": "1"}
+    assert row["available_at"] is None
+
+
+async def test_sql_may_leave_out_nearly_everything(database: Database) -> None:
+    await sql(database, "SELECT redfaust.publish('orders', NULL, NULL, NULL, NULL)")
+    (row,) = await rows(database)
+    assert (row["key"], row["value"], row["headers"]) == (None, None, {})
+    assert row["available_at"] is None
+
+
+@pytest.mark.parametrize("topic", ["''", "NULL"])
+async def test_sql_needs_a_topic(database: Database, topic: str) -> None:
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="needs a topic"):
+        await sql(database, f"SELECT redfaust.publish({topic}, 'key', '{{}}')")
+
+
+@pytest.mark.parametrize("headers", ["[]", '"text"', "null"])
+async def test_sql_needs_headers_that_are_an_object(database: Database, headers: str) -> None:
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="JSON object"):
+        await sql(database, f"SELECT redfaust.publish('orders', 'key', '{{}}', '{headers}')")
+
+
+async def test_the_status_counts_due_and_scheduled_rows(database: Database) -> None:
+    assert await outbox_status(database) == OutboxStatus(0, 0.0, 0)
+    now = datetime.now(UTC)
+    async with Outbox(database).transaction() as tx:
+        await tx.publish("orders", b"1")
+        await tx.publish("orders", b"2", available_at=now - timedelta(minutes=1))
+        await tx.publish("orders", b"3", available_at=now + timedelta(hours=1))
+        await tx.publish("orders", b"4", available_at=now + timedelta(hours=2))
+    status = await outbox_status(database)
+    assert (status.depth, status.scheduled) == (2, 2)
+    assert status.oldest_age == pytest.approx(0, abs=5)
+
+    # An hour passes for the third: it is due since a moment, however long ago it was written.
+    await sql(
+        database,
+        "UPDATE redfaust.outbox SET created_at = now() - interval '1 hour',"
+        " available_at = now() - interval '10 s' WHERE id = 3",
+    )
+    await sql(database, "DELETE FROM redfaust.outbox WHERE id < 3")
+    status = await outbox_status(database)
+    assert (status.depth, status.scheduled) == (1, 1)
+    assert status.oldest_age == pytest.approx(10, abs=5)
+
+
+async def test_taking_due_rows_reads_no_others(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO redfaust.outbox (topic, available_at) "
+            "SELECT 'orders', CASE WHEN n % 2 = 0 THEN now() + interval '1 day' END "
+            "FROM generate_series(1, 20000) AS n"
+        )
+        await connection.execute("ANALYZE redfaust.outbox")
+        plan = await connection.fetch(
+            "EXPLAIN " + load("connectors.outbox", "select_due").replace("$1", "500")
+        )
+    lines = "\n".join(line for (line,) in plan)
+    assert "outbox_ready" in lines
+    assert "outbox_scheduled" in lines
+    assert "Seq Scan" not in lines
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        (("type", b"OrderCreated"),),
+        (("b", b"\xff\x00"), ("a", b""), ("b", b"again")),
+    ],
+)
+def test_packed_headers_come_back_exactly(headers: tuple[tuple[str, bytes], ...]) -> None:
+    assert unpack(pack(headers)) == headers
+
+
+def test_packed_names_are_storable() -> None:
+    assert unpack(pack((("a\0b\ud800", b"x"),))) == (("ab?", b"x"),)
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (
+            {"a": "text", "b": 1, "c": {"d": None}},
+            (("a", b"text"), ("b", b"1"), ("c", b'{"d":null}')),
+        ),
+        ([["a", "no base64!"]], (("a", b"no base64!"),)),
+        ([["a"], 7], (("", b'["a"]'), ("", b"7"))),
+    ],
+)
+def test_headers_written_by_hand_never_stop_the_relay(
+    stored: object, expected: tuple[tuple[str, bytes], ...]
+) -> None:
+    assert unpack(stored) == expected
