@@ -1,0 +1,204 @@
+"""``redfaust dead-letters``: look at events that failed, replay them or give them up."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, BinaryIO
+
+import click
+import orjson
+
+from app.settings import Settings
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from connectors.processing.dead_letters import DeadLetter, DeadLetters, DeadLetterState
+from connectors.processing.preview import masked_text, preview, preview_named, printable
+
+REPLAY_BATCH = 500
+"""Dead letters replayed in one transaction."""
+
+_NUMBER = click.IntRange(1, 2**63 - 1)
+
+
+@click.group(name="dead-letters")
+def command() -> None:
+    """Events that failed for good.
+
+    A dead letter waits until it is replayed onto its topic or discarded. Values are shown masked
+    and shortened; `show --raw` gives the exact bytes.
+
+    \b
+    redfaust dead-letters list
+    redfaust dead-letters show 17
+    redfaust dead-letters replay 17
+    redfaust dead-letters show 17 --raw > order.json   (edit it)
+    redfaust dead-letters replay 17 --value order.json
+    """
+
+
+@command.command("list")
+@click.option("--app", help="Only those of this app.")
+@click.option("--topic", help="Only those of this topic.")
+@click.option(
+    "--state",
+    type=click.Choice([*(state.value for state in DeadLetterState), "all"]),
+    default=DeadLetterState.WAITING.value,
+    show_default=True,
+)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_letters(app: str | None, topic: str | None, state: str, limit: int, as_json: bool) -> None:
+    """List dead letters, the newest first."""
+
+    async def read() -> Sequence[DeadLetter]:
+        wanted = None if state == "all" else DeadLetterState(state)
+        async with _opened() as letters:
+            return await letters.list(app=app, topic=topic, state=wanted, limit=limit)
+
+    found = asyncio.run(read())
+    if as_json:
+        _print_json([_summary(letter) for letter in found])
+        return
+    if not found:
+        click.echo("No dead letters." if state == "all" else f"No dead letters are {state}.")
+    for letter in found:
+        click.echo(
+            f"{letter.id:>6}  {letter.created_at:%Y-%m-%d %H:%M:%S}  {letter.state.value:<9}  "
+            f"{printable(letter.topic)}:{letter.partition}  {letter.error_type}  {letter.preview}"
+        )
+
+
+@command.command("show")
+@click.argument("number", type=_NUMBER, metavar="ID")
+@click.option("--raw", is_flag=True, help="Write the exact bytes of the value, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def show(number: int, raw: bool, as_json: bool) -> None:
+    """Show everything about one dead letter."""
+
+    async def read() -> DeadLetter:
+        async with _opened() as letters:
+            return await letters.get(number)
+
+    letter = asyncio.run(read())
+    if raw:
+        click.get_binary_stream("stdout").write(letter.value or b"")
+    elif as_json:
+        _print_json(_detail(letter))
+    else:
+        _print_detail(_detail(letter))
+
+
+@command.command("replay")
+@click.argument("numbers", type=_NUMBER, nargs=-1, metavar="[ID]...")
+@click.option("--topic", help="All of this topic that wait.")
+@click.option("--all", "everything", is_flag=True, help="All that wait.")
+@click.option("--app", help="With --topic or --all: only those of this app.")
+@click.option(
+    "--value", type=click.File("rb"), help="File with another value for one ID; - reads stdin."
+)
+def replay(
+    numbers: tuple[int, ...],
+    topic: str | None,
+    everything: bool,
+    app: str | None,
+    value: BinaryIO | None,
+) -> None:
+    """Put dead letters back onto their topics, with their keys and headers."""
+    if [bool(numbers), topic is not None, everything].count(True) != 1:
+        raise click.UsageError("name IDs, or --topic, or --all")
+    if app is not None and numbers:
+        raise click.UsageError("--app goes with --topic or --all")
+    if value is not None and len(numbers) != 1:
+        raise click.UsageError("--value goes with one ID")
+    given = None if value is None else value.read()
+
+    async def run() -> int:
+        async with _opened() as letters:
+            chosen = numbers or await letters.waiting(app=app, topic=topic)
+            await _replay(letters, chosen, given)
+            return len(chosen)
+
+    click.echo(f"Replayed {asyncio.run(run())}.")
+
+
+@command.command("discard")
+@click.argument("numbers", type=_NUMBER, nargs=-1, required=True, metavar="ID...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def discard(numbers: tuple[int, ...], yes: bool) -> None:
+    """Give dead letters up. They stay readable, but cannot be replayed any more."""
+    if not yes:
+        click.confirm(f"Discard {len(numbers)} for good?", abort=True)
+
+    async def run() -> None:
+        async with _opened() as letters:
+            await letters.discard(numbers)
+
+    asyncio.run(run())
+    click.echo(f"Discarded {len(numbers)}.")
+
+
+@asynccontextmanager
+async def _opened() -> AsyncIterator[DeadLetters]:
+    url = Settings.load().database.get_secret_value()
+    database = await Database.connect(url, application_name="redfaust dead-letters", max_size=1)
+    try:
+        await migrate_connectors(database)
+        yield DeadLetters(database)
+    finally:
+        await database.close()
+
+
+async def _replay(letters: DeadLetters, numbers: Sequence[int], value: bytes | None) -> None:
+    batches = range(0, len(numbers), REPLAY_BATCH)
+    with click.progressbar(
+        batches, label="Replaying", file=sys.stderr, hidden=len(numbers) <= REPLAY_BATCH
+    ) as bar:
+        for start in bar:
+            await letters.replay(numbers[start : start + REPLAY_BATCH], value=value)
+
+
+def _summary(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "state": letter.state.value,
+        "app": letter.app,
+        "agent": letter.agent,
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "position": str(letter.position),  # up to 39 digits, which JSON readers round
+        "created_at": letter.created_at.isoformat(),
+        "error_type": letter.error_type,
+        "correlation_id": letter.correlation_id,
+        "preview": letter.preview,
+    }
+
+
+def _detail(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        **_summary(letter),
+        "resolved_at": letter.resolved_at and letter.resolved_at.isoformat(),
+        "attempts": letter.attempts,
+        "key": None if letter.key is None else preview(letter.key),
+        "headers": [[name, preview_named(name, value)] for name, value in letter.headers],
+        "size": None if letter.value is None else len(letter.value),
+        "error": printable(masked_text(letter.error), keep="\n"),
+        "traceback": printable(masked_text(letter.traceback), keep="\n"),
+    }
+
+
+def _print_json(value: object) -> None:
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+
+def _print_detail(detail: dict[str, Any]) -> None:
+    headers, trace = detail.pop("headers"), detail.pop("traceback")
+    for name, value in detail.items():
+        click.echo(
+            f"{name.replace('_', ' '):<15} {'-' if value is None else printable(str(value))}"
+        )
+    for name, value in headers:
+        click.echo(f"{'header':<15} {printable(name)}: {value}")
+    click.echo(f"\n{trace.rstrip()}")
