@@ -52,10 +52,10 @@ def masked_text(text: str) -> str:
     return _EMAIL.sub(rf"\1{MASK}@", _SECRET_TEXT.sub(rf"\1{MASK}", text))
 
 
-def printable(text: str) -> str:
-    """The text with everything that could command a terminal escaped."""
+def printable(text: str, *, keep: str = "") -> str:
+    """The text with everything escaped that could command a terminal, except ``keep``."""
     return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
         for char in text
     )
 

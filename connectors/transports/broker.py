@@ -16,6 +16,12 @@ from typing import NamedTuple, Protocol
 
 from faust.types import TP
 
+HEARTBEAT = 2.0
+"""Seconds between two announcements of a member."""
+
+SILENCE = 6.0
+"""Seconds without an announcement after which a member counts as gone."""
+
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -78,6 +84,14 @@ class PartitionStatus(NamedTuple):
     """``None``: the group has no position here yet."""
 
 
+class Member(NamedTuple):
+    """A process that works for a group."""
+
+    name: str
+    info: Mapping[str, object]
+    """What it announced of itself, as JSON."""
+
+
 class Ownership(Protocol):
     """Who may work on which partitions of a group, at any moment at most one member each.
 
@@ -112,6 +126,10 @@ class Broker(Protocol):
 
     async def close(self) -> None:
         """Disconnect; blocked reads return."""
+
+    async def identity(self) -> str:
+        """Which set of logs this is. Another one after the broker's data was wiped or replaced:
+        positions that were kept elsewhere then mean nothing any more."""
 
     async def create_topic(self, spec: TopicSpec) -> int:
         """Declare a topic and return how many partitions it has.
@@ -158,3 +176,12 @@ class Broker(Protocol):
 
     def ownership(self, group: str, member: str) -> Ownership:
         """A member's claim to the partitions of a group."""
+
+    async def announce(self, group: str, member: Member) -> None:
+        """Say that a member is there. To be repeated every :data:`HEARTBEAT` seconds."""
+
+    async def retire(self, group: str, name: str) -> None:
+        """Say that a member has left."""
+
+    async def members(self, group: str) -> Sequence[Member]:
+        """The members that were heard of within :data:`SILENCE` seconds, by name."""

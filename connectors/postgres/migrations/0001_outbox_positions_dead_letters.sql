@@ -73,6 +73,8 @@ CREATE TABLE redfaust.positions (
     app text NOT NULL,
     topic text NOT NULL,
     partition int NOT NULL,
+    -- The broker's identity: in another one's logs the position means nothing.
+    log text NOT NULL,
     position numeric(39) NOT NULL,
     committed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (app, topic, partition)

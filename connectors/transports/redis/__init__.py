@@ -1,0 +1,6 @@
+"""Redis Streams as a broker: ``redis://`` and ``rediss://``."""
+
+from connectors.transports.redis.broker import RedisBroker
+from connectors.transports.redis.transport import Transport
+
+__all__ = ["RedisBroker", "Transport"]

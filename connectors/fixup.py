@@ -1,0 +1,76 @@
+"""Faust's door for extensions: what an application gets by writing ``broker="redis://…"``.
+
+Faust loads this by the entry point ``faust.fixups`` and tells it when the application's settings
+have been read. Classes that the application chose itself stay.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faust
+from faust.assignor.partition_assignor import PartitionAssignor as FaustPartitionAssignor
+from faust.exceptions import ImproperlyConfigured
+from faust.fixups.base import Fixup as FaustFixup
+from faust.tables.manager import TableManager as FaustTableManager
+from faust.topics import Topic as FaustTopic
+from faust.types import AppT
+from yarl import URL
+
+from connectors.processing.agent import Agent
+from connectors.processing.stream import Stream
+from connectors.processing.topic import Topic
+from connectors.tables.manager import POSTGRES, TableManager
+from connectors.tables.table import Table
+from connectors.transports.assignor import PartitionAssignor
+
+BROKERS = frozenset({"redis", "rediss", "memory"})
+"""Schemes of the URLs whose transports are ours."""
+
+COMMIT_INTERVAL = 0.1
+"""Seconds after which finished events are committed. Faust's 2.8 suit Kafka, where a commit goes
+through the group's coordinator; here it is the time until a table's change shows in SQL."""
+
+FAUST_COMMIT_INTERVAL = 2.8
+
+_CLASSES: dict[str, tuple[Any, Any]] = {
+    "Agent": (faust.Agent, Agent),
+    "Stream": (faust.Stream, Stream),
+    "Topic": (FaustTopic, Topic),
+    "Table": (faust.Table, Table),
+    "TableManager": (FaustTableManager, TableManager),
+    "PartitionAssignor": (FaustPartitionAssignor, PartitionAssignor),
+}
+
+
+class Fixup(FaustFixup):
+    """Sets the classes that our transports and stores work with."""
+
+    def __init__(self, app: AppT) -> None:
+        super().__init__(app)
+        app.on_configured.connect(_configure)  # type: ignore[arg-type] # as Faust sends it
+
+    def enabled(self) -> bool:
+        return True
+
+
+def _configure(_: Any, conf: Any, **__: Any) -> None:
+    broker = URL(str(_current(conf, "broker")[0])).scheme
+    store = URL(_current(conf, "store")).scheme
+    if broker not in BROKERS:
+        if store in POSTGRES:
+            raise ImproperlyConfigured(
+                f"store={store}:// needs a broker that commits with it: redis://, rediss:// or "
+                f"memory://, not {broker}://"
+            )
+        return
+    for name, (default, ours) in _CLASSES.items():
+        if _current(conf, name) is default:
+            setattr(conf, name, ours)
+    if _current(conf, "broker_commit_interval") == FAUST_COMMIT_INTERVAL:
+        conf.broker_commit_interval = COMMIT_INTERVAL
+
+
+def _current(conf: Any, name: str) -> Any:
+    """A setting's value, without marking it as used: it could not be set any more."""
+    return getattr(type(conf), name).on_get(conf)

@@ -1,0 +1,88 @@
+"""How keys and values of a table become columns, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its type, and the way there and back."""
+
+    sql_type: str
+    wire_type: str
+    """Type of the parameters. JSON travels as text, encoded once and not again by the driver."""
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+
+    @property
+    def cast(self) -> str:
+        """What to add to the column's name to read it in its wire type."""
+        return f"::{self.wire_type}" if self.wire_type != self.sql_type else ""
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _text(value: Any) -> str:
+    return _storable(str(value))
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text or "\\u0000" in text:
+        raise ValueError("Postgres cannot store the character NUL: remove it from the event")
+    return text
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(_hashable(item) for item in value) if isinstance(value, list) else value
+
+
+TEXT = Column("text", "text", _text, _same)
+INTEGER = Column("bigint", "bigint", _same, _same)
+BYTES = Column("bytea", "bytea", _same, _same)
+
+
+def key_column(key_type: Any, *, windowed: bool) -> Column:
+    """Text, integer and bytes keys are columns of their own type, all others are JSON.
+
+    The key of a windowed table is ``[key, [start, end]]``, in seconds since the epoch.
+    """
+    if windowed:
+        return _JSON_KEY
+    return {str: TEXT, int: INTEGER, bytes: BYTES}.get(key_type, _JSON_KEY)
+
+
+def value_column(
+    value_type: Any,
+    dumps: Callable[[Any], bytes | None],
+    loads: Callable[[bytes], Any],
+) -> Column:
+    """JSON: by pydantic where the type is its model, by Faust's serializers otherwise."""
+    if value_type is bytes:
+        return BYTES
+    if isinstance(value_type, type) and issubclass(value_type, BaseModel):
+        return Column("jsonb", "text", _encode_model, value_type.model_validate_json)
+    return Column(
+        "jsonb",
+        "text",
+        lambda value: _storable((dumps(value) or b"null").decode()),
+        lambda text: loads(text.encode()),
+    )
+
+
+def _encode_model(value: BaseModel) -> str:
+    return _storable(value.model_dump_json())
+
+
+def _encode_key(key: Any) -> str:
+    return _storable(orjson.dumps(key).decode())
+
+
+_JSON_KEY = Column("jsonb", "text", _encode_key, lambda text: _hashable(orjson.loads(text)))

@@ -1,0 +1,125 @@
+"""The tables of an application, and the database that they share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+
+from faust.exceptions import ImproperlyConfigured
+from faust.tables.manager import TableManager as FaustTableManager
+from faust.types import TP
+from yarl import URL
+
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from connectors.postgres.queries import load
+from connectors.processing.dead_letters import DeadLetters
+from connectors.tables.store import SCHEMA, PostgresStore
+from connectors.tables.table import Table
+
+POSTGRES = frozenset({"postgresql", "postgres"})
+"""Schemes of the URLs that mean Postgres."""
+
+
+class TableManager(FaustTableManager):
+    """Faust's table manager, which also keeps tables that live in Postgres."""
+
+    database: Database | None = None
+    dead_letters: DeadLetters | None = None
+
+    async def on_start(self) -> None:
+        await self._open_database()
+        await self._update_channels()
+        await self.recovery.start()
+
+    async def on_shutdown(self) -> None:
+        if self.database is not None:
+            await self.database.close()
+
+    async def _open_database(self) -> None:
+        url = URL(self.app.conf.store)
+        if url.scheme not in POSTGRES:
+            return
+        self.database = await Database.connect(
+            str(url.without_query_params(SCHEMA)), application_name=f"redfaust {self.app.conf.id}"
+        )
+        await migrate_connectors(self.database)
+        self.dead_letters = DeadLetters(self.database)
+        async with self.database.transaction() as connection:
+            for store in self._stores():
+                await store.create(connection)
+
+    async def _update_channels(self) -> None:
+        self._tables_finalized.set()
+        for table in self.values():
+            if table not in self._channels and not isinstance(table.data, PostgresStore):
+                channel = table.changelog_topic.clone_using_queue(self.changelog_queue)
+                self.app.topics.add(channel)
+                self._channels[table] = channel
+            await table.maybe_start()
+        changelogs = {tp for tp in self.app.consumer.assignment() if tp.topic in self._changelogs}
+        self.app.consumer.pause_partitions(changelogs)
+        await asyncio.sleep(0)
+        self._tables_registered.set()
+
+    async def on_rebalance(
+        self,
+        assigned: set[TP],
+        revoked: set[TP],
+        newly_assigned: set[TP],
+        generation_id: int = 0,
+    ) -> None:
+        if self.database is not None:
+            still_owned = {tp.partition for tp in assigned}
+            lost = {tp.partition for tp in revoked} - still_owned
+            gained = {tp.partition for tp in newly_assigned}
+            for store in self._stores():
+                await store.take_over(self.database, gained, lost)
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
+    async def positions(self, log: str, tps: Iterable[TP]) -> dict[TP, int]:
+        """Committed positions in the logs of this identity, as far as there are any."""
+        assert self.database is not None
+        async with self.database.transaction() as connection:
+            rows = await connection.fetch(_query("select_positions"), self.app.conf.id, log)
+        found = {TP(row["topic"], row["partition"]): int(row["position"]) for row in rows}
+        return {tp: found[tp] for tp in tps if tp in found}
+
+    async def commit(self, log: str, positions: Mapping[TP, int]) -> None:
+        """Write changed rows of all tables and advanced positions, in one transaction."""
+        assert self.database is not None
+        changes = [(store, store.take_changes()) for store in self._stores()]
+        try:
+            async with self.database.transaction() as connection:
+                for store, changed in changes:
+                    await store.write(connection, changed)
+                await connection.execute(
+                    _query("advance_positions"),
+                    self.app.conf.id,
+                    log,
+                    [tp.topic for tp in positions],
+                    [tp.partition for tp in positions],
+                    [Decimal(position) for position in positions.values()],
+                )
+        except BaseException:
+            for store, changed in changes:
+                store.give_back(changed)
+            raise
+
+    def _stores(self) -> list[PostgresStore]:
+        stores = []
+        for table in self.values():
+            if not isinstance(table.data, PostgresStore):
+                continue
+            if not isinstance(table, Table) or table.is_global:
+                raise ImproperlyConfigured(
+                    f"Table {table.name!r}: postgresql:// keeps plain and windowed tables; "
+                    'give this one store="memory://"'
+                )
+            stores.append(table.data)
+        return stores
+
+
+def _query(name: str) -> str:
+    return load("connectors.tables", name)

@@ -1,0 +1,1 @@
+SELECT topic, partition, position FROM redfaust.positions WHERE app = $1 AND log = $2

@@ -1,0 +1,164 @@
+"""Rows of a table: in memory while this worker owns their partition, in Postgres for good."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from asyncpg.utils import _quote_ident
+from faust.stores.base import Store
+from faust.types import TP, EventT
+from faust.types.stores import StoreT
+from yarl import URL
+
+from connectors.postgres.database import Connection, Database
+from connectors.postgres.queries import load
+from connectors.tables.columns import key_column, value_column
+
+SCHEMA = "schema"
+"""The parameter of the store's URL that names the Postgres schema."""
+
+
+class Change(NamedTuple):
+    """A row as it is to be: its encoded value, or ``None`` where it is to go."""
+
+    partition: int
+    value: Any
+
+
+class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
+    """Registered for ``postgresql://``.
+
+    The schema is the application's id unless the URL says ``?schema=…``. Changes are kept until
+    :meth:`write` puts them into a transaction of the commit.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.data: dict[Any, Any] = {}
+        self._partition_of: dict[Any, int] = {}
+        self._changes: dict[Any, Change] = {}
+        schema = URL(self.url).query.get(SCHEMA) or self.app.conf.id
+        self._schema = _quote_ident(schema)
+        self._name = f"{self._schema}.{_quote_ident(self.table_name)}"
+        self._key = key_column(self.key_type, windowed=self.table.window is not None)
+        self._value = value_column(self.value_type, self._encode_value, self._decode_value)
+
+    # -- Faust's side ------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.data[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        partition: int = self.table.partition_for_key(key)  # type: ignore[assignment]
+        self._key.encode(key)
+        self._changes[key] = Change(partition, self._value.encode(value))
+        self._partition_of[key] = partition
+        self.data[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self.data[key]
+        self._changes[key] = Change(self._partition_of.pop(key), None)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.data
+
+    def _clear(self) -> None:
+        for key in list(self.data):
+            del self[key]
+
+    def reset_state(self) -> None:
+        """Faust's ``reset`` command forgets local state; here the state is Postgres's."""
+
+    def persisted_offset(self, tp: TP) -> int | None:  # noqa: ARG002
+        return None
+
+    def apply_changelog_batch(
+        self,
+        batch: Iterable[EventT[Any]],
+        to_key: Callable[[Any], Any],
+        to_value: Callable[[Any], Any],
+    ) -> None:
+        raise NotImplementedError("Postgres needs no changelog")
+
+    async def backup_partition(
+        self,
+        tp: TP | int,
+        flush: bool = True,
+        purge: bool = False,
+        keep: int = 1,
+    ) -> None:
+        raise NotImplementedError("Back up the database: pg_dump knows how")
+
+    def restore_backup(self, tp: TP | int, latest: bool = True, backup_id: int = 0) -> None:
+        raise NotImplementedError("Restore the database: pg_restore knows how")
+
+    @property
+    def label(self) -> str:
+        return f"PostgresStore: {self._name}"
+
+    # -- Postgres's side ---------------------------------------------------------------------
+
+    async def create(self, connection: Connection) -> None:
+        """Create the table unless it exists. Safe when several workers start at once."""
+        await connection.execute(self._sql("lock_schema"), zlib.crc32(self._name.encode()))
+        if self._schema != "public":
+            await connection.execute(self._sql("create_schema"))
+        await connection.execute(self._sql("create_table"))
+        await connection.execute(self._sql("create_index"))
+
+    async def take_over(
+        self, database: Database, gained: Iterable[int], lost: Iterable[int]
+    ) -> None:
+        """Load the rows of partitions gained, drop those of partitions lost."""
+        moved = {*gained, *lost}
+        for key in [key for key, partition in self._partition_of.items() if partition in moved]:
+            del self.data[key], self._partition_of[key]
+        self._changes = {k: c for k, c in self._changes.items() if c.partition not in moved}
+        async with database.transaction() as connection:
+            rows = connection.cursor(self._sql("select_rows"), list(gained), prefetch=1000)
+            async for encoded, value, partition in rows:
+                key = self._key.decode(encoded)
+                self.data[key] = self._value.decode(value)
+                self._partition_of[key] = partition
+
+    def take_changes(self) -> dict[Any, Change]:
+        """The changes since the last call; give them to :meth:`write`, or back if that fails."""
+        changes, self._changes = self._changes, {}
+        return changes
+
+    def give_back(self, changes: dict[Any, Change]) -> None:
+        """Changes that could not be written. Newer ones of the same keys stay."""
+        self._changes = {**changes, **self._changes}
+
+    async def write(self, connection: Connection, changes: dict[Any, Change]) -> None:
+        """Write changes within a transaction."""
+        encode = self._key.encode
+        kept = [
+            (encode(k), c.value, c.partition) for k, c in changes.items() if c.value is not None
+        ]
+        gone = [encode(key) for key, change in changes.items() if change.value is None]
+        if kept:
+            await connection.execute(self._sql("upsert_rows"), *map(list, zip(*kept, strict=True)))
+        if gone:
+            await connection.execute(self._sql("delete_rows"), gone)
+
+    def _sql(self, name: str) -> str:
+        return load("connectors.tables", name).format(
+            table=self._name,
+            schema=self._schema,
+            index=_quote_ident(f"{self.table_name}_partition"),
+            key_type=self._key.sql_type,
+            key_array=self._key.wire_type,
+            key_cast=self._key.cast,
+            value_type=self._value.sql_type,
+            value_array=self._value.wire_type,
+            value_cast=self._value.cast,
+        )

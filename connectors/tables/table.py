@@ -1,0 +1,79 @@
+"""Tables whose keys are checked against the partition they are written from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from faust.streams import current_event
+from faust.tables.table import Table as FaustTable
+from faust.types import EventT
+
+from connectors.errors import WrongPartition
+from connectors.tables.store import PostgresStore
+from connectors.transports.partitioner import partition_of
+
+
+class Table(FaustTable[Any, Any]):
+    """Faust's table. Where its rows are in Postgres, it needs no changelog topic."""
+
+    @property
+    def in_postgres(self) -> bool:
+        """Whether Postgres keeps the rows."""
+        return isinstance(self.data, PostgresStore)
+
+    async def on_start(self) -> None:
+        if not self.in_postgres:
+            await super().on_start()
+
+    def on_key_set(self, key: Any, value: Any) -> None:
+        if not self.in_postgres:
+            super().on_key_set(key, value)
+            return
+        self._maybe_set_key_ttl(key, self.partition_for_key(key) or 0)
+        self._sensor_on_set(self, key, value)
+
+    def on_key_del(self, key: Any) -> None:
+        if not self.in_postgres:
+            super().on_key_del(key)
+            return
+        self._maybe_del_key_ttl(key, self.partition_for_key(key) or 0)
+        self._sensor_on_del(self, key)
+
+    def partition_for_key(self, key: Any) -> int | None:
+        """The partition that a write of this key belongs to: that of the current event.
+
+        Raises WrongPartition if the key's own partition is another one. Two workers would then
+        write the same row.
+        """
+        if not self.in_postgres:
+            return super().partition_for_key(key)
+        event = current_event()
+        if event is None:
+            raise TypeError(
+                f"Table {self.name!r} can be written only while an event is processed: "
+                "send an event, and write the table in the agent that gets it"
+            )
+        subject = key[0] if self.window is not None else key
+        if not self.use_partitioner and subject != event.key:
+            self._check(subject, event)
+        return event.message.partition
+
+    def _check(self, key: Any, event: EventT[Any]) -> None:
+        message = event.message
+        partitions = self.app.consumer.topic_partitions(message.topic)
+        if partitions is None:
+            return
+        own = partition_of(_as_bytes(key), partitions)
+        if own != message.partition:
+            raise WrongPartition(
+                f"Table {self.name!r}: key {key!r} belongs to partition {own} of "
+                f"{message.topic!r}, but the event lies in {message.partition}. "
+                "Repartition the stream by the table's key first: stream.group_by(…)"
+            )
+
+
+def _as_bytes(key: Any) -> bytes:
+    if isinstance(key, bytes):
+        return key
+    return key.encode() if isinstance(key, str) else orjson.dumps(key)

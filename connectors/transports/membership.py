@@ -1,0 +1,104 @@
+"""A worker's membership in its group.
+
+::
+
+    OUTSIDE ──want──▶ STANDING_BY ──acquire──▶ OWNER
+                          ▲                      │
+                          └────── lost ──────────┘
+    any ──leave──▶ OUTSIDE
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+
+from faust.types import TP
+
+from connectors.errors import BrokerUnavailable
+from connectors.transports.broker import Broker
+
+PATIENCE = 0.25
+"""Seconds after which a worker that got no partitions says that it stands by."""
+
+logger = logging.getLogger(__name__)
+
+
+class Standing(enum.Enum):
+    """Where a worker stands in its group."""
+
+    OUTSIDE = "outside"
+    STANDING_BY = "standing by"
+    OWNER = "owner"
+
+
+class Membership:
+    """Turns claims and losses of partitions into calls of ``on_change``, one at a time."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        group: str,
+        *,
+        on_change: Callable[[frozenset[TP]], Awaitable[None]],
+    ) -> None:
+        self.member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.standing = Standing.OUTSIDE
+        self._on_change = on_change
+        self._ownership = broker.ownership(group, self.member)
+        self._wanted: frozenset[TP] = frozenset()
+        self._changed = asyncio.Event()
+
+    def want(self, tps: frozenset[TP]) -> None:
+        """Say which partitions there are to be worked on."""
+        if tps != self._wanted:
+            self._wanted = tps
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Claim, hold and lose partitions until cancelled."""
+        await self._changed.wait()
+        while True:
+            self.standing = Standing.STANDING_BY
+            await self._acquire()
+            self.standing = Standing.OWNER
+            await self._own()
+            logger.warning("The partitions were lost to another worker; standing by")
+            await self._on_change(frozenset())
+
+    async def _acquire(self) -> None:
+        acquiring = asyncio.ensure_future(self._ownership.acquire())
+        try:
+            done, _ = await asyncio.wait({acquiring}, timeout=PATIENCE)
+            if not done:
+                # Faust's worker is ready after its first rebalance, even one without partitions.
+                await self._on_change(frozenset())
+            await acquiring
+        finally:
+            acquiring.cancel()
+
+    async def _own(self) -> None:
+        keeping = asyncio.ensure_future(self._ownership.keep())
+        try:
+            while not keeping.done():
+                self._changed.clear()
+                await self._on_change(self._wanted)
+                changed = asyncio.ensure_future(self._changed.wait())
+                await asyncio.wait({keeping, changed}, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+            keeping.result()
+        finally:
+            keeping.cancel()
+
+    async def leave(self) -> None:
+        """Hand over at once."""
+        self.standing = Standing.OUTSIDE
+        try:
+            await self._ownership.release()
+        except BrokerUnavailable as error:
+            logger.warning("The partitions will be handed over when their lease ends: %s", error)

@@ -1,0 +1,179 @@
+"""The broker's contract, kept in this process.
+
+Brokers of the same URL share one :class:`Log`, as clients of one server would; it ends with the
+process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from faust.types import TP
+
+from connectors.transports.broker import (
+    SILENCE,
+    Advance,
+    Appended,
+    Member,
+    Outgoing,
+    PartitionStatus,
+    Record,
+    TopicSpec,
+)
+from connectors.transports.partitioner import partition_of
+
+
+@dataclass
+class Log:
+    """What a server would hold."""
+
+    identity: str = field(default_factory=lambda: secrets.token_hex(8))
+    topics: dict[str, int] = field(default_factory=dict)
+    records: dict[TP, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    positions: dict[tuple[str, TP], int] = field(default_factory=dict)
+    leases: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    members: dict[str, dict[str, tuple[float, Member]]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    readers: set[asyncio.Event] = field(default_factory=set)
+
+
+_logs: dict[str, Log] = defaultdict(Log)
+
+
+class MemoryBroker:
+    """Offsets are dense and begin at 0."""
+
+    def __init__(self, url: str, *, default_partitions: int) -> None:
+        self._log = _logs[url]
+        self._default_partitions = default_partitions
+        self._news = asyncio.Event()
+
+    async def open(self) -> None:
+        self._log.readers.add(self._news)
+
+    async def close(self) -> None:
+        self._log.readers.discard(self._news)
+        self._news.set()
+
+    async def identity(self) -> str:
+        return self._log.identity
+
+    async def create_topic(self, spec: TopicSpec) -> int:
+        return self._log.topics.setdefault(spec.name, spec.partitions)
+
+    async def topics(self) -> Mapping[str, int]:
+        return dict(sorted(self._log.topics.items()))
+
+    async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
+        appended = [self._append(entry) for entry in entries]
+        for reader in self._log.readers:
+            reader.set()
+        return appended
+
+    def _append(self, entry: Outgoing) -> Appended:
+        partitions = self._log.topics.setdefault(entry.topic, self._default_partitions)
+        partition = entry.partition
+        if partition is None:
+            partition = partition_of(entry.key, partitions)
+        tp = TP(entry.topic, partition)
+        records = self._log.records[tp]
+        now = time.time()
+        timestamp = now if entry.timestamp is None else entry.timestamp
+        records.append(Record(len(records), timestamp, entry.key, entry.value, entry.headers))
+        return Appended(tp, len(records) - 1, now)
+
+    async def read(
+        self, positions: Mapping[TP, int], *, limit: int, wait: float
+    ) -> Mapping[TP, Sequence[Record]]:
+        found = self._available(positions, limit)
+        if not found and wait > 0:
+            self._news.clear()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+            found = self._available(positions, limit)
+        return found
+
+    def _available(self, positions: Mapping[TP, int], limit: int) -> dict[TP, list[Record]]:
+        return {
+            tp: self._log.records[tp][position : position + limit]
+            for tp, position in positions.items()
+            if position < len(self._log.records[tp])
+        }
+
+    async def wake(self) -> None:
+        self._news.set()
+
+    async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
+        for tp in self._expand(topics):
+            start = 0 if from_start else len(self._log.records[tp])
+            self._log.positions.setdefault((group, tp), start)
+
+    async def positions(self, group: str, tps: Iterable[TP]) -> Mapping[TP, int]:
+        positions = self._log.positions
+        return {tp: positions[group, tp] for tp in tps if (group, tp) in positions}
+
+    async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
+        for tp, advance in advances.items():
+            self._log.positions[group, tp] = advance.position
+
+    async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
+        return {tp: (0, len(self._log.records[tp])) for tp in tps}
+
+    async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
+        status = []
+        for tp in self._expand([topic]):
+            length = len(self._log.records[tp])
+            position = self._log.positions.get((group, tp))
+            status.append(PartitionStatus(length, length - (position or 0), position))
+        return status
+
+    def _expand(self, topics: Iterable[str]) -> list[TP]:
+        return [
+            TP(topic, partition)
+            for topic in topics
+            for partition in range(self._log.topics.setdefault(topic, self._default_partitions))
+        ]
+
+    def ownership(self, group: str, member: str) -> SoleOwner:  # noqa: ARG002 - named by no one here
+        return SoleOwner(self._log.leases[group])
+
+    async def announce(self, group: str, member: Member) -> None:
+        self._log.members[group][member.name] = (time.monotonic(), member)
+
+    async def retire(self, group: str, name: str) -> None:
+        self._log.members[group].pop(name, None)
+
+    async def members(self, group: str) -> Sequence[Member]:
+        now = time.monotonic()
+        announced = sorted(self._log.members[group].items())
+        return [member for _, (seen, member) in announced if now - seen <= SILENCE]
+
+
+class SoleOwner:
+    """Ownership of all partitions of a group by one member of this process."""
+
+    def __init__(self, lock: asyncio.Lock) -> None:
+        self._lock = lock
+        self._mine = False
+
+    async def acquire(self) -> None:
+        await self._lock.acquire()
+        self._mine = True
+
+    async def keep(self) -> None:
+        # Nobody can take it away: it ends when the caller is cancelled.
+        await asyncio.Event().wait()
+
+    async def release(self) -> None:
+        if self._mine:
+            self._mine = False
+            self._lock.release()

@@ -1,0 +1,16 @@
+"""Faust's door to memory."""
+
+from __future__ import annotations
+
+from connectors.transports.broker import Broker
+from connectors.transports.memory.broker import MemoryBroker
+from connectors.transports.transport import BrokerTransport
+
+
+class Transport(BrokerTransport):
+    """Registered for ``memory://``."""
+
+    driver_version = "memory"
+
+    def new_broker(self, url: str, default_partitions: int) -> Broker:
+        return MemoryBroker(url, default_partitions=default_partitions)

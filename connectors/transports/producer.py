@@ -1,0 +1,194 @@
+"""Faust's producer, for any broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Mapping
+from typing import Any, cast
+
+from faust.exceptions import ProducerSendError
+from faust.transport.producer import Producer as FaustProducer
+from faust.types import TP, HeadersArg, RecordMetadata
+from mode import Seconds, Service
+
+from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.transports.broker import Appended, Broker, Headers, Outgoing, TopicSpec
+from connectors.transports.partitioner import partition_of
+
+BATCH = 500
+"""Entries that are appended in one go."""
+
+MAX_BUFFERED = 10_000
+"""Entries that may wait to be appended; sending more waits."""
+
+GIVE_UP_AFTER = 30.0
+"""Seconds for which appending is repeated while the broker is away."""
+
+RETRY_EVERY = 0.5
+"""Seconds between two attempts."""
+
+_Waiting = tuple[Outgoing, "asyncio.Future[RecordMetadata]"]
+
+
+class Producer(FaustProducer):
+    """Collects what is sent while the last batch is on its way, then appends it in one go.
+
+    At least once: when the broker goes away in the middle of a batch, the batch is repeated.
+    """
+
+    def __post_init__(self) -> None:
+        self._waiting: deque[_Waiting] = deque()
+        self._news = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._failure: ProducerSendError | None = None
+        self._partitions: dict[str, int] = {}
+
+    @property
+    def broker(self) -> Broker:
+        return cast("Broker", self.transport.broker)  # type: ignore[attr-defined]
+
+    async def on_start(self) -> None:
+        await self.broker.open()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        await self.flush()
+
+    async def on_shutdown(self) -> None:
+        await self.broker.close()
+
+    async def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None,
+        timestamp: float | None,
+        headers: HeadersArg | None,
+        *,
+        transactional_id: str | None = None,  # noqa: ARG002 - Kafka's
+    ) -> Awaitable[RecordMetadata]:
+        """Schedule an entry; the awaitable that is returned is done when it is appended."""
+        await self._room.wait()
+        future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        entry = Outgoing(topic, value, key, _as_headers(headers), partition, timestamp)
+        self._waiting.append((entry, future))
+        self._drained.clear()
+        if len(self._waiting) >= MAX_BUFFERED:
+            self._room.clear()
+        self._news.set()
+        return future
+
+    async def send_and_wait(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None,
+        timestamp: float | None,
+        headers: HeadersArg | None,
+        *,
+        transactional_id: str | None = None,
+    ) -> RecordMetadata:
+        """Append an entry; returns where it came to lie."""
+        return await (
+            await self.send(
+                topic,
+                key,
+                value,
+                partition,
+                timestamp,
+                headers,
+                transactional_id=transactional_id,
+            )
+        )
+
+    async def flush(self) -> None:
+        """Wait until everything that was sent is appended.
+
+        Raises ProducerSendError if something could not be, now or since the last call.
+        """
+        await self.buffer.flush()
+        await self._drained.wait()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    @Service.task
+    async def _sender(self) -> None:
+        # Until it is cancelled, not until the service should stop: on_stop flushes through it.
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                await self._send_batch(batch)
+                self._room.set()
+            self._drained.set()
+
+    async def _send_batch(self, batch: list[_Waiting]) -> None:
+        try:
+            appended = await self._append([entry for entry, _ in batch])
+        except BrokerError as error:
+            self._failure = ProducerSendError(f"{len(batch)} events could not be sent: {error}")
+            self._failure.__cause__ = error
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(self._failure)
+                    future.exception()  # retrieved: flush() raises it where nobody awaits it
+            return
+        for (_, future), (tp, offset, timestamp) in zip(batch, appended, strict=True):
+            if not future.done():
+                future.set_result(
+                    RecordMetadata(tp.topic, tp.partition, tp, offset, timestamp, None)
+                )
+
+    async def _append(self, entries: list[Outgoing]) -> list[Appended]:
+        give_up_at = asyncio.get_running_loop().time() + GIVE_UP_AFTER
+        while True:
+            try:
+                return list(await self.broker.append(entries))
+            except BrokerUnavailable as error:
+                if asyncio.get_running_loop().time() > give_up_at:
+                    raise
+                self.log.warning("Sending waits for the broker: %s", error)
+                await asyncio.sleep(RETRY_EVERY)
+
+    async def create_topic(
+        self,
+        topic: str,
+        partitions: int,
+        replication: int,  # noqa: ARG002 - the server's own affair
+        *,
+        config: Mapping[str, Any] | None = None,  # noqa: ARG002 - Kafka's
+        timeout: Seconds = 1000.0,  # noqa: ARG002 - bounded by the client
+        retention: Seconds | None = None,  # noqa: ARG002
+        compacting: bool | None = None,  # noqa: ARG002
+        deleting: bool | None = None,  # noqa: ARG002
+        ensure_created: bool = False,  # noqa: ARG002 - returns only when it is
+    ) -> None:
+        """Declare a topic."""
+        self._partitions[topic] = await self.broker.create_topic(TopicSpec(topic, partitions))
+
+    def key_partition(self, topic: str, key: bytes) -> TP:
+        """The partition that a key belongs to."""
+        partitions = self._partitions.get(topic, self.app.conf.topic_partitions)
+        return TP(topic, partition_of(key, partitions))
+
+    def supports_headers(self) -> bool:
+        return True
+
+
+def _as_headers(headers: HeadersArg | None) -> Headers:
+    if not headers:
+        return ()
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return tuple((name, _as_bytes(value)) for name, value in pairs)
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()

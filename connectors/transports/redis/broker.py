@@ -1,0 +1,186 @@
+"""The broker's contract, kept by Redis Streams."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import orjson
+from faust.types import TP
+
+from connectors.transports.broker import (
+    SILENCE,
+    Advance,
+    Appended,
+    Member,
+    Outgoing,
+    PartitionStatus,
+    Record,
+    TopicSpec,
+)
+from connectors.transports.partitioner import partition_of
+from connectors.transports.redis import keys
+from connectors.transports.redis.client import connect, our_errors, script
+from connectors.transports.redis.entry import encode
+from connectors.transports.redis.lease import Lease
+from connectors.transports.redis.offsets import BEGINNING, offset_of, seconds_of, stream_id
+from connectors.transports.redis.reader import StreamReader
+from connectors.transports.redis.topics import TopicCatalog
+
+FORGET_AFTER = 60_000
+"""Milliseconds of silence after which a member's last announcement is deleted."""
+
+
+class RedisBroker:
+    """Topics as streams, positions as consumer groups.
+
+    The group of an application is where its position is kept for all to see; it is moved with
+    ``XGROUP SETID … ENTRIESREAD``, so that ``XINFO GROUPS`` shows the true lag.
+    """
+
+    def __init__(self, url: str, *, default_partitions: int) -> None:
+        self._url = url
+        self._default_partitions = default_partitions
+        self._client = connect(url)
+        self._reader = StreamReader(url)
+        self._topics = TopicCatalog(self._client)
+        self._join = script(self._client, "join")
+        self._commit = script(self._client, "commit")
+        self._announce = script(self._client, "announce")
+
+    async def open(self) -> None:
+        with our_errors(self._url):
+            await self._client.ping()
+
+    async def close(self) -> None:
+        await self._reader.close()
+        await self._client.aclose()
+
+    async def identity(self) -> str:
+        with our_errors(self._url):
+            await self._client.set(keys.IDENTITY, secrets.token_hex(8), nx=True)
+            return cast("bytes", await self._client.get(keys.IDENTITY)).decode()
+
+    async def create_topic(self, spec: TopicSpec) -> int:
+        with our_errors(self._url):
+            return await self._topics.create(spec)
+
+    async def topics(self) -> Mapping[str, int]:
+        with our_errors(self._url):
+            return await self._topics.all()
+
+    async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
+        with our_errors(self._url):
+            targets = [await self._target(entry) for entry in entries]
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for tp, entry in zip(targets, entries, strict=True):
+                    pipeline.execute_command("XADD", keys.stream(tp), "*", *encode(entry))
+                ids = await pipeline.execute()
+        offsets = [offset_of(entry_id) for entry_id in ids]
+        return [
+            Appended(tp, offset, seconds_of(offset))
+            for tp, offset in zip(targets, offsets, strict=True)
+        ]
+
+    async def _target(self, entry: Outgoing) -> TP:
+        if entry.partition is not None:
+            return TP(entry.topic, entry.partition)
+        partitions = await self._topics.partitions(entry.topic, default=self._default_partitions)
+        return TP(entry.topic, partition_of(entry.key, partitions))
+
+    async def read(
+        self, positions: Mapping[TP, int], *, limit: int, wait: float
+    ) -> Mapping[TP, Sequence[Record]]:
+        with our_errors(self._url):
+            return await self._reader.read(positions, limit=limit, wait=wait)
+
+    async def wake(self) -> None:
+        self._reader.wake()
+
+    async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
+        where = "start" if from_start else "end"
+        with our_errors(self._url):
+            for tp in await self._topics.expand(topics, default=self._default_partitions):
+                await self._join(keys=[keys.stream(tp)], args=[group, where])
+
+    async def positions(self, group: str, tps: Iterable[TP]) -> Mapping[TP, int]:
+        found = {}
+        for tp in tps:
+            joined = await self._group(group, tp)
+            if joined is not None:
+                found[tp] = offset_of(joined["last-delivered-id"]) + 1
+        return found
+
+    async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
+        with our_errors(self._url):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for tp, advance in advances.items():
+                    last_finished = stream_id(advance.position - 1)
+                    await self._commit(
+                        keys=[keys.stream(tp)],
+                        args=[group, last_finished, advance.finished],
+                        client=pipeline,
+                    )
+                await pipeline.execute()
+
+    async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
+        with our_errors(self._url):
+            return {tp: await self._bounds(keys.stream(tp)) for tp in tps}
+
+    async def _bounds(self, stream: str) -> tuple[int, int]:
+        if not await self._client.exists(stream):
+            return BEGINNING, BEGINNING
+        info = await self._client.xinfo_stream(stream)
+        end = offset_of(info["last-generated-id"]) + 1
+        first = info["first-entry"]
+        return (offset_of(first[0]) if first else end), end
+
+    async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
+        with our_errors(self._url):
+            tps = await self._topics.expand([topic], default=self._default_partitions)
+            return [await self._status(group, tp) for tp in tps]
+
+    async def _status(self, group: str, tp: TP) -> PartitionStatus:
+        length = await self._client.xlen(keys.stream(tp))
+        joined = await self._group(group, tp)
+        if joined is None:
+            return PartitionStatus(length, length, None)
+        position = offset_of(joined["last-delivered-id"]) + 1
+        # Redis gives no lag where entries were deleted ahead of the group: what is there is
+        # the most that it can be.
+        lag = length if joined["lag"] is None else joined["lag"]
+        return PartitionStatus(length, lag, position)
+
+    async def _group(self, group: str, tp: TP) -> dict[str, Any] | None:
+        with our_errors(self._url):
+            if not await self._client.exists(keys.stream(tp)):
+                return None
+            for candidate in await self._client.xinfo_groups(keys.stream(tp)):
+                if candidate["name"] == group.encode():
+                    return dict(candidate)
+        return None
+
+    def ownership(self, group: str, member: str) -> Lease:
+        return Lease(self._client, self._url, group, member)
+
+    async def announce(self, group: str, member: Member) -> None:
+        info = orjson.dumps(member.info)
+        with our_errors(self._url):
+            await self._announce(keys=[keys.members(group)], args=[member.name, info, FORGET_AFTER])
+
+    async def retire(self, group: str, name: str) -> None:
+        with our_errors(self._url):
+            await self._client.hdel(keys.members(group), name)
+
+    async def members(self, group: str) -> Sequence[Member]:
+        with our_errors(self._url):
+            seconds, microseconds = await self._client.time()
+            announced = cast("dict[bytes, bytes]", await self._client.hgetall(keys.members(group)))
+        now = seconds + microseconds / 1_000_000
+        alive = []
+        for name, announcement in sorted(announced.items()):
+            seen, _, info = announcement.partition(b" ")
+            if now - int(seen) / 1000 <= SILENCE:
+                alive.append(Member(name.decode(), orjson.loads(info)))
+        return alive

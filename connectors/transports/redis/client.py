@@ -1,0 +1,70 @@
+"""Connections to Redis, and its errors as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from yarl import URL
+
+from connectors.errors import BrokerError, BrokerUnavailable, BrokerUnsupported
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds until an attempt to connect is given up."""
+
+REPLY_TIMEOUT = 15.0
+"""Seconds until a command without a reply is given up. A blocking read adds its own wait."""
+
+
+def connect(url: str) -> Redis:
+    """A client for commands that answer at once."""
+    return Redis.from_url(
+        url,
+        protocol=2,
+        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_timeout=REPLY_TIMEOUT,
+        client_name="redfaust",
+    )
+
+
+def script(client: Redis, name: str) -> AsyncScript:
+    """The Lua script of this name, ready to call."""
+    source = files(__package__).joinpath("scripts", f"{name}.lua").read_text()
+    return client.register_script(source)
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown in messages."""
+    return str(URL(url).with_password(None))
+
+
+@contextmanager
+def our_errors(url: str) -> Iterator[None]:
+    """Raise what Redis raises as errors of :mod:`connectors.errors`."""
+    shown = without_password(url)
+    try:
+        yield
+    except AuthenticationError as error:
+        raise BrokerError(
+            f"Redis at {shown} refused the password: correct it in the broker's URL"
+        ) from error
+    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        raise BrokerUnavailable(
+            f"Redis at {shown} does not answer ({error}): is it running, is the URL right?"
+        ) from error
+    except ResponseError as error:
+        if str(error).startswith(("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")):
+            raise BrokerUnavailable(f"Redis at {shown} is not ready: {error}") from error
+        if "unknown command" in str(error) or "syntax error" in str(error):
+            raise BrokerUnsupported(
+                f"Redis at {shown} is too old ({error}): 7.0 or any Valkey is needed"
+            ) from error
+        raise BrokerError(f"Redis at {shown} refused a command: {error}") from error
+    except RedisError as error:
+        raise BrokerError(f"Redis at {shown}: {error}") from error

@@ -1,0 +1,33 @@
+-- Move a group's position, and keep its lag true.
+-- KEYS[1] the stream; ARGV: group, ID of the last finished entry, entries finished since last time
+local stream, group, id, finished = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+
+if redis.call('EXISTS', stream) == 0 then
+  return redis.call('XGROUP', 'CREATE', stream, group, id, 'MKSTREAM')
+end
+
+local function field(flat, name)
+  for i = 1, #flat, 2 do
+    if flat[i] == name then return flat[i + 1] end
+  end
+end
+
+local info = redis.call('XINFO', 'STREAM', stream)
+local read
+for _, g in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  if field(g, 'name') == group then read = field(g, 'entries-read') or -1 end
+end
+if read == nil then
+  return redis.call('XGROUP', 'CREATE', stream, group, id)
+end
+
+if field(info, 'last-generated-id') == id then
+  -- At the end the count is known whatever was deleted on the way.
+  read = field(info, 'entries-added')
+elseif read >= 0 then
+  read = read + finished
+end
+if read < 0 then
+  return redis.call('XGROUP', 'SETID', stream, group, id)
+end
+return redis.call('XGROUP', 'SETID', stream, group, id, 'ENTRIESREAD', read)

@@ -1,0 +1,16 @@
+"""Faust's door to Redis Streams."""
+
+from __future__ import annotations
+
+from connectors.transports.broker import Broker
+from connectors.transports.redis.broker import RedisBroker
+from connectors.transports.transport import BrokerTransport
+
+
+class Transport(BrokerTransport):
+    """Registered for ``redis://`` and ``rediss://``."""
+
+    driver_version = "Redis Streams"
+
+    def new_broker(self, url: str, default_partitions: int) -> Broker:
+        return RedisBroker(url, default_partitions=default_partitions)

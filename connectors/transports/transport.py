@@ -1,0 +1,30 @@
+"""Faust's transport, for any broker."""
+
+from __future__ import annotations
+
+import abc
+from functools import cached_property
+
+from faust.transport.base import Transport as FaustTransport
+
+from connectors.transports.broker import Broker
+from connectors.transports.conductor import Conductor
+from connectors.transports.consumer import Consumer
+from connectors.transports.producer import Producer
+
+
+class BrokerTransport(FaustTransport):
+    """Wires Faust's consumer, producer and conductor to one :class:`Broker`."""
+
+    Consumer = Consumer
+    Producer = Producer
+    Conductor = Conductor
+
+    @cached_property
+    def broker(self) -> Broker:
+        """The broker that this transport's URL means. Opened by whoever uses it first."""
+        return self.new_broker(str(self.url[0]), self.app.conf.topic_partitions)
+
+    @abc.abstractmethod
+    def new_broker(self, url: str, default_partitions: int) -> Broker:
+        """Build the broker for a URL."""
