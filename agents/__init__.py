@@ -1,0 +1,1 @@
+"""The shop's stream processing: one module per stream."""

@@ -131,7 +131,7 @@ class NotificationSent(_Notification):
 
     type = "NotificationSent"
 
-    subject: Line
+    subject: Note
 
 
 class NotificationFailed(_Notification):

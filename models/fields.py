@@ -14,6 +14,7 @@ MAX_QUANTITY = 10_000
 MAX_UNIT_PRICE = 10**12
 """Minor units. 100 items of the largest quantity and price still fit a 64-bit integer."""
 MAX_ITEMS = 100
+MAX_NOTE = 1000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -48,7 +49,7 @@ Line = Annotated[
 ]
 """One line of text for people."""
 
-Note = Annotated[str, Field(max_length=1000), AfterValidator(_without_control_characters)]
+Note = Annotated[str, Field(max_length=MAX_NOTE), AfterValidator(_without_control_characters)]
 """A sentence or two, such as the text of an error."""
 
 Id = Annotated[

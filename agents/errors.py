@@ -1,0 +1,20 @@
+"""Why an agent cannot process an event; the event becomes a dead letter.
+
+::
+
+    AgentError
+    ├── UnknownOrder        a status for an order that was never placed
+    └── UnknownRecipient    a notification for somebody whose address nobody knows
+"""
+
+
+class AgentError(Exception):
+    """Base of all errors of this package."""
+
+
+class UnknownOrder(AgentError):
+    """A status for an order that was never placed."""
+
+
+class UnknownRecipient(AgentError):
+    """A notification for somebody whose address nobody knows."""

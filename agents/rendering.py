@@ -1,0 +1,40 @@
+"""Notifications as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from pydantic import JsonValue
+
+from models.events import NotificationKind
+from models.money import format_money
+
+
+class Rendered(NamedTuple):
+    """A notification in its three parts."""
+
+    subject: str
+    text: str
+    html: str
+
+
+_templates: Final = Environment(
+    loader=PackageLoader("agents"),
+    autoescape=select_autoescape(["html"]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_templates.filters["money"] = format_money
+
+
+def render(kind: NotificationKind, data: Mapping[str, JsonValue]) -> Rendered:
+    """Fill in ``<kind>.txt``, whose first line is the subject, and ``<kind>.html``.
+
+    Raises ``jinja2.UndefinedError`` where ``data`` lacks something that a template needs.
+    """
+    subject, _, text = _templates.get_template(f"{kind}.txt").render(data).partition("\n\n")
+    return Rendered(subject, text, _templates.get_template(f"{kind}.html").render(data))

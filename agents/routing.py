@@ -1,0 +1,35 @@
+"""Sending events to where they belong."""
+
+from __future__ import annotations
+
+import faust
+from faust.types import TopicT
+
+from models.envelope import Message
+from models.events import Event
+
+
+async def send(topic: TopicT, message: Message[Event]) -> None:
+    """Send an event on, keyed by what it is about."""
+    await topic.send(key=message.event.key, value=message)
+
+
+def is_misplaced(message: Message[Event]) -> bool:
+    """Whether the current event lies where its key does not belong.
+
+    A foreign producer need not know how keys are partitioned. Its event must not be processed
+    here, since another worker may own the key's partition.
+    """
+    current = faust.current_event()
+    return current is not None and current.key != message.event.key
+
+
+async def sent_home(topic: TopicT, message: Message[Event]) -> bool:
+    """Send a misplaced event on to its own partition; false if it is not misplaced.
+
+    One agent of each topic does so; the others only pass misplaced events over.
+    """
+    if not is_misplaced(message):
+        return False
+    await send(topic, message)
+    return True

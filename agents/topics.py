@@ -1,0 +1,33 @@
+"""The topics of the shop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import faust
+from faust.types import TopicT
+
+from agents.schema import EventSchema
+from models.catalogue import EVENTS
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Each is partitioned by the id of what its events are about."""
+
+    users: TopicT
+    """``UserCreated``, ``CartUpdated``; key: user id."""
+    orders: TopicT
+    """``OrderCreated``, ``OrderStatusChanged``; key: order id."""
+    notifications: TopicT
+    """``NotificationRequested``, ``NotificationSent``, ``NotificationFailed``; key: its id."""
+
+
+def declare(app: faust.App, partitions: int) -> Topics:
+    """Declare the topics; one that exists keeps its number of partitions."""
+    schema = EventSchema(EVENTS)
+    users, orders, notifications = (
+        app.topic(name, schema=schema, partitions=partitions)
+        for name in ("users", "orders", "notifications")
+    )
+    return Topics(users=users, orders=orders, notifications=notifications)
