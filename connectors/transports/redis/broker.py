@@ -84,9 +84,9 @@ class RedisBroker:
         ]
 
     async def _target(self, entry: Outgoing) -> TP:
+        partitions = await self._topics.partitions(entry.topic, default=self._default_partitions)
         if entry.partition is not None:
             return TP(entry.topic, entry.partition)
-        partitions = await self._topics.partitions(entry.topic, default=self._default_partitions)
         return TP(entry.topic, partition_of(entry.key, partitions))
 
     async def read(

@@ -1,0 +1,207 @@
+"""The contract of :class:`connectors.transports.broker.Broker`, held against every broker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from faust.types import TP
+
+from connectors.transports.broker import Advance, Broker, Member, Outgoing, TopicSpec
+
+TOPIC = "events"
+FIRST = TP(TOPIC, 0)
+SECOND = TP(TOPIC, 1)
+PATIENCE = 10.0
+
+
+def entry(value: bytes, partition: int = 0) -> Outgoing:
+    return Outgoing(TOPIC, value, partition=partition)
+
+
+async def beginning(broker: Broker, *tps: TP) -> dict[TP, int]:
+    await broker.join("beginning", {tp.topic for tp in tps}, from_start=True)
+    return dict(await broker.positions("beginning", tps))
+
+
+async def values(broker: Broker, tp: TP) -> list[bytes | None]:
+    batches = await broker.read(await beginning(broker, tp), limit=100, wait=0)
+    return [record.value for record in batches.get(tp, [])]
+
+
+async def test_a_topic_keeps_its_number_of_partitions(broker: Broker) -> None:
+    assert await broker.create_topic(TopicSpec(TOPIC, 3)) == 3
+    assert await broker.create_topic(TopicSpec(TOPIC, 5)) == 3
+    assert await broker.topics() == {TOPIC: 3}
+
+
+async def test_an_unknown_topic_gets_the_default_number_of_partitions(broker: Broker) -> None:
+    await broker.append([entry(b"1")])
+    assert await broker.topics() == {TOPIC: 2}
+
+
+async def test_what_is_appended_is_read_in_order(broker: Broker) -> None:
+    appended = await broker.append([entry(b"%d" % n) for n in range(50)])
+    assert await values(broker, FIRST) == [b"%d" % n for n in range(50)]
+    offsets = [offset for _, offset, _ in appended]
+    assert offsets == sorted(set(offsets))
+
+
+async def test_an_entry_keeps_key_value_headers_and_timestamp(broker: Broker) -> None:
+    headers = (("a", b"1"), ("b", b"\x00\xff"), ("a", b"2"))
+    await broker.append([Outgoing(TOPIC, b"\x00value\xff", b"key", headers, 0, 1234567.891)])
+    batches = await broker.read(await beginning(broker, FIRST), limit=1, wait=0)
+    [record] = batches[FIRST]
+    assert record.value == b"\x00value\xff"
+    assert record.key == b"key"
+    assert record.headers == headers
+    assert record.timestamp == 1234567.891
+
+
+async def test_null_and_empty_are_told_apart(broker: Broker) -> None:
+    nothing, empty = Outgoing(TOPIC, None, None, (), 0), Outgoing(TOPIC, b"", b"", (), 0)
+    await broker.append([nothing, empty])
+    batches = await broker.read(await beginning(broker, FIRST), limit=2, wait=0)
+    assert [(r.key, r.value) for r in batches[FIRST]] == [(None, None), (b"", b"")]
+
+
+async def test_equal_keys_share_a_partition(broker: Broker) -> None:
+    await broker.create_topic(TopicSpec(TOPIC, 8))
+    keys = [b"%d" % n for n in range(40)]
+    once = await broker.append([Outgoing(TOPIC, b"", key) for key in keys])
+    again = await broker.append([Outgoing(TOPIC, b"", key) for key in keys])
+    assert [a.tp for a in once] == [a.tp for a in again]
+    assert len({a.tp for a in once}) > 4
+
+
+async def test_reading_goes_on_from_a_position(broker: Broker) -> None:
+    appended = await broker.append([entry(b"%d" % n) for n in range(5)])
+    position = appended[2].offset + 1
+    batches = await broker.read({FIRST: position}, limit=100, wait=0)
+    assert [record.value for record in batches[FIRST]] == [b"3", b"4"]
+
+
+async def test_a_read_takes_no_more_than_its_limit_of_each_partition(broker: Broker) -> None:
+    await broker.append([entry(b"%d" % n, n % 2) for n in range(10)])
+    positions = await beginning(broker, FIRST, SECOND)
+    batches = await broker.read(positions, limit=3, wait=0)
+    assert {tp: len(records) for tp, records in batches.items()} == {FIRST: 3, SECOND: 3}
+
+
+async def test_a_read_waits_for_news(broker: Broker) -> None:
+    positions = await beginning(broker, FIRST)
+    reading = asyncio.create_task(_collect(broker, positions))
+    await broker.append([entry(b"news")])
+    assert await asyncio.wait_for(reading, PATIENCE) == b"news"
+
+
+async def _collect(broker: Broker, positions: dict[TP, int]) -> bytes | None:
+    return (await broker.read(positions, limit=1, wait=PATIENCE))[FIRST][0].value
+
+
+async def test_a_waiting_read_can_be_woken(broker: Broker) -> None:
+    positions = await beginning(broker, FIRST)
+    reading = asyncio.create_task(broker.read(positions, limit=1, wait=PATIENCE * 10))
+    while not reading.done():
+        await broker.wake()
+        await asyncio.sleep(0)
+    assert reading.result() == {}
+    await broker.append([entry(b"1")])
+    assert await values(broker, FIRST) == [b"1"]
+
+
+async def test_a_cancelled_read_stays_cancelled(broker: Broker) -> None:
+    positions = await beginning(broker, FIRST)
+    reading = asyncio.create_task(broker.read(positions, limit=1, wait=PATIENCE * 10))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+async def test_a_new_group_begins_at_the_start_or_at_the_end(broker: Broker) -> None:
+    await broker.append([entry(b"old")])
+    await broker.join("from start", [TOPIC], from_start=True)
+    await broker.join("from end", [TOPIC], from_start=False)
+    start = await broker.positions("from start", [FIRST])
+    end = await broker.positions("from end", [FIRST])
+    assert [r.value for r in (await broker.read(start, limit=9, wait=0))[FIRST]] == [b"old"]
+    assert FIRST not in await broker.read(end, limit=9, wait=0)
+
+
+async def test_joining_again_moves_nothing(broker: Broker) -> None:
+    [appended] = await broker.append([entry(b"1")])
+    await broker.join("group", [TOPIC], from_start=True)
+    await broker.commit("group", {FIRST: Advance(appended.offset + 1, 1)})
+    await broker.join("group", [TOPIC], from_start=True)
+    assert await broker.positions("group", [FIRST]) == {FIRST: appended.offset + 1}
+
+
+async def test_a_group_that_never_joined_has_no_position(broker: Broker) -> None:
+    await broker.append([entry(b"1")])
+    assert await broker.positions("stranger", [FIRST]) == {}
+    [first, _] = await broker.status("stranger", TOPIC)
+    assert first.position is None
+    assert first.length == 1
+
+
+async def test_the_lag_is_what_is_not_finished(broker: Broker) -> None:
+    appended = await broker.append([entry(b"%d" % n) for n in range(10)])
+    await broker.join("group", [TOPIC], from_start=True)
+    lags = [(await broker.status("group", TOPIC))[0].lag]
+    for start, end in ((0, 4), (4, 10)):
+        await broker.commit("group", {FIRST: Advance(appended[end - 1].offset + 1, end - start)})
+        lags.append((await broker.status("group", TOPIC))[0].lag)
+    await broker.append([entry(b"more")])
+    lags.append((await broker.status("group", TOPIC))[0].lag)
+    assert lags == [10, 6, 0, 1]
+
+
+async def test_groups_do_not_touch_each_other(broker: Broker) -> None:
+    [appended] = await broker.append([entry(b"1")])
+    for group in ("one", "two"):
+        await broker.join(group, [TOPIC], from_start=True)
+    before = await broker.positions("two", [FIRST])
+    await broker.commit("one", {FIRST: Advance(appended.offset + 1, 1)})
+    assert await broker.positions("two", [FIRST]) == before
+
+
+async def test_bounds_are_the_oldest_entry_and_the_end(broker: Broker) -> None:
+    appended = await broker.append([entry(b"%d" % n) for n in range(3)])
+    bounds = await broker.bounds([FIRST, SECOND])
+    assert bounds[FIRST] == (appended[0].offset, appended[-1].offset + 1)
+    assert bounds[SECOND][0] == bounds[SECOND][1]
+
+
+async def test_one_member_owns_at_a_time_and_hands_over(broker: Broker) -> None:
+    first, second = broker.ownership("group", "first"), broker.ownership("group", "second")
+    await first.acquire()
+    waiting = asyncio.create_task(second.acquire())
+    done, _ = await asyncio.wait({waiting}, timeout=0.05)
+    assert not done
+    await first.release()
+    await asyncio.wait_for(waiting, PATIENCE)
+    await second.release()
+
+
+async def test_releasing_what_another_owns_changes_nothing(broker: Broker) -> None:
+    owner, other = broker.ownership("group", "owner"), broker.ownership("group", "other")
+    await owner.acquire()
+    await other.release()
+    waiting = asyncio.create_task(other.acquire())
+    done, _ = await asyncio.wait({waiting}, timeout=0.05)
+    waiting.cancel()
+    assert not done
+
+
+async def test_members_are_known_from_announcing_to_retiring(broker: Broker) -> None:
+    member = Member("worker-1", {"pid": 42, "owns": [["events", 0]]})
+    await broker.announce("group", member)
+    await broker.announce("group", Member("worker-2", {}))
+    await broker.retire("group", "worker-2")
+    assert await broker.members("group") == [member]
+    assert await broker.members("another group") == []
+
+
+async def test_the_identity_stays(broker: Broker) -> None:
+    assert await broker.identity() == await broker.identity() != ""

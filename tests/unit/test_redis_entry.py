@@ -1,0 +1,50 @@
+"""Entries and IDs of Redis Streams, there and back."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from connectors.transports.broker import Outgoing
+from connectors.transports.redis.entry import decode, encode
+from connectors.transports.redis.offsets import offset_of, seconds_of, stream_id
+
+LARGEST = b"18446744073709551615-18446744073709551615"
+
+
+@pytest.mark.parametrize(
+    "entry_id", [b"0-1", b"1795447978783-0", b"5-18446744073709551615", LARGEST]
+)
+def test_an_id_survives_as_an_offset(entry_id: bytes) -> None:
+    assert stream_id(offset_of(entry_id)).encode() == entry_id
+
+
+def test_offsets_sort_as_redis_sorts_ids() -> None:
+    ids = [b"1-0", b"1-1", b"1-18446744073709551615", b"2-0", b"10-0"]
+    offsets = [offset_of(entry_id) for entry_id in ids]
+    assert offsets == sorted(offsets)
+
+
+def test_the_time_is_that_of_the_id_unless_one_was_given() -> None:
+    now = decode(b"1795447978783-5", [b"_v", b"x"])
+    assert now.timestamp == 1795447978.783 == seconds_of(now.offset)
+    assert decode(b"1795447978783-5", [b"_v", b"x", b"_t", b"1500"]).timestamp == 1.5
+
+
+def test_an_entry_survives() -> None:
+    entry = Outgoing("t", b"value", b"key", (("h", b"1"), ("h", b"2")), 0, 12.5)
+    fields = [f if isinstance(f, bytes) else str(f).encode() for f in encode(entry)]
+    record = decode(b"1-1", fields)
+    assert (record.value, record.key, record.headers) == (b"value", b"key", entry.headers)
+    assert record.timestamp == 12.5
+
+
+def test_an_entry_without_envelope_is_its_fields() -> None:
+    record = decode(b"1-1", [b"type", b"OrderCreated", b"_k", "ü".encode()])
+    assert orjson.loads(record.value or b"") == {"type": "OrderCreated", "_k": "ü"}
+    assert record.key is None
+    assert record.headers == ()
+
+
+def test_an_entry_that_is_not_text_keeps_its_bytes() -> None:
+    assert decode(b"1-1", [b"\xff\xfe", b"\x00\x01"]).value == b"\xff\xfe \x00\x01"
