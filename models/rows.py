@@ -51,6 +51,10 @@ class OrderStateRow(Row):
     status: OrderStatus
     history: tuple[StatusChange, ...]
 
+    def has_reached(self, status: OrderStatus) -> bool:
+        """Whether the order stands at a status or has passed it; no status comes twice."""
+        return any(change.status is status for change in self.history)
+
     def moved(self, change: StatusChange) -> OrderStateRow:
         """The order after a change. Raises :class:`~models.errors.IllegalTransition`."""
         self.status.require(change.status)
