@@ -1,0 +1,55 @@
+"""Mails that the embedded sink received, so that a shop without a mail server shows its mails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from connectors.mail import ReceivedMail
+from connectors.postgres.database import Database
+from connectors.postgres.queries import load
+
+
+class MailHeading(BaseModel):
+    """A mail as it stands in a list."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+    recipient: str
+    subject: str
+    received_at: datetime
+
+
+class StoredMail(MailHeading):
+    """A mail with its text."""
+
+    body: str
+
+
+async def keep(database: Database, mail: ReceivedMail) -> None:
+    """Store a mail; one with a Message-ID that is there already is the same mail."""
+    texts = (mail.message_id, ", ".join(mail.recipients), mail.subject, mail.text)
+    async with database.transaction() as connection:
+        await connection.execute(load("app", "insert_mail"), *map(_storable, texts))
+
+
+async def latest(database: Database, limit: int) -> Sequence[MailHeading]:
+    """The newest first."""
+    async with database.transaction() as connection:
+        rows = await connection.fetch(load("app", "select_mails"), limit)
+    return [MailHeading.model_validate(dict(row)) for row in rows]
+
+
+async def find(database: Database, number: int) -> StoredMail | None:
+    """One mail by its number."""
+    async with database.transaction() as connection:
+        row = await connection.fetchrow(load("app", "select_mail"), number)
+    return None if row is None else StoredMail.model_validate(dict(row))
+
+
+def _storable(text: str) -> str:
+    """A mail may hold what Postgres refuses in a text: NUL and bytes that are no UTF-8."""
+    return text.replace("\0", "�").encode("utf-8", "replace").decode()

@@ -1,0 +1,1 @@
+SELECT count(*) FROM redfaust.dead_letters WHERE app = $1 AND state = 'waiting'

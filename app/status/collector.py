@@ -1,0 +1,168 @@
+"""Asks broker and database, each on its own: one still tells what it knows without the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from app import mailbox, tables
+from app.settings import Settings
+from app.status.models import (
+    Agent,
+    BrokerPart,
+    DatabasePart,
+    DeadLetterHeading,
+    DeadLettersPart,
+    OutboxPart,
+    Partition,
+    RecentOrder,
+    Status,
+    Topic,
+    Worker,
+)
+from app.web.services import Services
+from connectors.errors import BrokerUnavailable, ConnectorError
+from connectors.outbox.outbox import outbox_status
+from connectors.postgres.database import Database
+from connectors.postgres.queries import load
+from connectors.processing.dead_letters import DeadLetters, DeadLetterState
+from connectors.transports.broker import Broker, Member
+
+SHOWN = 10
+"""Entries of each list that only shows the latest."""
+PATIENCE = 5.0
+"""Seconds after which a broker or a database that does not answer counts as unreachable."""
+
+T = TypeVar("T")
+
+
+async def collect(services: Services, settings: Settings) -> Status:
+    """The status now. Never raises because something is away; ``problems`` says so instead."""
+    problems: list[str] = []
+    broker, database = await asyncio.gather(
+        _attempt("broker", ask_broker(services.broker, settings.app_id, problems), problems),
+        _attempt("database", ask_database(services.database, settings.app_id), problems),
+    )
+    return Status(
+        app=settings.app_id,
+        at=datetime.now(UTC),
+        problems=tuple(problems),
+        workers=broker and broker.workers,
+        agents=broker and _agents(broker.workers),
+        topics=broker and broker.topics,
+        outbox=database and database.outbox,
+        dead_letters=database and database.dead_letters,
+        mails=database and database.mails,
+        orders=database and database.orders,
+    )
+
+
+async def _attempt(name: str, asking: Coroutine[None, None, T], problems: list[str]) -> T | None:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await asking
+    except TimeoutError:
+        problems.append(f"the {name} has not answered within {PATIENCE:.0f} seconds")
+    except ConnectorError as error:
+        problems.append(str(error))
+    return None
+
+
+async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> BrokerPart:
+    """Workers and topics. A worker whose announcement cannot be read is a problem, not an error.
+
+    Raises :class:`~connectors.errors.BrokerError`.
+    """
+    if broker is None:
+        raise BrokerUnavailable("this process is not connected to the broker")
+    workers = _workers(await broker.members(group), problems)
+    owners = {owned: worker.name for worker in workers for owned in worker.owns}
+    topics = [
+        Topic(
+            name=name,
+            partitions=tuple(
+                Partition(
+                    partition=number,
+                    length=partition.length,
+                    lag=partition.lag,
+                    pending=0,
+                    position=None if partition.position is None else str(partition.position),
+                    owner=owners.get((name, number)),
+                )
+                for number, partition in enumerate(await broker.status(group, name))
+            ),
+        )
+        for name in sorted(await broker.topics())
+    ]
+    return BrokerPart(workers=workers, topics=tuple(topics))
+
+
+def _workers(members: Sequence[Member], problems: list[str]) -> tuple[Worker, ...]:
+    workers = []
+    for member in members:
+        try:
+            workers.append(Worker.model_validate({**member.info, "name": member.name}))
+        except ValidationError as error:
+            fields = ", ".join(str(detail["loc"][0]) for detail in error.errors())
+            problems.append(f"worker {member.name} announces itself in another form: {fields}")
+    return tuple(workers)
+
+
+def _agents(workers: Sequence[Worker]) -> tuple[Agent, ...]:
+    seen = defaultdict(list)
+    for worker in workers:
+        for agent in worker.agents:
+            seen[agent.name].append(agent)
+    return tuple(
+        Agent(
+            name=name,
+            topics=tuple(sorted({topic for agent in agents for topic in agent.topics})),
+            workers=len(agents),
+            processed=sum(agent.processed for agent in agents),
+            failed=sum(agent.failed for agent in agents),
+        )
+        for name, agents in sorted(seen.items())
+    )
+
+
+async def ask_database(database: Database, app: str) -> DatabasePart:
+    """Outbox, dead letters, mails and orders. Raises :class:`~connectors.errors.DatabaseError`."""
+    outbox = await outbox_status(database)
+    return DatabasePart(
+        outbox=OutboxPart(
+            depth=outbox.depth,
+            oldest_age_seconds=outbox.oldest_age,
+            scheduled=outbox.scheduled,
+        ),
+        dead_letters=await _dead_letters(database, app),
+        mails=tuple(await mailbox.latest(database, SHOWN)),
+        orders=await _recent_orders(database),
+    )
+
+
+async def _dead_letters(database: Database, app: str) -> DeadLettersPart:
+    letters = await DeadLetters(database).list(app=app, state=DeadLetterState.WAITING, limit=SHOWN)
+    async with database.transaction() as connection:
+        waiting = await connection.fetchval(load("app", "count_dead_letters"), app)
+    return DeadLettersPart(
+        waiting=waiting, latest=tuple(DeadLetterHeading.of(letter) for letter in letters)
+    )
+
+
+async def _recent_orders(database: Database) -> tuple[RecentOrder, ...]:
+    async with database.transaction() as connection:
+        orders = await connection.fetch(load("app", "select_recent_orders"), SHOWN)
+        ids = [order["order_id"] for order in orders]
+        states = await tables.read(connection, load("app", "select_order_statuses"), ids)
+    statuses = {state["order_id"]: state["status"] for state in states}
+    return tuple(
+        RecentOrder.model_validate(
+            {"status": statuses.get(order["order_id"], "placed"), **dict(order)}
+        )
+        for order in orders
+    )

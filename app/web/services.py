@@ -1,0 +1,40 @@
+"""What the web API works with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from app.settings import Settings
+from connectors.outbox.outbox import Outbox
+from connectors.postgres.database import Database
+from connectors.transports.broker import Broker
+from connectors.transports.brokers import broker_by_url
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Open connections. Commands need the database alone: their events leave by the outbox."""
+
+    database: Database
+    outbox: Outbox
+    broker: Broker | None
+    """Only asked for the status; ``None`` where there is no way to it."""
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Connect, and disconnect afterwards. Raises :class:`~connectors.errors.ConnectorError`."""
+    database = await Database.connect(settings.database.get_secret_value())
+    try:
+        broker = broker_by_url(
+            settings.broker.get_secret_value(), default_partitions=settings.partitions
+        )
+        try:
+            await broker.open()
+            yield Services(database, Outbox(database), broker)
+        finally:
+            await broker.close()
+    finally:
+        await database.close()
