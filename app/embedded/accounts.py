@@ -8,6 +8,7 @@ binaries, whose real path Postgres insists on, are copied once to where everybod
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import shutil
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from app.embedded.binaries import PostgresInstallation
 from app.errors import EmbeddedError
+
+logger = logging.getLogger(__name__)
 
 UNPRIVILEGED = "nobody"
 SHARED_CACHE = Path("/var/cache/redfaust")
@@ -55,6 +58,11 @@ def runnable_by(
         return installation
     copy = SHARED_CACHE / f"postgres-{installation.version}"
     if not copy.exists():
+        logger.info(
+            "Postgres runs as %r, who cannot reach its binaries: copying them to %s",
+            UNPRIVILEGED,
+            copy,
+        )
         _copy(installation, copy)
     return installation.at(copy)
 

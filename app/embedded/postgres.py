@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -19,7 +20,7 @@ from app.embedded.predecessor import until_gone
 from app.embedded.process import (
     Server,
     StopPlan,
-    on_free_port,
+    on_port,
     server_environment,
     start_server,
     until_ready,
@@ -28,7 +29,7 @@ from app.embedded.process import (
 from app.embedded.secret import password_in
 from app.errors import ServerFailed
 
-STOP: StopPlan = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0), (signal.SIGKILL, 1.0))
+STOP: StopPlan = ((signal.SIGINT, 1.5), (signal.SIGQUIT, 0.5), (signal.SIGKILL, 0.5))
 """Fast shutdown, which ends sessions; then one that leaves recovery to the next start."""
 PROBE_PATIENCE = 2.0
 INIT_PATIENCE = 60.0
@@ -48,17 +49,26 @@ class Postgres:
     """Of the database :data:`DATABASE`, with the password in it."""
     server: Server
 
+    @property
+    def port(self) -> int:
+        """Where it listens, to be started there again."""
+        port = urlsplit(self.url).port
+        assert port is not None
+        return port
+
     async def stop(self) -> None:
         """Stop it; its data stay."""
         await self.server.stop()
 
 
-async def start_postgres(directory: Path, *, options: Mapping[str, str] | None = None) -> Postgres:
+async def start_postgres(
+    directory: Path, *, port: int | None = None, options: Mapping[str, str] | None = None
+) -> Postgres:
     """Start a server on the data in a directory, which is made if it is not there.
 
-    ``options`` are added to its configuration, such as ``{"fsync": "off"}``. As root it runs as
-    ``nobody``. Raises :class:`~app.errors.ServerFailed` with the end of its log if it does not
-    come up.
+    Without a ``port`` it takes a free one; ``options`` are added to its configuration, such as
+    ``{"fsync": "off"}``. As root it runs as ``nobody``. Raises
+    :class:`~app.errors.ServerFailed` with the end of its log if it does not come up.
     """
     directory = working_directory(directory)
     data = directory / "data"
@@ -72,13 +82,13 @@ async def start_postgres(directory: Path, *, options: Mapping[str, str] | None =
     # Postgres would believe that it is still running.
     (data / "postmaster.pid").unlink(missing_ok=True)
 
-    async def start(port: int) -> Postgres:
+    async def start(free: int) -> Postgres:
         configuration = {"max_connections": str(MAX_CONNECTIONS), **(options or {})}
         server = await start_server(
             "Postgres",
             [
                 installation.program("postgres"),
-                *("-D", _HERE, "-h", "127.0.0.1", "-p", str(port), "-k", ""),
+                *("-D", _HERE, "-h", "127.0.0.1", "-p", str(free), "-k", ""),
                 *(
                     part
                     for key, value in configuration.items()
@@ -90,11 +100,11 @@ async def start_postgres(directory: Path, *, options: Mapping[str, str] | None =
             plan=STOP,
             account=account,
         )
-        origin = f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}"
+        origin = f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{free}"
         await until_ready(server, lambda: _answers(f"{origin}/{SUPERUSER}"))
         return Postgres(f"{origin}/{DATABASE}", server)
 
-    return await on_free_port(start)
+    return await on_port(port, start)
 
 
 async def _init(

@@ -152,22 +152,23 @@ def tail(log: Path) -> str:
     return "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:]) or "  (empty)"
 
 
-async def on_free_port(start: Callable[[int], Awaitable[Started]]) -> Started:
-    """Start a server on a port of the loopback interface that nobody listens on.
+async def on_port(port: int | None, start: Callable[[int], Awaitable[Started]]) -> Started:
+    """Start a server on this port of the loopback interface, or on one where nobody listens.
 
-    Somebody else may take the port before the server does; then another is tried, at most
+    Somebody else may take a free port before the server does; then another is tried, at most
     :data:`START_ATTEMPTS` times.
     """
     for _ in range(START_ATTEMPTS - 1):
         try:
-            return await start(_free_port())
+            return await start(port or free_port())
         except ServerFailed as error:
-            if "address already in use" not in str(error).lower():
+            if port or "address already in use" not in str(error).lower():
                 raise
-    return await start(_free_port())
+    return await start(free_port())
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -17,14 +18,14 @@ from app.embedded.predecessor import until_gone
 from app.embedded.process import (
     Server,
     StopPlan,
-    on_free_port,
+    on_port,
     start_server,
     until_ready,
     working_directory,
 )
 from app.embedded.secret import password_in, write_private
 
-STOP: StopPlan = ((signal.SIGTERM, 3.0), (signal.SIGKILL, 1.0))
+STOP: StopPlan = ((signal.SIGTERM, 1.0), (signal.SIGKILL, 0.5))
 PROBE_PATIENCE = 1.0
 
 _CONFIGURATION = """\
@@ -44,16 +45,26 @@ class Valkey:
     """With the password in it."""
     server: Server
 
+    @property
+    def port(self) -> int:
+        """Where it listens, to be started there again."""
+        port = urlsplit(self.url).port
+        assert port is not None
+        return port
+
     async def stop(self) -> None:
         """Stop it; its data stay."""
         await self.server.stop()
 
 
-async def start_valkey(directory: Path, *, binary: Path | None = None) -> Valkey:
+async def start_valkey(
+    directory: Path, *, port: int | None = None, binary: Path | None = None
+) -> Valkey:
     """Start a server on the data in a directory, which is made if it is not there.
 
-    ``binary`` is another server of the same protocol, such as Debian's redis-server. Raises
-    :class:`~app.errors.ServerFailed` with the end of its log if it does not come up.
+    Without a ``port`` it takes a free one; ``binary`` is another server of the same protocol,
+    such as Debian's redis-server. Raises :class:`~app.errors.ServerFailed` with the end of its
+    log if it does not come up.
     """
     directory = working_directory(directory)
     binary = binary or find_valkey()
@@ -62,9 +73,9 @@ async def start_valkey(directory: Path, *, binary: Path | None = None) -> Valkey
     password = password_in(directory / "password")
     configuration = directory / "valkey.conf"
 
-    async def start(port: int) -> Valkey:
+    async def start(free: int) -> Valkey:
         # In a file, since arguments can be seen by every user of the machine.
-        write_private(configuration, _CONFIGURATION.format(port=port, password=password))
+        write_private(configuration, _CONFIGURATION.format(port=free, password=password))
         server = await start_server(
             "Valkey",
             [str(binary), str(configuration)],
@@ -72,11 +83,11 @@ async def start_valkey(directory: Path, *, binary: Path | None = None) -> Valkey
             log=directory / "server.log",
             plan=STOP,
         )
-        url = f"redis://default:{password}@127.0.0.1:{port}/0"
+        url = f"redis://default:{password}@127.0.0.1:{free}/0"
         await until_ready(server, lambda: _answers(url))
         return Valkey(url, server)
 
-    return await on_free_port(start)
+    return await on_port(port, start)
 
 
 def _program(binary: Path) -> str:

@@ -1,0 +1,35 @@
+"""``redfaust migrate``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import click
+
+from app.schema import migrate_all
+from app.settings import Settings
+from connectors.postgres.database import Database
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of what was applied.")
+def command(as_json: bool) -> None:
+    """Bring the database's schema up to this release.
+
+    Applies what is missing, and nothing twice: several may run at once. A database that a newer
+    release has migrated is refused.
+    """
+    applied = asyncio.run(_migrate(Settings.load()))
+    if as_json:
+        click.echo(json.dumps(applied))
+    else:
+        click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+
+
+async def _migrate(settings: Settings) -> list[str]:
+    database = await Database.connect(settings.database.get_secret_value())
+    try:
+        return await migrate_all(database)
+    finally:
+        await database.close()

@@ -1,0 +1,74 @@
+"""``redfaust relay``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import click
+
+from app.backoff import Backoff
+from app.settings import Settings
+from connectors.errors import BrokerUnavailable, DatabaseUnavailable
+from connectors.outbox.relay import Relay
+from connectors.postgres.database import Database
+from connectors.transports.brokers import broker_by_url
+
+logger = logging.getLogger(__name__)
+
+
+@click.command()
+def command() -> None:
+    """Publish what the outbox holds onto its topics.
+
+    One relay works at a time; more of them wait as spares. It reconnects when broker or database
+    go away. SIGTERM or Ctrl-C stops it.
+    """
+    settings = Settings.load()
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
+    )
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    """The first connection has to succeed: whoever starts a relay by hand learns why it fails."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sig, stop.set)
+    backoff = Backoff()
+    connected_before = False
+    while not stop.is_set():
+        try:
+            async with _connected(settings) as relay:
+                connected_before = True
+                logger.info("relaying")
+                with backoff.attempt():
+                    await relay.run(stop)
+        except (BrokerUnavailable, DatabaseUnavailable) as error:
+            if not connected_before:
+                raise
+            delay = backoff.delay()
+            logger.warning("%s; trying again in %.1f s", error, delay)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), delay)
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[Relay]:
+    broker = broker_by_url(
+        settings.broker.get_secret_value(), default_partitions=settings.partitions
+    )
+    database = await Database.connect(
+        settings.database.get_secret_value(), application_name="redfaust relay"
+    )
+    try:
+        await broker.open()
+        yield Relay(database, broker.append)
+    finally:
+        await broker.close()
+        await database.close()

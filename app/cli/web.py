@@ -1,0 +1,20 @@
+"""``redfaust web``."""
+
+from __future__ import annotations
+
+import click
+
+from app.settings import Settings
+
+
+@click.command()
+def command() -> None:
+    """Run the web API and the status page.
+
+    Listens on REDFAUST_HOST and REDFAUST_PORT. The API is described at /docs. SIGTERM or Ctrl-C
+    stops it.
+    """
+    settings = Settings.load()
+    from app.web import server  # noqa: PLC0415 - imports the web framework; --help does without
+
+    server.run(settings)

@@ -1,0 +1,1 @@
+SELECT email FROM users WHERE user_id = $1

@@ -1,0 +1,243 @@
+"""What ``redfaust up`` runs: servers, workers, relay and web, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from app.children import Child, Say, follow, spawn
+from app.embedded import DataDirectory, Services
+from app.embedded.process import free_port
+from app.errors import SupervisorError
+from app.schema import migrate_all
+from app.servers import kept_postgres, kept_valkey
+from app.settings import PREFIX, Given, Settings
+from connectors.postgres.database import Database
+from connectors.postgres.queries import load
+from connectors.transports.brokers import broker_by_url
+
+logger = logging.getLogger(__name__)
+
+READY_PATIENCE: Final = 60.0
+"""Seconds from the start of the processes until the web API has to be ready."""
+READY_INTERVAL: Final = 0.1
+READY_ANSWER: Final = 5.0
+HOPELESS_ENDS: Final = 3
+"""A process that has ended so often before all was ready will not come up by itself."""
+DEMO_PATIENCE: Final = 120.0
+
+# In all, with the servers' own plans, less than the 10 seconds in which everything has to stop.
+WEB_PATIENCE: Final = 1.5
+RELAY_PATIENCE: Final = 1.0
+WORKER_PATIENCE: Final = 3.0
+
+
+class Supervisor:
+    """One installation on this machine."""
+
+    def __init__(self, given: Given, *, workers: int, demo: bool, say: Say) -> None:
+        self._given = given if given.port else given.model_copy(update={"port": free_port()})
+        self._workers = workers
+        self._demo = demo
+        self._say = say
+        self._directory = DataDirectory(given.data_dir)
+        self._children: list[Child] = []
+        self._told_to_stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start everything, then stay until SIGINT or SIGTERM, then stop everything in order.
+
+        A second signal does not wait for the processes to finish what they are at. Raises
+        :class:`~app.errors.SupervisorError` or another of the application's errors if it cannot
+        be started; nothing is left running then.
+        """
+        check_port(self._given.host, self._given.port)
+        loop = asyncio.get_running_loop()
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sig, self._signalled)
+        work = asyncio.create_task(self._work())
+        told = asyncio.create_task(self._told_to_stop.wait())
+        await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        work.cancel()
+        try:
+            await work
+        except asyncio.CancelledError:
+            logger.info("stopped; the data are kept in %s", self._directory.path)
+
+    def _signalled(self) -> None:
+        if self._told_to_stop.is_set():
+            logger.info("not waiting any longer")
+            for child in self._children:
+                child.kill()
+        else:
+            logger.info("stopping (once more to hurry)")
+            self._told_to_stop.set()
+
+    async def _work(self) -> None:
+        async with self._servers() as settings:
+            fresh = await prepare(settings)
+            async with self._processes(settings):
+                await self._until_ready(settings)
+                if self._demo and fresh:
+                    await self._play(settings)
+                self._welcome(settings)
+                await asyncio.Event().wait()
+
+    @asynccontextmanager
+    async def _servers(self) -> AsyncIterator[Settings]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._directory.lock())
+            broker, database = self._given.broker, self._given.database
+            # Entered in this order, so that Postgres stops before Valkey.
+            services = Services(
+                broker=broker.get_secret_value()
+                if broker
+                else await stack.enter_async_context(kept_valkey(self._directory.valkey)),
+                database=database.get_secret_value()
+                if database
+                else await stack.enter_async_context(kept_postgres(self._directory.postgres)),
+            )
+            self._directory.publish(services)
+            yield self._given.complete(broker=services.broker, database=services.database)
+
+    @asynccontextmanager
+    async def _processes(self, settings: Settings) -> AsyncIterator[None]:
+        environ = child_environment(settings)
+        web = Child("web", ["web"], environ, self._say)
+        relay = Child("relay", ["relay"], environ, self._say)
+        workers = [
+            Child(f"worker-{number}", ["worker", "--port", "0"], environ, self._say)
+            for number in range(1, self._workers + 1)
+        ]
+        self._children = [*workers, relay, web]
+        for child in self._children:
+            child.start()
+        try:
+            yield
+        finally:
+            await web.stop(WEB_PATIENCE)
+            await relay.stop(RELAY_PATIENCE)
+            await asyncio.gather(*(worker.stop(WORKER_PATIENCE) for worker in workers))
+
+    async def _until_ready(self, settings: Settings) -> None:
+        try:
+            async with asyncio.timeout(READY_PATIENCE):
+                while not await asyncio.to_thread(is_ready, settings.host, settings.port):
+                    for child in self._children:
+                        if child.ends >= HOPELESS_ENDS:
+                            raise SupervisorError(failure(child, f"ended {child.ends} times"))
+                    await asyncio.sleep(READY_INTERVAL)
+        except TimeoutError:
+            troubled = max(self._children, key=lambda child: child.ends)
+            what = f"has ended {troubled.ends} times" if troubled.ends else "has not ended"
+            raise SupervisorError(
+                f"not ready within {READY_PATIENCE:.0f} s. {failure(troubled, what)}"
+            ) from None
+
+    async def _play(self, settings: Settings) -> None:
+        logger.info("playing the demo, as nothing was ordered here yet")
+        process = await spawn(["demo"], child_environment(settings))
+        try:
+            async with asyncio.timeout(DEMO_PATIENCE):
+                status = await follow(process, lambda line: self._say("demo", line))
+        except TimeoutError:
+            logger.warning("the demo was not done within %.0f s; going on without", DEMO_PATIENCE)
+        else:
+            if status != 0:
+                logger.warning("the demo ended with status %d; going on without", status)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    def _welcome(self, settings: Settings) -> None:
+        url = f"http://{local(settings.host)}:{settings.port}"
+        for line in (
+            "",
+            f"ready: {url}/          status page",
+            f"       {url}/docs      the web API",
+            "in another terminal:",
+            f"       . {self._directory.shell_environment}",
+            '       psql "$REDFAUST_DATABASE"',
+            '       redis-cli -u "$REDFAUST_BROKER"',
+            "       redfaust status",
+            f"Ctrl-C stops everything; the data stay in {self._directory.path}",
+            "",
+        ):
+            logger.info("%s", line)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises :class:`~app.errors.SupervisorError` if nobody could listen there."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        raise SupervisorError(
+            f"port {port} of {host} cannot be used ({error.strerror}): "
+            "stop what listens there, or choose another with --port"
+        ) from error
+
+
+async def prepare(settings: Settings) -> bool:
+    """Make sure that broker and database answer, and migrate; return whether the shop is new.
+
+    Raises :class:`~connectors.errors.ConnectorError` if one of them cannot be used.
+    """
+    broker = broker_by_url(
+        settings.broker.get_secret_value(), default_partitions=settings.partitions
+    )
+    try:
+        await broker.open()
+    finally:
+        await broker.close()
+    database = await Database.connect(settings.database.get_secret_value())
+    try:
+        for name in await migrate_all(database):
+            logger.info("migrated %s", name)
+        async with database.transaction() as connection:
+            return not await connection.fetchval(load("app", "orders_exist"))
+    finally:
+        await database.close()
+
+
+def child_environment(settings: Settings) -> Mapping[str, str]:
+    """Our own environment, with all settings spelled out."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return inherited | settings.environ()
+
+
+def is_ready(host: str, port: int) -> bool:
+    """Whether ``GET /health/ready`` answers 200."""
+    connection = http.client.HTTPConnection(local(host), port, timeout=READY_ANSWER)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def local(host: str) -> str:
+    """The name by which this machine reaches what listens on ``host``."""
+    return {"0.0.0.0": "127.0.0.1", "::": "localhost"}.get(host, host)  # noqa: S104 - compared
+
+
+def failure(child: Child, what: str) -> str:
+    """What is wrong with a process, with the end of its log."""
+    lines = "\n".join(f"  {line}" for line in child.tail) or "  (empty)"
+    return f"{child.name} {what}; the end of its log:\n{lines}"
