@@ -60,6 +60,17 @@ def broker_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+@pytest.fixture(params=["memory", "valkey", "redis"])
+def any_broker_url(request: pytest.FixtureRequest) -> str:
+    """Each kind of broker, empty."""
+    if request.param == "memory":
+        return f"memory://{uuid.uuid4().hex}"
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url
+
+
 @pytest.fixture
 async def database_url(postgres_url: str) -> AsyncIterator[str]:
     """A new and empty database."""

@@ -19,7 +19,7 @@ from faust.types.transports import TPorTopicSet
 from mode import Seconds, Service
 from mode.services import ServiceT
 
-from connectors.errors import BrokerUnavailable, DatabaseUnavailable
+from connectors.errors import BrokerUnavailable, ConnectorError, DatabaseUnavailable
 from connectors.processing.commit import commit_batch, committed_positions
 from connectors.processing.watermark import Watermark
 from connectors.transports.broker import Advance, Broker, Record, TopicSpec
@@ -31,6 +31,10 @@ READ_LIMIT = 1000
 
 READ_WAIT = 1.0
 """Seconds that a read waits for news."""
+
+DRAIN_FOR = 5.0
+"""Seconds that events in progress are given to finish when the worker stops or partitions move.
+Those that take longer are delivered again."""
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
@@ -48,6 +52,7 @@ class Consumer(FaustConsumer):
         self._topic_partitions: dict[str, int] = {}
         self._read_again = asyncio.Event()
         self._commit_wanted = asyncio.Event()
+        self._finished = asyncio.Event()
         self._in_flight_limit = self.app.conf.stream_buffer_maxsize
         # A plain set: entries leave it when their message is acknowledged.
         self._unacked_messages = set()
@@ -225,6 +230,7 @@ class Consumer(FaustConsumer):
             return False
         message.acked = True
         self._unacked_messages.discard(message)
+        self._finished.set()
         watermark = self._watermarks.get(message.tp)
         if watermark is None:
             return False
@@ -235,9 +241,28 @@ class Consumer(FaustConsumer):
         self._commit_wanted.set()
         if throttled and watermark.in_flight < self._in_flight_limit:
             self._read_again.set()
-        if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
-            self._waiting_for_ack.set_result(None)
         return True
+
+    async def wait_empty(self) -> None:
+        """Let events in progress finish, within bounds, and commit."""
+        deadline = asyncio.get_running_loop().time() + DRAIN_FOR
+        try:
+            async with asyncio.timeout_at(deadline):
+                while self._unacked_messages:
+                    self._finished.clear()
+                    await self._finished.wait()
+        except TimeoutError:
+            self.log.warning(
+                "%s events did not finish in time and will be delivered again",
+                len(self._unacked_messages),
+            )
+        await self.commit()
+
+    async def on_stop(self) -> None:
+        try:
+            await self.wait_empty()
+        except ConnectorError as error:
+            self.log.warning("The last events will be delivered again: %s", error)
 
     @Service.task
     async def _commit_handler(self) -> None:

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 
 import pytest
-import redis
 
 from connectors.transports.broker import Broker
 from connectors.transports.brokers import broker_by_url
-
-
-@pytest.fixture(params=["memory", "valkey", "redis"])
-def any_broker_url(request: pytest.FixtureRequest) -> str:
-    """A broker that holds nothing."""
-    if request.param == "memory":
-        return f"memory://{uuid.uuid4().hex}"
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    with redis.Redis.from_url(url) as client:
-        client.flushall()
-    return url
 
 
 @pytest.fixture

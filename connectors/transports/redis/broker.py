@@ -76,7 +76,11 @@ class RedisBroker:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for tp, entry in zip(targets, entries, strict=True):
                     pipeline.execute_command("XADD", keys.stream(tp), "*", *encode(entry))
-                ids = await pipeline.execute()
+                # Redis-py's own error of a pipeline shows the command, and so the event.
+                ids = await pipeline.execute(raise_on_error=False)
+            for reply in ids:
+                if isinstance(reply, Exception):
+                    raise reply
         offsets = [offset_of(entry_id) for entry_id in ids]
         return [
             Appended(tp, offset, seconds_of(offset))
