@@ -15,6 +15,6 @@ def command() -> None:
     stops it.
     """
     settings = Settings.load()
-    from app.web import server  # noqa: PLC0415 - imports the web framework; --help does without
+    from app.web.server import run  # noqa: PLC0415 - imports the web framework, which --help does without
 
-    server.run(settings)
+    run(settings)

@@ -1,0 +1,60 @@
+"""The composition root of a worker: settings in, the shop's Faust application out."""
+
+from __future__ import annotations
+
+import faust
+from yarl import URL
+
+import agents.notifications
+import agents.orders
+import agents.topics
+import agents.users
+from app.heartbeat import Heartbeat
+from app.post import Post
+from app.settings import Settings
+from app.web.service import WebService
+from connectors.tables.store import SCHEMA
+
+
+class Shop(faust.App):
+    """Faust's application, with the post open before the first event arrives."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.post = Post(self, settings)
+        super().__init__(
+            settings.app_id,
+            broker=settings.broker.get_secret_value(),
+            store=_in_schema(settings.database.get_secret_value(), "public"),
+            topic_partitions=settings.partitions,
+            web_bind=settings.host,
+        )
+
+    async def on_first_start(self) -> None:
+        # Faust would make a directory for local state here. The shop's state is in Postgres.
+        await self.post.open()
+
+    async def on_shutdown(self) -> None:
+        await super().on_shutdown()
+        await self.post.close()
+
+    @property
+    def label(self) -> str:
+        # Faust's shows the broker's URL, password included.
+        return f"{self.shortlabel}: {self.conf.id}"
+
+
+def create_shop(settings: Settings, *, web_port: int | None = None) -> Shop:
+    """Declare topics, tables and agents, and the worker's web server and heartbeat."""
+    shop = Shop(settings)
+    topics = agents.topics.declare(shop, settings.partitions)
+    agents.users.install(shop, topics)
+    agents.orders.install(shop, topics)
+    agents.notifications.install(shop, topics, shop.post, shop.post.address_of)
+    web = WebService(settings, shop, port=web_port)
+    shop.web_server(web)
+    shop.service(Heartbeat(shop, web.web_url))  # type: ignore[arg-type] # takes instances too
+    return shop
+
+
+def _in_schema(database: str, schema: str) -> str:
+    return str(URL(database).update_query({SCHEMA: schema}))

@@ -1,0 +1,52 @@
+"""The web API within a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import faust
+from mode import Service
+
+from app.settings import Settings
+from app.web.application import create_web
+from app.web.server import WebServer
+from app.web.services import open_services
+
+
+class WebService(Service):
+    """Serves the same application as ``redfaust web`` does, for as long as its worker runs."""
+
+    def __init__(self, settings: Settings, app: faust.App, *, port: int | None = None) -> None:
+        """Port 0 takes a free one; without a port it is Faust's own setting."""
+        super().__init__()
+        self._port = port
+        self._settings = settings
+        self._app = app
+        self._server: WebServer | None = None
+        self._serving: asyncio.Future[None] | None = None
+        self._stop = asyncio.Event()
+        self._services = AsyncExitStack()
+
+    async def on_start(self) -> None:
+        services = await self._services.enter_async_context(open_services(self._settings))
+        self._server = WebServer(
+            create_web(self._settings, services),
+            host=self._app.conf.web_bind,
+            port=self._app.conf.web_port if self._port is None else self._port,
+            log_level=self._settings.log_level,
+        )
+        self._serving = asyncio.ensure_future(self._server.run_until(self._stop))
+
+    async def on_stop(self) -> None:
+        self._stop.set()
+        if self._serving is not None:
+            await self._serving
+        await self._services.aclose()
+
+    def web_url(self) -> str | None:
+        """Where it listens; ``None`` while it does not."""
+        if self._server is None or not self._server.started:
+            return None
+        host, port = self._server.servers[0].sockets[0].getsockname()[:2]
+        return f"http://{host}:{port}"
