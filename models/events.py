@@ -10,13 +10,24 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from models.fields import MAX_ITEMS, Currency, Email, FromText, Id, Line, Note, Quantity, UnitPrice
 from models.orders import Item, OrderStatus
 
-SomeItems = Annotated[tuple[Item, ...], Field(min_length=1, max_length=MAX_ITEMS)]
 AnyItems = Annotated[tuple[Item, ...], Field(max_length=MAX_ITEMS)]
+
+
+def _not_empty(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    # Field(min_length=1) would also complain of an item that is there and does not fit.
+    if not items:
+        raise ValueError("at least one item is needed")
+    return items
+
+
+SomeItems = Annotated[
+    AnyItems, AfterValidator(_not_empty), Field(json_schema_extra={"minItems": 1})
+]
 
 
 class Event(BaseModel):

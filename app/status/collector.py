@@ -30,7 +30,7 @@ from connectors.errors import BrokerUnavailable, ConnectorError
 from connectors.outbox.outbox import outbox_status
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
-from connectors.processing.dead_letters import DeadLetters, DeadLetterState
+from connectors.processing.dead_letters import DeadLetters, DeadLetterState, dead_letter_counts
 from connectors.transports.broker import Broker, Member
 
 SHOWN = 10
@@ -147,10 +147,10 @@ async def ask_database(database: Database, app: str) -> DatabasePart:
 
 async def _dead_letters(database: Database, app: str) -> DeadLettersPart:
     letters = await DeadLetters(database).list(app=app, state=DeadLetterState.WAITING, limit=SHOWN)
-    async with database.transaction() as connection:
-        waiting = await connection.fetchval(load("app", "count_dead_letters"), app)
+    waiting = await dead_letter_counts(database, app)
     return DeadLettersPart(
-        waiting=waiting, latest=tuple(DeadLetterHeading.of(letter) for letter in letters)
+        waiting=sum(waiting.values()),
+        latest=tuple(DeadLetterHeading.of(letter) for letter in letters),
     )
 
 

@@ -1,0 +1,1 @@
+"""The web API, the status page, health and metrics."""

@@ -1,0 +1,41 @@
+"""The web application, put together."""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.staticfiles import StaticFiles
+
+from app.settings import Settings
+from app.web import api, health, pages
+from app.web.correlation import Correlation
+from app.web.errors import install_handlers
+from app.web.limits import BodyLimit
+from app.web.security import Access, SecurityHeaders
+from app.web.services import Services
+
+
+def create_web(settings: Settings, services: Services) -> FastAPI:
+    """Web API, pages, health and metrics. The services stay their owner's to close."""
+    web: FastAPI = FastAPIOffline(
+        title="The shop",
+        version=version("redfaust"),
+        description="Every change is answered as soon as it is stored, together with its event; "
+        "what follows from it happens within moments. Money is in minor units (cents).",
+        redoc_url=None,
+    )
+    web.include_router(api.routes(settings, services))
+    web.include_router(health.routes(settings, services))
+    web.include_router(pages.routes(settings, services), include_in_schema=False)
+    static = resources.files("app.web").joinpath("static")
+    web.mount("/static", StaticFiles(directory=str(static)), name="static")
+    install_handlers(web)
+    # The one added last sees a request first.
+    web.add_middleware(BodyLimit)
+    web.add_middleware(Access, bound_to=settings.host, token=settings.token)
+    web.add_middleware(SecurityHeaders)
+    web.add_middleware(Correlation)
+    return web

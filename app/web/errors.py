@@ -1,0 +1,90 @@
+"""Why a request is refused, and how each error becomes an answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from connectors.errors import ConnectorError
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER = 2
+"""Seconds that a client is asked to wait while broker or database are away."""
+
+
+class Refusal(Exception):
+    """A request that is understood and cannot be granted.
+
+    ::
+
+        Refusal
+        ├── NotFound      404, an id that is not known
+        ├── Conflict      409, it would contradict what is there
+        └── KeyReused     422, an Idempotency-Key that came with another request before
+    """
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class NotFound(Refusal):
+    """An id that is not known."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class Conflict(Refusal):
+    """It would contradict what is there."""
+
+    status = HTTPStatus.CONFLICT
+
+
+class KeyReused(Refusal):
+    """An Idempotency-Key that came with another request before."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+def invalid(*complaints: tuple[Sequence[str | int], str, str]) -> JSONResponse:
+    """422 that names each field: its path, what is wrong, and the kind of that."""
+    # What came in is not repeated: it may be secret, and it may be what no answer can hold.
+    return JSONResponse(
+        {
+            "detail": [
+                {"loc": [_encodable(part) for part in path], "msg": _encodable(what), "type": kind}
+                for path, what, kind in complaints
+            ]
+        },
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    )
+
+
+def install_handlers(web: FastAPI) -> None:
+    """Answer errors as JSON with ``detail``."""
+
+    @web.exception_handler(Refusal)
+    async def refused(_request: Request, error: Refusal) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, error.status)
+
+    @web.exception_handler(RequestValidationError)
+    async def not_valid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        return invalid(*((each["loc"], each["msg"], each["type"]) for each in error.errors()))
+
+    @web.exception_handler(ConnectorError)
+    async def away(_request: Request, error: ConnectorError) -> JSONResponse:
+        logger.warning("a request was turned away: %s", error)
+        return JSONResponse(
+            {"detail": "the shop cannot be reached now; try again in a few seconds"},
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            headers={"Retry-After": str(RETRY_AFTER)},
+        )
+
+
+def _encodable(part: Any) -> Any:
+    return part.encode("utf-8", "replace").decode() if isinstance(part, str) else part

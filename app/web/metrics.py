@@ -1,0 +1,96 @@
+"""The status in the text format of Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app.status import Status
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def expose(status: Status) -> bytes:
+    """All metrics. What could not be asked is left out, and its ``redfaust_…_up`` is 0."""
+    registry = CollectorRegistry()
+    registry.register(_Snapshot(status))
+    return generate_latest(registry)
+
+
+class _Snapshot(Collector):
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._availability()
+        yield from self._topics()
+        yield from self._workers()
+        yield from self._database()
+
+    def _availability(self) -> Iterator[Metric]:
+        status = self._status
+        for name, part in (("broker", status.topics), ("database", status.outbox)):
+            up = int(part is not None)
+            yield GaugeMetricFamily(f"redfaust_{name}_up", f"1 if the {name} answers", up)
+
+    def _topics(self) -> Iterator[Metric]:
+        labels = ["topic", "partition"]
+        length = GaugeMetricFamily(
+            "redfaust_partition_length", "Entries that the partition holds", labels=labels
+        )
+        lag = GaugeMetricFamily(
+            "redfaust_partition_lag", "Entries that the agents have not finished", labels=labels
+        )
+        owned = GaugeMetricFamily(
+            "redfaust_partition_owned", "1 if a worker owns the partition", labels=labels
+        )
+        for topic in self._status.topics or ():
+            for partition in topic.partitions:
+                place = [topic.name, str(partition.partition)]
+                length.add_metric(place, partition.length)
+                lag.add_metric(place, partition.lag)
+                owned.add_metric(place, int(partition.owner is not None))
+        yield from (length, lag, owned)
+
+    def _workers(self) -> Iterator[Metric]:
+        workers = self._status.workers
+        if workers is None:
+            return
+        yield GaugeMetricFamily("redfaust_workers", "Workers that are there", len(workers))
+        labels = ["worker", "agent"]
+        processed = CounterMetricFamily(
+            "redfaust_agent_events", "Events handed to an agent", labels=labels
+        )
+        failed = CounterMetricFamily(
+            "redfaust_agent_failures", "Events that an agent could not process", labels=labels
+        )
+        for worker in workers:
+            for agent in worker.agents:
+                processed.add_metric([worker.name, agent.name], agent.processed)
+                failed.add_metric([worker.name, agent.name], agent.failed)
+        yield from (processed, failed)
+
+    def _database(self) -> Iterator[Metric]:
+        outbox, letters = self._status.outbox, self._status.dead_letters
+        if outbox is not None:
+            yield GaugeMetricFamily(
+                "redfaust_outbox_depth", "Events due and not published", outbox.depth
+            )
+            yield GaugeMetricFamily(
+                "redfaust_outbox_oldest_age_seconds",
+                "How long the oldest of them has been due",
+                outbox.oldest_age_seconds,
+            )
+            yield GaugeMetricFamily(
+                "redfaust_outbox_scheduled", "Events that are not due yet", outbox.scheduled
+            )
+        if letters is not None:
+            yield GaugeMetricFamily(
+                "redfaust_dead_letters_waiting",
+                "Events that could not be processed, and wait for a decision",
+                letters.waiting,
+            )

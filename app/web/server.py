@@ -1,0 +1,81 @@
+"""The web API as a server: as a process of its own, or within another one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.settings import Settings
+from app.web.application import create_web
+from app.web.services import open_services
+
+GRACE: Final = 1
+"""Seconds that requests under way may take to finish after a stop."""
+MAX_CONNECTIONS: Final = 1000
+KEEP_ALIVE: Final = 5
+"""Seconds after which an idle connection is closed."""
+
+
+class WebServer(uvicorn.Server):
+    """Serves in the event loop that calls :meth:`run_until`; leaves signals to its owner."""
+
+    def __init__(self, web: FastAPI, *, host: str, port: int, log_level: str = "info") -> None:
+        super().__init__(
+            uvicorn.Config(
+                web,
+                host=host,
+                port=port,
+                lifespan="off",
+                access_log=False,
+                server_header=False,
+                log_level=log_level,
+                log_config=None,
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Do nothing: uvicorn would raise the signal again, and the process would not exit 0."""
+        yield
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set and the requests under way are answered.
+
+        Raises ``SystemExit`` if the port cannot be used; uvicorn has logged why.
+        """
+        serving = asyncio.create_task(self.serve())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            self.should_exit = True
+            await serving
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with open_services(settings) as services:
+        web = create_web(settings, services)
+        server = WebServer(
+            web, host=settings.host, port=settings.port, log_level=settings.log_level
+        )
+        await server.run_until(stop)

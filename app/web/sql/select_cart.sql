@@ -1,0 +1,1 @@
+SELECT value FROM carts WHERE key = $1

@@ -1,0 +1,1 @@
+SELECT value FROM order_states WHERE key = $1

@@ -1,0 +1,1 @@
+SELECT user_id, email, name, created_at FROM users WHERE user_id = $1
