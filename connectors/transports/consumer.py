@@ -268,7 +268,7 @@ class Consumer(FaustConsumer):
     async def _commit_handler(self) -> None:
         """Commit when something is finished, at most every ``broker_commit_interval`` seconds."""
         while not self.should_stop:
-            await self.wait_first(self._commit_wanted.wait())
+            await self._commit_wanted.wait()
             await self.sleep(self.commit_interval)
             self._commit_wanted.clear()
             try:
