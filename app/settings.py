@@ -162,7 +162,7 @@ def _read(environ: Mapping[str, str]) -> dict[str, str]:
     known = {variable(name): name for name in Given.model_fields}
     ours = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
     for name in sorted(ours.keys() - known.keys()):
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)
         raise SettingsError(
             f"{name} is no setting: did you mean {near[0]}? `redfaust config` lists them all"
         )

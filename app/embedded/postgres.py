@@ -31,7 +31,7 @@ from app.errors import ServerFailed
 
 STOP: StopPlan = ((signal.SIGINT, 1.5), (signal.SIGQUIT, 0.5), (signal.SIGKILL, 0.5))
 """Fast shutdown, which ends sessions; then one that leaves recovery to the next start."""
-PROBE_PATIENCE = 2.0
+PROOF_PATIENCE = 5.0
 INIT_PATIENCE = 60.0
 MAX_CONNECTIONS = 300
 SUPERUSER = "postgres"
@@ -101,7 +101,11 @@ async def start_postgres(
             account=account,
         )
         origin = f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{free}"
-        await until_ready(server, lambda: _answers(f"{origin}/{SUPERUSER}"))
+        await until_ready(
+            server,
+            "database system is ready to accept connections",
+            lambda: _ensure_database(f"{origin}/{SUPERUSER}"),
+        )
         return Postgres(f"{origin}/{DATABASE}", server)
 
     return await on_port(port, start)
@@ -145,12 +149,8 @@ async def _init(
     partial.rename(data)
 
 
-async def _answers(url: str) -> bool:
-    """Whether the server is ready, and our database there."""
-    try:
-        connection = await asyncpg.connect(url, timeout=PROBE_PATIENCE)
-    except (OSError, asyncpg.CannotConnectNowError):
-        return False  # TimeoutError is an OSError too
+async def _ensure_database(url: str) -> None:
+    connection = await asyncpg.connect(url, timeout=PROOF_PATIENCE)
     try:
         if not await connection.fetchval(
             "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", DATABASE
@@ -158,7 +158,6 @@ async def _answers(url: str) -> bool:
             await connection.execute(f'CREATE DATABASE "{DATABASE}"')
     finally:
         await connection.close()
-    return True
 
 
 @asynccontextmanager

@@ -124,16 +124,18 @@ async def stop(process: asyncio.subprocess.Process, plan: StopPlan) -> None:
             continue
 
 
-async def until_ready(server: Server, probe: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until the probe says yes.
+async def until_ready(server: Server, says: str, prove: Callable[[], Awaitable[None]]) -> None:
+    """Wait until the server's log says it, then have it proved.
 
-    Raises :class:`~app.errors.ServerFailed` with the end of the log if the server ends or takes
-    longer than :data:`READY_PATIENCE`; the server is then stopped.
+    The log is asked first because somebody else may have taken the port meanwhile, who is not
+    to be shown a password. Raises :class:`~app.errors.ServerFailed` with the end of the log if
+    the server ends or takes longer than :data:`READY_PATIENCE`; the server is then stopped.
     """
     try:
         async with asyncio.timeout(READY_PATIENCE):
             while server.process.returncode is None:
-                if await probe():
+                if says in server.log.read_text(errors="replace"):
+                    await prove()
                     return
                 await asyncio.sleep(POLL_INTERVAL)
         reason = f"ended with status {server.process.returncode}"

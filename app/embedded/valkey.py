@@ -10,8 +10,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.embedded.binaries import find_valkey
 from app.embedded.predecessor import until_gone
@@ -26,7 +24,7 @@ from app.embedded.process import (
 from app.embedded.secret import password_in, write_private
 
 STOP: StopPlan = ((signal.SIGTERM, 1.0), (signal.SIGKILL, 0.5))
-PROBE_PATIENCE = 1.0
+PROOF_PATIENCE = 5.0
 
 _CONFIGURATION = """\
 bind 127.0.0.1
@@ -84,7 +82,7 @@ async def start_valkey(
             plan=STOP,
         )
         url = f"redis://default:{password}@127.0.0.1:{free}/0"
-        await until_ready(server, lambda: _answers(url))
+        await until_ready(server, "Ready to accept connections", lambda: _prove(url))
         return Valkey(url, server)
 
     return await on_port(port, start)
@@ -94,14 +92,10 @@ def _program(binary: Path) -> str:
     return binary.resolve().name
 
 
-async def _answers(url: str) -> bool:
-    client = Redis.from_url(
-        url, socket_timeout=PROBE_PATIENCE, socket_connect_timeout=PROBE_PATIENCE
-    )
+async def _prove(url: str) -> None:
+    client = Redis.from_url(url, socket_timeout=PROOF_PATIENCE)
     try:
-        return bool(await client.ping())
-    except (RedisConnectionError, RedisTimeoutError):
-        return False  # not listening yet, or still loading its data
+        await client.ping()
     finally:
         await client.aclose()
 
