@@ -20,7 +20,9 @@ from connectors.transports.consumer import Consumer
 class Heartbeat(Service):
     """Announces this worker every few seconds, and retires it when it stops."""
 
-    def __init__(self, app: faust.App, web_url: Callable[[], str | None]) -> None:
+    mundane_level = "debug"
+
+    def __init__(self, app: faust.App, web_url: Callable[[], str]) -> None:
         super().__init__()
         self._app = app
         self._web_url = web_url

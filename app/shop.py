@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import faust
 from yarl import URL
 
@@ -17,14 +19,25 @@ from connectors.tables.store import SCHEMA
 
 
 class Shop(faust.App):
-    """Faust's application, with the post open before the first event arrives."""
+    """Faust's application, with the post open before the first event arrives.
+
+    Faust shows its URLs in banners and logs, so their passwords go another way: the broker's as
+    credentials, the database's as libpq's ``PGPASSWORD``.
+    """
+
+    mundane_level = "debug"
 
     def __init__(self, settings: Settings) -> None:
         self.post = Post(self, settings)
+        broker = URL(settings.broker.get_secret_value())
+        database = URL(settings.database.get_secret_value())
+        if database.password is not None:
+            os.environ["PGPASSWORD"] = database.password
         super().__init__(
             settings.app_id,
-            broker=settings.broker.get_secret_value(),
-            store=_in_schema(settings.database.get_secret_value(), "public"),
+            broker=str(broker.with_user(None)),
+            broker_credentials=_credentials(broker),
+            store=str(database.with_password(None).update_query({SCHEMA: "public"})),
             topic_partitions=settings.partitions,
             web_bind=settings.host,
         )
@@ -37,11 +50,6 @@ class Shop(faust.App):
         await super().on_shutdown()
         await self.post.close()
 
-    @property
-    def label(self) -> str:
-        # Faust's shows the broker's URL, password included.
-        return f"{self.shortlabel}: {self.conf.id}"
-
 
 def create_shop(settings: Settings, *, web_port: int | None = None) -> Shop:
     """Declare topics, tables and agents, and the worker's web server and heartbeat."""
@@ -52,9 +60,11 @@ def create_shop(settings: Settings, *, web_port: int | None = None) -> Shop:
     agents.notifications.install(shop, topics, shop.post, shop.post.address_of)
     web = WebService(settings, shop, port=web_port)
     shop.web_server(web)
-    shop.service(Heartbeat(shop, web.web_url))  # type: ignore[arg-type] # takes instances too
+    shop.service(Heartbeat(shop, web.get_web_url))  # type: ignore[arg-type] # takes instances too
     return shop
 
 
-def _in_schema(database: str, schema: str) -> str:
-    return str(URL(database).update_query({SCHEMA: schema}))
+def _credentials(broker: URL) -> faust.SASLCredentials | None:
+    if broker.password is None:
+        return None
+    return faust.SASLCredentials(username=broker.user, password=broker.password)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import faust
 
 from app.settings import Settings
@@ -11,4 +13,8 @@ from app.shop import create_shop
 def run(settings: Settings, *, port: int) -> None:
     """Work until SIGTERM or SIGINT, then finish what is in hand and exit with 0."""
     shop = create_shop(settings, web_port=port)
+    if settings.log_level == "info":
+        # Faust tells of every service that starts and stops. That is for debugging.
+        for library in ("faust", "mode", "uvicorn"):
+            logging.getLogger(library).setLevel(logging.WARNING)
     faust.Worker(shop, loglevel=settings.log_level, quiet=True).execute_from_commandline()

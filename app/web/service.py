@@ -17,6 +17,8 @@ from app.web.services import open_services
 class WebService(Service):
     """Serves the same application as ``redfaust web`` does, for as long as its worker runs."""
 
+    mundane_level = "debug"
+
     def __init__(self, settings: Settings, app: faust.App, *, port: int | None = None) -> None:
         """Port 0 takes a free one; without a port it is Faust's own setting."""
         super().__init__()
@@ -33,7 +35,7 @@ class WebService(Service):
         self._server = WebServer(
             create_web(self._settings, services),
             host=self._app.conf.web_bind,
-            port=self._app.conf.web_port if self._port is None else self._port,
+            port=self._listen_port(),
             log_level=self._settings.log_level,
         )
         self._serving = asyncio.ensure_future(self._server.run_until(self._stop))
@@ -44,9 +46,12 @@ class WebService(Service):
             await self._serving
         await self._services.aclose()
 
-    def web_url(self) -> str | None:
-        """Where it listens; ``None`` while it does not."""
-        if self._server is None or not self._server.started:
-            return None
-        host, port = self._server.servers[0].sockets[0].getsockname()[:2]
+    def get_web_url(self) -> str:
+        """Where it listens, or is going to. Faust's banner asks for it by this name."""
+        host, port = self._app.conf.web_bind, self._listen_port()
+        if self._server is not None and self._server.started:
+            host, port = self._server.servers[0].sockets[0].getsockname()[:2]
         return f"http://{host}:{port}"
+
+    def _listen_port(self) -> int:
+        return self._app.conf.web_port if self._port is None else self._port

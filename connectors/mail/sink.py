@@ -16,6 +16,8 @@ from weakref import WeakSet
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 log = logging.getLogger(__name__)
+# aiosmtpd writes ten lines about every mail, addresses included.
+logging.getLogger("mail.log").setLevel(logging.WARNING)
 
 MAX_MAIL_BYTES = 1_048_576
 MAX_RECIPIENTS = 100

@@ -22,6 +22,8 @@ class Agent(FaustAgent):
     aside as a dead letter first, and the agent's function is started anew on the same stream.
     """
 
+    mundane_level = "debug"
+
     failed_total = 0
     """Events that this agent could not process, in this process."""
 

@@ -25,6 +25,8 @@ POSTGRES = frozenset({"postgresql", "postgres"})
 class TableManager(FaustTableManager):
     """Faust's table manager, which also keeps tables that live in Postgres."""
 
+    mundane_level = "debug"
+
     database: Database | None = None
     dead_letters: DeadLetters | None = None
 

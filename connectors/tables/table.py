@@ -17,6 +17,8 @@ from connectors.transports.partitioner import partition_of
 class Table(FaustTable[Any, Any]):
     """Faust's table. Where its rows are in Postgres, it needs no changelog topic."""
 
+    mundane_level = "debug"
+
     @property
     def in_postgres(self) -> bool:
         """Whether Postgres keeps the rows."""

@@ -43,6 +43,8 @@ RETRY_EVERY = 0.5
 class Consumer(FaustConsumer):
     """Reads the partitions that this worker owns, in order, with bounded buffers."""
 
+    mundane_level = "debug"
+
     def __post_init__(self) -> None:
         self._owned: frozenset[TP] = frozenset()
         self._log_identity = ""

@@ -76,6 +76,7 @@ class Membership:
         try:
             done, _ = await asyncio.wait({acquiring}, timeout=PATIENCE)
             if not done:
+                logger.info("%s stands by: another worker owns the partitions", self.member)
                 # Faust's worker is ready after its first rebalance, even one without partitions.
                 await self._on_change(frozenset())
             await acquiring
@@ -88,6 +89,7 @@ class Membership:
             while not keeping.done():
                 self._changed.clear()
                 await self._on_change(self._wanted)
+                logger.info("%s works on %s partitions", self.member, len(self._wanted))
                 changed = asyncio.ensure_future(self._changed.wait())
                 await asyncio.wait({keeping, changed}, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()

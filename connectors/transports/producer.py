@@ -37,6 +37,8 @@ class Producer(FaustProducer):
     At least once: when the broker goes away in the middle of a batch, the batch is repeated.
     """
 
+    mundane_level = "debug"
+
     def __post_init__(self) -> None:
         self._waiting: deque[_Waiting] = deque()
         self._news = asyncio.Event()

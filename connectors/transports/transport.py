@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from functools import cached_property
 
+from faust.auth import SASLCredentials
 from faust.transport.base import Transport as FaustTransport
 
 from connectors.transports.broker import Broker
@@ -23,7 +24,10 @@ class BrokerTransport(FaustTransport):
     @cached_property
     def broker(self) -> Broker:
         """The broker that this transport's URL means. Opened by whoever uses it first."""
-        return self.new_broker(str(self.url[0]), self.app.conf.topic_partitions)
+        url, credentials = self.url[0], self.app.conf.broker_credentials
+        if isinstance(credentials, SASLCredentials):
+            url = url.with_user(credentials.username).with_password(credentials.password)
+        return self.new_broker(str(url), self.app.conf.topic_partitions)
 
     @abc.abstractmethod
     def new_broker(self, url: str, default_partitions: int) -> Broker:

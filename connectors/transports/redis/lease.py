@@ -46,11 +46,7 @@ class Lease:
         self._held_until = 0.0
 
     async def acquire(self) -> None:
-        standing_by = False
-        while not await self._try_to_acquire():
-            if not standing_by:
-                logger.info("Standing by: another worker owns the partitions")
-                standing_by = True
+        while not await self._try_to_acquire():  # noqa: ASYNC110 - another process holds it
             await asyncio.sleep(ASK_EVERY)
 
     async def keep(self) -> None:
