@@ -33,10 +33,11 @@ HOPELESS_ENDS: Final = 3
 """A process that has ended so often before all was ready will not come up by itself."""
 DEMO_PATIENCE: Final = 120.0
 
-# In all, with the servers' own plans, less than the 10 seconds in which everything has to stop.
+STOP_PATIENCE: Final = 5.5
+"""Seconds for all processes to stop; with what the servers are given it stays below 10. Workers
+have what web and relay leave of it."""
 WEB_PATIENCE: Final = 1.5
 RELAY_PATIENCE: Final = 1.0
-WORKER_PATIENCE: Final = 3.0
 
 
 class Supervisor:
@@ -123,9 +124,12 @@ class Supervisor:
         try:
             yield
         finally:
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + STOP_PATIENCE
             await web.stop(WEB_PATIENCE)
             await relay.stop(RELAY_PATIENCE)
-            await asyncio.gather(*(worker.stop(WORKER_PATIENCE) for worker in workers))
+            left = deadline - loop.time()
+            await asyncio.gather(*(worker.stop(left) for worker in workers))
 
     async def _until_ready(self, settings: Settings) -> None:
         try:

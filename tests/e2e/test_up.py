@@ -206,7 +206,7 @@ async def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
         running.process.kill()
         await running.process.wait()
         deadline = time.monotonic() + STOP_PATIENCE
-        while any(map(alive, processes)) and time.monotonic() < deadline:
+        while any(map(alive, processes)) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         assert [process for process in processes if alive(process)] == []
 
