@@ -1,0 +1,1 @@
+SELECT redfaust.publish($1, $2, $3, $4)
