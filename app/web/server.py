@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from app.settings import Settings
 from app.web.application import create_web
+from app.web.listening import listen
 from app.web.services import open_services
 
 GRACE: Final = 1
@@ -24,14 +25,17 @@ KEEP_ALIVE: Final = 5
 
 
 class WebServer(uvicorn.Server):
-    """Serves in the event loop that calls :meth:`run_until`; leaves signals to its owner."""
+    """Serves in the event loop that calls :meth:`run_until`; leaves signals to its owner.
+
+    The port is taken at once, so that a start fails early or not at all.
+    """
 
     def __init__(self, web: FastAPI, *, host: str, port: int, log_level: str = "info") -> None:
+        """Raises :class:`~app.web.listening.PortUnusable`."""
+        self._sockets = listen(host, port)
         super().__init__(
             uvicorn.Config(
                 web,
-                host=host,
-                port=port,
                 lifespan="off",
                 access_log=False,
                 server_header=False,
@@ -43,17 +47,20 @@ class WebServer(uvicorn.Server):
             )
         )
 
+    @property
+    def port(self) -> int:
+        """The port that was taken."""
+        port: int = self._sockets[0].getsockname()[1]
+        return port
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Do nothing: uvicorn would raise the signal again, and the process would not exit 0."""
         yield
 
     async def run_until(self, stop: asyncio.Event) -> None:
-        """Serve until ``stop`` is set and the requests under way are answered.
-
-        Raises ``SystemExit`` if the port cannot be used; uvicorn has logged why.
-        """
-        serving = asyncio.create_task(self.serve())
+        """Serve until ``stop`` is set and the requests under way are answered."""
+        serving = asyncio.create_task(self.serve(self._sockets))
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)

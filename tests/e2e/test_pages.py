@@ -74,10 +74,7 @@ async def serve(database_url: str, token: str | None) -> AsyncIterator[Site]:
     web = create_web(settings, Services(database, Outbox(database), broker))
     server, stop = WebServer(web, host="127.0.0.1", port=0), asyncio.Event()
     serving = asyncio.create_task(server.run_until(stop))
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield Site(f"http://127.0.0.1:{port}", database, broker, dead_letter)
+    yield Site(f"http://127.0.0.1:{server.port}", database, broker, dead_letter)
     stop.set()
     await serving
     await broker.close()

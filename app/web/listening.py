@@ -1,0 +1,32 @@
+"""Taking the port, before anything else is started."""
+
+from __future__ import annotations
+
+import socket
+
+from app.errors import AppError
+
+
+class PortUnusable(AppError):
+    """Nobody can listen where it was asked for."""
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on every address of a host; port 0 is a free one, the same on each.
+
+    Raises :class:`PortUnusable`.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, address in dict.fromkeys((each[0], each[4][0]) for each in found):
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            sockets.append(socket.create_server((str(address), chosen), family=family))
+    except OSError as error:
+        for opened in sockets:
+            opened.close()
+        raise PortUnusable(
+            f"port {port} of {host} cannot be used ({error.strerror}): "
+            "stop what listens there, or choose another with REDFAUST_HOST and REDFAUST_PORT"
+        ) from error
+    return sockets
