@@ -25,8 +25,10 @@ def listen(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for opened in sockets:
             opened.close()
+        # socket.create_server appends the address, which is in the line already.
+        reason = (error.strerror or str(error)).partition(" (")[0]
         raise PortUnusable(
-            f"port {port} of {host} cannot be used ({error.strerror}): "
+            f"port {port} of {host} cannot be used ({reason}): "
             "stop what listens there, or choose another with REDFAUST_HOST and REDFAUST_PORT"
         ) from error
     return sockets
