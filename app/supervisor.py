@@ -6,10 +6,13 @@ import asyncio
 import http.client
 import logging
 import os
+import shutil
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from app.children import Child, Say, follow, spawn
@@ -36,6 +39,9 @@ DEMO_PATIENCE: Final = 120.0
 STOP_PATIENCE: Final = 5.5
 """Seconds for all processes to stop; with what the servers are given it stays below 10. Workers
 have what web and relay leave of it."""
+HURRY_AFTER: Final = 1.0
+"""Seconds within which a second signal is taken for the first: a terminal or a process manager
+may send it to us and, once more, by way of the make that started us."""
 WEB_PATIENCE: Final = 1.5
 RELAY_PATIENCE: Final = 1.0
 
@@ -51,6 +57,7 @@ class Supervisor:
         self._directory = DataDirectory(given.data_dir)
         self._children: list[Child] = []
         self._told_to_stop = asyncio.Event()
+        self._told_at = 0.0
 
     async def run(self) -> None:
         """Start everything, then stay until SIGINT or SIGTERM, then stop everything in order.
@@ -74,13 +81,15 @@ class Supervisor:
             logger.info("stopped; the data are kept in %s", self._directory.path)
 
     def _signalled(self) -> None:
-        if self._told_to_stop.is_set():
+        now = asyncio.get_running_loop().time()
+        if not self._told_to_stop.is_set():
+            logger.info("stopping (once more to hurry)")
+            self._told_at = now
+            self._told_to_stop.set()
+        elif now - self._told_at > HURRY_AFTER:
             logger.info("not waiting any longer")
             for child in self._children:
                 child.kill()
-        else:
-            logger.info("stopping (once more to hurry)")
-            self._told_to_stop.set()
 
     async def _work(self) -> None:
         async with self._servers() as settings:
@@ -172,7 +181,7 @@ class Supervisor:
             f"       . {self._directory.shell_environment}",
             '       psql "$REDFAUST_DATABASE"',
             '       redis-cli -u "$REDFAUST_BROKER"',
-            "       redfaust status",
+            f"       {command_name()} status",
             f"Ctrl-C stops everything; the data stay in {self._directory.path}",
             "",
         ):
@@ -239,6 +248,14 @@ def is_ready(host: str, port: int) -> bool:
 def local(host: str) -> str:
     """The name by which this machine reaches what listens on ``host``."""
     return {"0.0.0.0": "127.0.0.1", "::": "localhost"}.get(host, host)  # noqa: S104 - compared
+
+
+def command_name() -> str:
+    """What to type to run ``redfaust``, which may lie in an environment that is not active."""
+    script = Path(sys.executable).with_name("redfaust")
+    if shutil.which("redfaust") == str(script) or not script.exists():
+        return "redfaust"
+    return os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
 
 
 def failure(child: Child, what: str) -> str:

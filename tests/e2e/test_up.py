@@ -22,6 +22,7 @@ import pytest
 
 from app.embedded import read_services
 from app.embedded.process import free_port
+from app.supervisor import HURRY_AFTER
 
 SOURCE = Path(__file__).resolve().parents[2]
 READY_PATIENCE = 90.0
@@ -213,6 +214,34 @@ async def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     async with up(tmp_path / "data", "--no-demo") as again:
         await again.until_ready()
         await again.stop()
+
+
+async def test_a_signal_that_arrives_twice_at_once_does_not_hurry(tmp_path: Path) -> None:
+    async with up(tmp_path / "data", "--no-demo") as running:
+        await running.until_ready()
+        running.process.send_signal(signal.SIGTERM)
+        await running.stop(signal.SIGTERM)
+        assert any("stopping" in line for line in running.output)
+        assert not any("not waiting" in line for line in running.output)
+
+
+async def test_what_hangs_is_killed_in_time(tmp_path: Path) -> None:
+    async with up(tmp_path / "data", "--no-demo", "--workers", "2") as running:
+        await running.until_ready()
+        for process in psutil.Process(running.process.pid).children():  # the servers too
+            process.suspend()
+        assert await running.stop() < STOP_PATIENCE
+
+
+async def test_a_second_signal_hurries(tmp_path: Path) -> None:
+    async with up(tmp_path / "data", "--no-demo") as running:
+        await running.until_ready()
+        running.child("worker").suspend()
+        running.process.send_signal(signal.SIGINT)
+        await asyncio.sleep(HURRY_AFTER * 1.2)
+        assert running.process.returncode is None
+        await running.stop()
+        assert any("not waiting any longer" in line for line in running.output)
 
 
 async def test_stopped_while_starting(tmp_path: Path) -> None:
