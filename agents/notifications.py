@@ -36,6 +36,7 @@ def install(app: faust.App, topics: Topics, mailer: SendsMail, address_of: Addre
         key_type=str,
         value_type=NotificationRow,
         partitions=topics.notifications.partitions,
+        options={"indexes": ["user_id"]},
     )
 
     @app.agent(topics.notifications, name="notifications")

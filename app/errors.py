@@ -8,7 +8,9 @@
     │   ├── DirectoryInUse      another installation works in the data directory
     │   ├── DirectoryUnusable   the data directory cannot be used by this user
     │   └── ServerFailed        an embedded server did not start
-    └── SupervisorError     `redfaust up` cannot go on
+    ├── SupervisorError     `redfaust up` cannot go on
+    ├── PortUnusable        the web API's port is taken or not allowed
+    └── DemoFailed          the demo did not see what it waited for
 
 Each message is for the person at the terminal: what is wrong and what to do next.
 """

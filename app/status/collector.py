@@ -35,6 +35,8 @@ from connectors.transports.broker import Broker, Member
 
 SHOWN = 10
 """Entries of each list that only shows the latest."""
+INTERNAL = "__leader"
+"""How the topic ends by which Faust chooses a leader. It never has entries."""
 PATIENCE = 5.0
 """Seconds after which a broker or a database that does not answer counts as unreachable."""
 
@@ -98,6 +100,7 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
             ),
         )
         for name in sorted(await broker.topics())
+        if not name.endswith(INTERNAL)
     ]
     return BrokerPart(workers=workers, topics=tuple(topics))
 

@@ -23,16 +23,9 @@ async def set_aside(app: AppT, message: Message, error: Exception, *, agent: str
     While the database cannot be reached this waits: the event must not be lost. An application
     without Postgres keeps no dead letters; there the error is logged, as Faust does.
     """
-    logger.error(
-        "%s failed on %s[%s] at %s",
-        agent,
-        message.topic,
-        message.partition,
-        message.offset,
-        exc_info=error,
-    )
     tables = app.tables
     if not isinstance(tables, TableManager) or tables.dead_letters is None:
+        logger.error("%s lost an event of %s", agent, message.topic, exc_info=error)
         return
     letter = NewDeadLetter(
         app=app.conf.id,
@@ -48,11 +41,19 @@ async def set_aside(app: AppT, message: Message, error: Exception, *, agent: str
     )
     while True:
         try:
-            await tables.dead_letters.add(letter)
+            number = await tables.dead_letters.add(letter)
         except DatabaseUnavailable as unavailable:
             logger.warning("Dead letter waits for the database: %s", unavailable)
             await asyncio.sleep(RETRY_EVERY)
         else:
+            logger.warning(
+                "%s could not process an event of %s, which is dead letter %s now: %s: %s",
+                agent,
+                message.topic,
+                number,
+                type(error).__name__,
+                error,
+            )
             return
 
 

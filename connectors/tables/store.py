@@ -6,18 +6,23 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from asyncpg.utils import _quote_ident
 from faust.stores.base import Store
 from faust.types import TP, EventT
 from faust.types.stores import StoreT
 from yarl import URL
 
 from connectors.postgres.database import Connection, Database
+from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
 from connectors.tables.columns import key_column, value_column
+from connectors.tables.typed import typed_columns
 
 SCHEMA = "schema"
 """The parameter of the store's URL that names the Postgres schema."""
+
+
+INDEXES = "indexes"
+"""The option of a table that names the columns to have an index each."""
 
 
 class Change(NamedTuple):
@@ -30,7 +35,8 @@ class Change(NamedTuple):
 class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
     """Registered for ``postgresql://``.
 
-    The schema is the application's id unless the URL says ``?schema=…``. Changes are kept until
+    The schema is the application's id unless the URL says ``?schema=…``; a table's option
+    ``{"indexes": ["column", …]}`` asks for indexes. Changes are kept until
     :meth:`write` puts them into a transaction of the commit.
     """
 
@@ -40,8 +46,8 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         self._partition_of: dict[Any, int] = {}
         self._changes: dict[Any, Change] = {}
         schema = URL(self.url).query.get(SCHEMA) or self.app.conf.id
-        self._schema = _quote_ident(schema)
-        self._name = f"{self._schema}.{_quote_ident(self.table_name)}"
+        self._schema = identifier(schema)
+        self._name = f"{self._schema}.{identifier(self.table_name)}"
         self._key = key_column(self.key_type, windowed=self.table.window is not None)
         self._value = value_column(self.value_type, self._encode_value, self._decode_value)
 
@@ -112,7 +118,26 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         if self._schema != "public":
             await connection.execute(self._sql("create_schema"))
         await connection.execute(self._sql("create_table"))
-        await connection.execute(self._sql("create_index"))
+        await self._add_typed_columns(connection)
+        for column in ("partition", *(self.options or {}).get(INDEXES, ())):
+            index = identifier(f"{self.table_name}_{column}")
+            await connection.execute(
+                self._sql("create_index", index=index, column=identifier(column))
+            )
+
+    async def _add_typed_columns(self, connection: Connection) -> None:
+        rows = await connection.fetch(self._sql("select_columns"), self._name)
+        present = {row["attname"] for row in rows}
+        for column in typed_columns(self.value_type):
+            if column.field not in present:
+                await connection.execute(
+                    self._sql(
+                        "add_column",
+                        column=column.name,
+                        column_type=column.sql_type,
+                        expression=column.expression,
+                    )
+                )
 
     async def take_over(
         self, database: Database, gained: Iterable[int], lost: Iterable[int]
@@ -150,15 +175,15 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         if gone:
             await connection.execute(self._sql("delete_rows"), gone)
 
-    def _sql(self, name: str) -> str:
+    def _sql(self, name: str, **more: str) -> str:
         return load("connectors.tables", name).format(
             table=self._name,
             schema=self._schema,
-            index=_quote_ident(f"{self.table_name}_partition"),
             key_type=self._key.sql_type,
             key_array=self._key.wire_type,
             key_cast=self._key.cast,
             value_type=self._value.sql_type,
             value_array=self._value.wire_type,
             value_cast=self._value.cast,
+            **more,
         )

@@ -9,6 +9,7 @@ import asyncpg
 import faust
 import pytest
 from faust.types import TP
+from pydantic import BaseModel
 
 from connectors.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
@@ -56,6 +57,39 @@ async def _no_lag(app: faust.App, topic: str) -> bool:
     assert isinstance(app.consumer, Consumer)
     status = await app.consumer.broker.status(app.conf.id, topic)
     return any(p.length for p in status) and not any(p.lag for p in status)
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+class OlderPerson(Person):
+    town: str | None = None
+
+
+async def test_a_model_gives_its_table_typed_columns(database_url: str) -> None:
+    for model, town in ((Person, None), (OlderPerson, "Ulm")):
+        app = new_app(f"memory://{model.__name__}", database_url)
+        people = app.topic("people", key_type=str)
+        table = app.Table("people", key_type=str, value_type=model, options={"indexes": ["name"]})
+
+        @app.agent(people)
+        async def store(stream: Any) -> None:
+            async for key, value in stream.items():
+                table[key] = model.model_validate(value)  # noqa: B023 - within its round
+
+        async with running(app):
+            value = {"name": "Ada", "age": 36, "town": town}
+            await people.send(key=model.__name__, value=value)
+            await eventually(lambda: _no_lag(app, "people"))  # noqa: B023
+            assert all(isinstance(row, model) for row in table.values())
+    rows = await fetch(database_url, "SELECT key, name, age, town FROM test.people ORDER BY key")
+    assert rows == [("OlderPerson", "Ada", 36, "Ulm"), ("Person", "Ada", 36, None)]
+    indexes = await fetch(
+        database_url, "SELECT indexname FROM pg_indexes WHERE tablename = 'people' ORDER BY 1"
+    )
+    assert indexes == [("people_name",), ("people_partition",), ("people_pkey",)]
 
 
 async def test_a_restarted_application_goes_on_where_it_was(

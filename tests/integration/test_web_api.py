@@ -88,7 +88,8 @@ async def agents_made(database: Database, table: str, key: str, value: dict[str,
     """What a worker would have written."""
     await database.pool.execute(
         f"CREATE TABLE IF NOT EXISTS {table} (key text PRIMARY KEY, value jsonb NOT NULL, "
-        "partition int NOT NULL, updated_at timestamptz NOT NULL DEFAULT now())"
+        "partition int NOT NULL, updated_at timestamptz NOT NULL DEFAULT now(), "
+        "user_id text GENERATED ALWAYS AS (value ->> 'user_id') STORED)"
     )
     await database.pool.execute(f"INSERT INTO {table} VALUES ($1, $2, 0)", key, value)
 

@@ -1,1 +1,1 @@
-CREATE INDEX IF NOT EXISTS {index} ON {table} (partition)
+CREATE INDEX IF NOT EXISTS {index} ON {table} ({column})
