@@ -1,0 +1,50 @@
+"""The README's Python runs as it stands there, but for its URLs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from tests.integration.faust_apps import eventually, running
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def block_with(text: str) -> str:
+    """The one block of Python that contains a text."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    [block] = [block for block in blocks if text in block]
+    return str(block)
+
+
+async def test_the_first_agent_books_payments(broker_url: str, database_url: str) -> None:
+    source = block_with('"bank"')
+    assert source.count("\n") <= 20
+    source = source.replace("redis://localhost", broker_url)
+    source = source.replace("postgresql://localhost/bank", database_url)
+    module: dict[str, Any] = {"__name__": "bank"}
+    exec(compile(source, "README.md", "exec"), module)
+    app = module["app"]
+    app.conf.web_enabled = False
+    async with running(app):
+        for amount in (200, 0, 50):
+            await module["payments"].send(key="ann", value={"amount": amount})
+        connection = await asyncpg.connect(database_url)
+        try:
+            await eventually(lambda: _is(connection, "SELECT value FROM bank.balances", 250))
+            await eventually(lambda: _is(connection, "SELECT 1 FROM redfaust.dead_letters", 1))
+        finally:
+            await connection.close()
+
+
+async def _is(connection: Any, query: str, expected: int) -> bool:
+    return await connection.fetchval(query) in (expected, str(expected))
+
+
+async def test_the_test_of_an_agent_passes() -> None:
+    module: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(block_with("test_doubling"), "README.md", "exec"), module)
+    await module["test_doubling"]()
