@@ -21,7 +21,11 @@ def listen(host: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, address in dict.fromkeys((each[0], each[4][0]) for each in found):
             chosen = sockets[0].getsockname()[1] if sockets else port
-            sockets.append(socket.create_server((str(address), chosen), family=family))
+            opened = socket.create_server((str(address), chosen), family=family)
+            # asyncio sees to this only where the socket names its protocol, which these do not;
+            # an answer of several parts would wait 40 ms for an acknowledgement.
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sockets.append(opened)
     except OSError as error:
         for opened in sockets:
             opened.close()

@@ -54,3 +54,11 @@ def test_localhost_is_the_same_port_on_every_address() -> None:
     finally:
         for each in sockets:
             each.close()
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    [listening] = listen("127.0.0.1", 0)
+    with listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
