@@ -49,6 +49,17 @@ class Outgoing:
     """Seconds since the epoch; ``None`` is the time at which it is appended."""
 
 
+class Numbered(NamedTuple):
+    """An entry with its number in the *lane* that sends it.
+
+    A lane is one ordered producer, named by a text.
+    """
+
+    number: int
+    """From 1, strictly growing within a lane, below 2**53. Numbers may be left out."""
+    entry: Outgoing
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
     """What a topic is declared with. Partitions never change afterwards."""
@@ -143,6 +154,21 @@ class Broker(Protocol):
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
         """Append in order per partition; an unknown topic is created with the default number
         of partitions."""
+
+    async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
+        """Append in order per partition what the lane has not put there yet.
+
+        Each partition keeps a mark: the highest number of the lane in it. An entry whose number
+        is not above it is skipped, so everything may be sent again, by anybody, at any time.
+        Mark and entries of a partition never disagree, not even after a crash. An entry without
+        key and partition goes where its number says.
+
+        After an error some partitions may have their entries and others not. Repeat these
+        entries before sending higher numbers: a number that is passed is taken for sent.
+        """
+
+    async def marks(self, lane: str) -> Mapping[TP, int]:
+        """The lane's mark in each partition where it has one."""
 
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float

@@ -18,3 +18,8 @@ def partition_of(key: bytes | None, partitions: int) -> int:
     if key is None:
         return random.randrange(partitions)  # noqa: S311 - spreads load, hides nothing
     return int(murmur2(key) & _POSITIVE) % partitions
+
+
+def partition_of_numbered(key: bytes | None, number: int, partitions: int) -> int:
+    """The partition of a key; without a key, one that a repeat of the number finds again."""
+    return number % partitions if key is None else partition_of(key, partitions)

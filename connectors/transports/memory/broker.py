@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from faust.types import TP
 
@@ -20,12 +20,13 @@ from connectors.transports.broker import (
     Advance,
     Appended,
     Member,
+    Numbered,
     Outgoing,
     PartitionStatus,
     Record,
     TopicSpec,
 )
-from connectors.transports.partitioner import partition_of
+from connectors.transports.partitioner import partition_of, partition_of_numbered
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Log:
     identity: str = field(default_factory=lambda: secrets.token_hex(8))
     topics: dict[str, int] = field(default_factory=dict)
     records: dict[TP, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    marks: dict[tuple[str, TP], int] = field(default_factory=dict)
     positions: dict[tuple[str, TP], int] = field(default_factory=dict)
     leases: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     members: dict[str, dict[str, tuple[float, Member]]] = field(
@@ -87,6 +89,24 @@ class MemoryBroker:
         timestamp = now if entry.timestamp is None else entry.timestamp
         records.append(Record(len(records), timestamp, entry.key, entry.value, entry.headers))
         return Appended(tp, len(records) - 1, now)
+
+    async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
+        new = []
+        for number, entry in entries:
+            tp = self._target_of_numbered(number, entry)
+            if number > self._log.marks.get((lane, tp), 0):
+                self._log.marks[lane, tp] = number
+                new.append(replace(entry, partition=tp.partition))
+        await self.append(new)
+
+    def _target_of_numbered(self, number: int, entry: Outgoing) -> TP:
+        partitions = self._log.topics.setdefault(entry.topic, self._default_partitions)
+        if entry.partition is not None:
+            return TP(entry.topic, entry.partition)
+        return TP(entry.topic, partition_of_numbered(entry.key, number, partitions))
+
+    async def marks(self, lane: str) -> Mapping[TP, int]:
+        return {tp: mark for (name, tp), mark in self._log.marks.items() if name == lane}
 
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float

@@ -14,15 +14,17 @@ from connectors.transports.broker import (
     Advance,
     Appended,
     Member,
+    Numbered,
     Outgoing,
     PartitionStatus,
     Record,
     TopicSpec,
 )
-from connectors.transports.partitioner import partition_of
+from connectors.transports.partitioner import partition_of, partition_of_numbered
 from connectors.transports.redis import keys
 from connectors.transports.redis.client import connect, our_errors, script
 from connectors.transports.redis.entry import encode
+from connectors.transports.redis.lanes import Lanes
 from connectors.transports.redis.lease import Lease
 from connectors.transports.redis.offsets import BEGINNING, offset_of, seconds_of, stream_id
 from connectors.transports.redis.reader import StreamReader
@@ -45,6 +47,7 @@ class RedisBroker:
         self._client = connect(url)
         self._reader = StreamReader(url)
         self._topics = TopicCatalog(self._client)
+        self._lanes = Lanes(self._client)
         self._join = script(self._client, "join")
         self._commit = script(self._client, "commit")
         self._announce = script(self._client, "announce")
@@ -92,6 +95,26 @@ class RedisBroker:
         if entry.partition is not None:
             return TP(entry.topic, entry.partition)
         return TP(entry.topic, partition_of(entry.key, partitions))
+
+    async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
+        with our_errors(self._url):
+            logs: dict[TP, list[Numbered]] = {}
+            for numbered in entries:
+                logs.setdefault(await self._target_of_numbered(numbered), []).append(numbered)
+            await self._lanes.append(lane, logs)
+
+    async def _target_of_numbered(self, numbered: Numbered) -> TP:
+        number, entry = numbered
+        partitions = await self._topics.partitions(entry.topic, default=self._default_partitions)
+        if entry.partition is not None:
+            return TP(entry.topic, entry.partition)
+        return TP(entry.topic, partition_of_numbered(entry.key, number, partitions))
+
+    async def marks(self, lane: str) -> Mapping[TP, int]:
+        with our_errors(self._url):
+            topics = await self._topics.all()
+            tps = await self._topics.expand(topics, default=self._default_partitions)
+            return await self._lanes.marks(lane, tps)
 
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float

@@ -21,6 +21,11 @@ def stream(tp: TP) -> str:
     return f"{{{tp.topic}:{tp.partition}}}"
 
 
+def lanes(tp: TP) -> str:
+    """Hash: lane → the last number that it has put on this partition."""
+    return f"{stream(tp)}:lanes"
+
+
 def lease(group: str) -> str:
     """String: the member that owns the partitions of a group."""
     return f"redfaust:lease:{group}"
