@@ -68,7 +68,7 @@ async def _connected(settings: Settings) -> AsyncIterator[Relay]:
     )
     try:
         await broker.open()
-        yield Relay(database, broker.append)
+        yield Relay(database, broker)
     finally:
         await broker.close()
         await database.close()

@@ -1,22 +1,27 @@
-"""Carries committed rows of the outbox onto their topics.
+"""Carries committed rows of the outbox onto their topics, each once.
 
-Publishing and sweeping are separate steps: a relay that dies between them leaves rows that the
-next one publishes again, so delivery is at least once.
+A row is claimed, appended and swept. Claiming gives it a number in the relay's lane, which makes
+appending it again harmless; so whoever finds claimed rows appends them, and only then claims more.
+The states of a row are drawn in this folder's README.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TypeAlias
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple, Protocol, TypeAlias
 
 import asyncpg
+from faust.types import TP
 
+from connectors import crash
 from connectors.outbox.headers import unpack
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
-from connectors.transports.broker import Outgoing
+from connectors.transports.broker import Numbered, Outgoing
 
 CHANNEL = "redfaust_outbox"
 """What an insert into the outbox notifies."""
@@ -25,24 +30,43 @@ LOCK = 0x7265_6466_0002
 SPARE_POLL = 1.0
 """Seconds between a spare's attempts to become the active relay."""
 
-Append: TypeAlias = Callable[[Sequence[Outgoing]], Awaitable[object]]
 _Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+_Rows: TypeAlias = Sequence[asyncpg.Record]
+
+
+class Logs(Protocol):
+    """What a relay needs of a :class:`~connectors.transports.broker.Broker`."""
+
+    async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
+        """Append what the lane has not put there yet."""
+
+    async def marks(self, lane: str) -> Mapping[TP, int]:
+        """The last numbers that the lane has put there."""
+
+
+class Lane(NamedTuple):
+    """The relay's lane, with nothing claimed on it."""
+
+    name: str
+    last_number: int
+    """The last number given. Whoever finds another one is not alone."""
 
 
 class Relay:
     """Publishes due rows, at most ``batch`` at a time, and looks for them every ``poll`` seconds
     even if no notification came.
 
-    Rows without ``available_at`` go in the order of their numbers, scheduled ones in the order in
+    Rows without ``available_at`` go in the order of their ids, scheduled ones in the order in
     which they come due. The lock belongs to the connection, so a dead relay is succeeded within
-    ``SPARE_POLL`` seconds of Postgres noticing.
+    ``SPARE_POLL`` seconds of Postgres noticing. It saves work: what is published stays right
+    without it.
     """
 
     def __init__(
-        self, database: Database, append: Append, *, batch: int = 500, poll: float = 1.0
+        self, database: Database, logs: Logs, *, batch: int = 500, poll: float = 1.0
     ) -> None:
         self._database = database
-        self._append = append
+        self._logs = logs
         self._batch = batch
         self._poll = poll
         self._wake = asyncio.Event()
@@ -57,7 +81,7 @@ class Relay:
         """Relay until ``stop``; a batch that has begun is finished.
 
         Raises :class:`~connectors.errors.DatabaseUnavailable` when its connection is lost, and
-        whatever ``append`` raises; then nothing is lost, and run may be called again.
+        whatever the broker raises; then nothing is lost, and run may be called again.
         """
         watcher = asyncio.create_task(self._wake_at(stop))
         try:
@@ -66,7 +90,8 @@ class Relay:
                 await session.add_listener(CHANNEL, lambda *_: self._wake.set())
                 if await self._lead(session, stop):
                     self.active = True
-                    await self._relay(session, stop)
+                    while not stop.is_set():
+                        await self._relay(session, await self._take_over(session), stop)
         finally:
             self.active = False
             watcher.cancel()
@@ -79,31 +104,45 @@ class Relay:
             await self._rest(SPARE_POLL)
         return False
 
-    async def _relay(self, session: _Session, stop: asyncio.Event) -> None:
+    async def _take_over(self, session: _Session) -> Lane:
+        """Publish what is claimed, and return the lane with its last number."""
+        name = await session.fetchval(_query("open_lane"))
+        # A database that was set back, by a restore or a replica that lagged, has forgotten
+        # numbers that streams have seen, and would see as repeats.
+        highest = max((await self._logs.marks(name)).values(), default=0)
+        # Before looking for what is claimed: a claim in between then changes this number.
+        last_number = await session.fetchval(_query("raise_lane"), name, highest)
+        crash.point("relay.leading")
+        while rows := await session.fetch(_query("select_claimed"), self._batch):
+            await self._publish(session, rows)
+        return Lane(name, last_number or 0)
+
+    async def _relay(self, session: _Session, lane: Lane, stop: asyncio.Event) -> None:
+        """Publish until ``stop``, or until somebody else has claimed rows."""
         while not stop.is_set():
             self._wake.clear()
-            rows = await session.fetch(_query("select_due"), self._batch)
+            rows = await session.fetch(_query("claim_due"), *lane, self._batch)
             if rows:
-                await self._publish(rows)
-                await self._sweep(session, rows)
-            else:
-                await self._rest(await self._seconds_until_due(session))
+                crash.point("relay.claimed")
+                await self._publish(session, rows)
+                lane = lane._replace(last_number=rows[-1]["number"])
+                continue
+            pause = await session.fetchrow(_query("select_pause"), lane.name)
+            assert pause is not None
+            if pause["last_number"] != lane.last_number:
+                return
+            await self._rest(self._seconds_until(pause["seconds_until_due"]))
 
-    async def _publish(self, rows: Sequence[asyncpg.Record]) -> None:
-        await self._append(
-            [
-                Outgoing(row["topic"], row["value"], row["key"], unpack(row["headers"]))
-                for row in rows
-            ]
-        )
+    async def _publish(self, session: _Session, rows: _Rows) -> None:
+        for lane, of_one in groupby(rows, key=itemgetter("lane")):
+            await self._logs.append_once(lane, [_numbered(row) for row in of_one])
         self.batches += 1
         self.published += len(rows)
-
-    async def _sweep(self, session: _Session, rows: Sequence[asyncpg.Record]) -> None:
+        crash.point("relay.appended")
         await session.execute(_query("delete_published"), [row["id"] for row in rows])
+        crash.point("relay.deleted")
 
-    async def _seconds_until_due(self, session: _Session) -> float:
-        seconds: float | None = await session.fetchval(_query("seconds_until_due"))
+    def _seconds_until(self, seconds: float | None) -> float:
         return self._poll if seconds is None else min(max(seconds, 0.0), self._poll)
 
     async def _rest(self, seconds: float) -> None:
@@ -113,6 +152,11 @@ class Relay:
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._wake.set()
+
+
+def _numbered(row: asyncpg.Record) -> Numbered:
+    entry = Outgoing(row["topic"], row["value"], row["key"], unpack(row["headers"]))
+    return Numbered(row["number"], entry)
 
 
 def _query(name: str) -> str:

@@ -125,21 +125,28 @@ async def test_the_status_counts_due_and_scheduled_rows(database: Database) -> N
     assert status.oldest_age == pytest.approx(10, abs=5)
 
 
-async def test_taking_due_rows_reads_no_others(database: Database) -> None:
+@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "not analyzed"])
+async def test_claiming_due_rows_reads_no_others(
+    database: Database, plans: str, analyzed: bool
+) -> None:
     async with database.transaction() as connection:
         await connection.execute(
             "INSERT INTO redfaust.outbox (topic, available_at) "
             "SELECT 'orders', CASE WHEN n % 2 = 0 THEN now() + interval '1 day' END "
             "FROM generate_series(1, 20000) AS n"
         )
-        await connection.execute("ANALYZE redfaust.outbox")
-        plan = await connection.fetch(
-            "EXPLAIN " + load("connectors.outbox", "select_due").replace("$1", "500")
-        )
+        if analyzed:
+            await connection.execute("ANALYZE redfaust.outbox")
+        await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
+        claim = load("connectors.outbox", "claim_due")
+        await connection.execute(f"PREPARE claim (text, bigint, bigint) AS {claim}")
+        plan = await connection.fetch("EXPLAIN EXECUTE claim ('lane', 0, 500)")
     lines = "\n".join(line for (line,) in plan)
     assert "outbox_ready" in lines
     assert "outbox_scheduled" in lines
-    assert "Seq Scan" not in lines
+    assert "outbox_pkey" in lines
+    assert "Seq Scan on outbox" not in lines
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
+from faust.types import TP
 
 from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.outbox.outbox import Outbox, outbox_status
-from connectors.outbox.relay import Append, Relay
+from connectors.outbox.relay import Logs, Relay
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
-from connectors.transports.broker import Outgoing
+from connectors.transports.broker import Numbered, Outgoing
 
 TIMEOUT = 10.0
 NEVER = 600.0
@@ -28,18 +31,24 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 class Stream:
-    """Takes what a relay appends."""
+    """Takes what relays append: one log."""
 
     def __init__(self) -> None:
         self.entries: list[Outgoing] = []
         self.batches: list[int] = []
+        self._marks: dict[str, int] = {}
         self._grown = asyncio.Condition()
 
-    async def append(self, entries: Sequence[Outgoing]) -> None:
+    async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
         async with self._grown:
-            self.entries += entries
+            mark = self._marks.get(lane, 0)
+            self.entries += [entry for number, entry in entries if number > mark]
             self.batches.append(len(entries))
+            self._marks[lane] = max(mark, *(number for number, _ in entries))
             self._grown.notify_all()
+
+    async def marks(self, lane: str) -> Mapping[TP, int]:
+        return {TP("orders", 0): self._marks[lane]} if lane in self._marks else {}
 
     async def reaches(self, length: int) -> list[bytes | None]:
         async with asyncio.timeout(TIMEOUT), self._grown:
@@ -47,11 +56,26 @@ class Stream:
         return [entry.value for entry in self.entries]
 
 
+class Halting(Stream):
+    """Stops the first relay just before its first batch reaches the stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.halted = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
+        if not self.halted.is_set():
+            self.halted.set()
+            await self.go_on.wait()
+        await super().append_once(lane, entries)
+
+
 @asynccontextmanager
 async def running(
-    database: Database, append: Append, *, batch: int = 500, poll: float = NEVER
+    database: Database, logs: Logs, *, batch: int = 500, poll: float = NEVER
 ) -> AsyncIterator[Relay]:
-    relay, stop = Relay(database, append, batch=batch, poll=poll), asyncio.Event()
+    relay, stop = Relay(database, logs, batch=batch, poll=poll), asyncio.Event()
     task = asyncio.create_task(relay.run(stop))
     try:
         yield relay
@@ -66,7 +90,7 @@ async def publish(database: Database, *values: bytes, available_at: datetime | N
             await tx.publish("orders", value, key="o-1", available_at=available_at)
 
 
-async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
+async def eventually(check: Callable[[], Awaitable[object]]) -> None:
     """Wait for what nobody announces."""
     async with asyncio.timeout(TIMEOUT):
         while not await check():  # noqa: ASYNC110
@@ -109,7 +133,7 @@ async def test_committed_rows_reach_the_broker_in_order_and_leave(database: Data
         await tx.publish("users", None, key=b"\xff")
         await tx.publish("orders", b"3")
     stream = Stream()
-    async with running(database, stream.append) as relay:
+    async with running(database, stream) as relay:
         await stream.reaches(3)
         await drained(database)
         assert (relay.active, relay.published, relay.batches) == (True, 3, 1)
@@ -123,7 +147,7 @@ async def test_committed_rows_reach_the_broker_in_order_and_leave(database: Data
 
 async def test_a_notification_wakes_the_relay(database: Database) -> None:
     stream = Stream()
-    async with running(database, stream.append) as relay:
+    async with running(database, stream) as relay:
         await is_active(relay)
         await publish(database, b"1")
         await stream.reaches(1)
@@ -136,7 +160,7 @@ async def test_polling_finds_what_was_not_notified(database: Database) -> None:
     async with database.transaction() as connection:
         await connection.execute("ALTER TABLE redfaust.outbox DISABLE TRIGGER announce")
     stream = Stream()
-    async with running(database, stream.append, poll=0.05) as relay:
+    async with running(database, stream, poll=0.05) as relay:
         await is_active(relay)
         await publish(database, b"1")
         await stream.reaches(1)
@@ -149,7 +173,7 @@ async def test_what_is_rolled_back_never_arrives(database: Database) -> None:
             raise LookupError
 
     stream = Stream()
-    async with running(database, stream.append):
+    async with running(database, stream):
         with pytest.raises(LookupError):
             await roll_back()
         await publish(database, b"1")
@@ -159,7 +183,7 @@ async def test_what_is_rolled_back_never_arrives(database: Database) -> None:
 async def test_a_long_outbox_goes_in_batches(database: Database) -> None:
     await publish(database, *(b"%d" % n for n in range(7)))
     stream = Stream()
-    async with running(database, stream.append, batch=3):
+    async with running(database, stream, batch=3):
         assert await stream.reaches(7) == [b"%d" % n for n in range(7)]
     assert stream.batches == [3, 3, 1]
 
@@ -167,7 +191,7 @@ async def test_a_long_outbox_goes_in_batches(database: Database) -> None:
 async def test_a_scheduled_row_goes_when_it_is_due(database: Database) -> None:
     due = datetime.now(UTC) + timedelta(seconds=0.6)
     stream = Stream()
-    async with running(database, stream.append):
+    async with running(database, stream):
         await publish(database, b"later", available_at=due)
         await publish(database, b"now")
         assert await stream.reaches(1) == [b"now"]
@@ -184,7 +208,7 @@ async def test_rows_that_came_due_go_in_the_order_of_their_times(database: Datab
             "('orders', 'first', now() - interval '1 min')"
         )
     stream = Stream()
-    async with running(database, stream.append):
+    async with running(database, stream):
         assert await stream.reaches(3) == [b"first", b"second", b"third"]
 
 
@@ -195,7 +219,7 @@ async def test_a_row_with_strange_headers_stops_nobody(database: Database) -> No
             """('orders', '1', '[["a", "no base64!"], 7]'), ('orders', '2', '{"n": 1}')"""
         )
     stream = Stream()
-    async with running(database, stream.append):
+    async with running(database, stream):
         assert await stream.reaches(2) == [b"1", b"2"]
 
 
@@ -204,8 +228,8 @@ async def test_one_relay_publishes_and_the_others_are_spares(
 ) -> None:
     monkeypatch.setattr("connectors.outbox.relay.SPARE_POLL", 0.05)
     first, second = Stream(), Stream()
-    async with running(database, second.append) as spare:
-        async with running(database, first.append) as other:
+    async with running(database, second) as spare:
+        async with running(database, first) as other:
             await is_active(spare, other)
             await publish(database, b"1", b"2")
             await drained(database)
@@ -223,11 +247,11 @@ async def test_a_spare_succeeds_a_relay_whose_session_dies(
 ) -> None:
     monkeypatch.setattr("connectors.outbox.relay.SPARE_POLL", 0.05)
     old, new = Stream(), Stream()
-    relay, stop = Relay(database, old.append, poll=NEVER), asyncio.Event()
+    relay, stop = Relay(database, old, poll=NEVER), asyncio.Event()
     task = asyncio.create_task(relay.run(stop))
     await is_active(relay)
-    async with running(database, new.append) as spare:
-        assert await kill_session_of(database, "min(available_at)") == 1
+    async with running(database, new) as spare:
+        await eventually(lambda: kill_session_of(database, "min(available_at)"))
         with pytest.raises(DatabaseUnavailable):
             await asyncio.wait_for(task, TIMEOUT)
         assert not relay.active
@@ -238,46 +262,213 @@ async def test_a_spare_succeeds_a_relay_whose_session_dies(
 
 
 async def test_a_broker_that_is_away_costs_nothing(database: Database) -> None:
-    async def away(entries: Sequence[Outgoing]) -> None:
-        raise BrokerUnavailable("away")
+    class Away(Stream):
+        async def append_once(self, *_: object) -> None:
+            raise BrokerUnavailable("away")
 
     await publish(database, b"1", b"2")
     with pytest.raises(BrokerUnavailable):
-        await asyncio.wait_for(Relay(database, away).run(asyncio.Event()), TIMEOUT)
+        await asyncio.wait_for(Relay(database, Away()).run(asyncio.Event()), TIMEOUT)
     assert (await outbox_status(database)).depth == 2
 
     stream = Stream()
-    async with running(database, stream.append):
+    async with running(database, stream):
         assert await stream.reaches(2) == [b"1", b"2"]
 
 
-async def test_a_relay_that_dies_before_sweeping_publishes_again(database: Database) -> None:
-    stream = Stream()
+async def test_a_relay_that_dies_before_sweeping_has_published_once(database: Database) -> None:
+    class Deadly(Stream):
+        async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
+            await super().append_once(lane, entries)
+            if len(self.batches) == 1:
+                assert await kill_session_of(database, "UNION ALL") == 1
 
-    async def append_and_lose_the_session(entries: Sequence[Outgoing]) -> None:
-        await stream.append(entries)
-        assert await kill_session_of(database, "UNION ALL") == 1
-
-    await publish(database, b"1")
-    relay = Relay(database, append_and_lose_the_session)
+    await publish(database, b"1", b"2")
+    stream = Deadly()
     with pytest.raises(DatabaseUnavailable):
-        await asyncio.wait_for(relay.run(asyncio.Event()), TIMEOUT)
-    async with running(database, stream.append):
-        assert await stream.reaches(2) == [b"1", b"1"]
+        await asyncio.wait_for(Relay(database, stream).run(asyncio.Event()), TIMEOUT)
+    async with running(database, stream):
+        await publish(database, b"3")
+        assert await stream.reaches(3) == [b"1", b"2", b"3"]
         await drained(database)
+    assert stream.batches == [2, 2, 1]
 
 
 async def test_a_batch_that_has_begun_is_finished_before_stopping(database: Database) -> None:
-    begun, finish, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def append(entries: Sequence[Outgoing]) -> None:
-        begun.set()
-        await finish.wait()
-
+    stream, stop = Halting(), asyncio.Event()
     await publish(database, b"1", b"2")
-    task = asyncio.create_task(Relay(database, append, batch=1).run(stop))
-    await asyncio.wait_for(begun.wait(), TIMEOUT)
+    task = asyncio.create_task(Relay(database, stream, batch=1).run(stop))
+    await asyncio.wait_for(stream.halted.wait(), TIMEOUT)
     stop.set()
-    finish.set()
+    stream.go_on.set()
     await asyncio.wait_for(task, TIMEOUT)
     assert (await outbox_status(database)).depth == 1
+
+
+async def test_what_is_claimed_goes_first_and_in_the_order_of_its_numbers(
+    database: Database,
+) -> None:
+    async with database.transaction() as connection:  # as a relay left it that died
+        await connection.execute(
+            "INSERT INTO redfaust.outbox (topic, value, lane, number, available_at) VALUES "
+            "('orders', 'fourth', NULL, NULL, NULL), "
+            "('orders', 'third', NULL, NULL, now() - interval '1 min'), "
+            "('orders', 'second', 'relay-x', 8, NULL), "
+            "('orders', 'first', 'relay-x', 7, now() - interval '1 s')"
+        )
+    stream = Stream()
+    async with running(database, stream, batch=1):
+        assert await stream.reaches(4) == [b"first", b"second", b"third", b"fourth"]
+        await drained(database)
+
+
+async def test_a_relay_that_lost_its_lock_and_appends_late_does_no_harm(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.relay.SPARE_POLL", 0.05)
+    stream = Halting()
+    await publish(database, b"1", b"2")
+    zombie = asyncio.create_task(Relay(database, stream).run(asyncio.Event()))
+    await asyncio.wait_for(stream.halted.wait(), TIMEOUT)
+    assert await kill_session_of(database, "UNION ALL") == 1
+    async with running(database, stream):
+        await publish(database, b"3")
+        assert await stream.reaches(3) == [b"1", b"2", b"3"]
+        await drained(database)
+        stream.go_on.set()
+        with pytest.raises(DatabaseUnavailable):
+            await asyncio.wait_for(zombie, TIMEOUT)
+        await publish(database, b"4")
+        assert await stream.reaches(4) == [b"1", b"2", b"3", b"4"]
+    assert stream.batches[-2:] == [2, 1]  # what came late, and the last
+
+
+class Unlocked(Relay):
+    """A relay that takes itself for the only one."""
+
+    async def _lead(self, *_: object) -> bool:
+        return True
+
+
+async def test_two_relays_that_take_turns_step_by_step_publish_once(database: Database) -> None:
+    stream, stop = Halting(), asyncio.Event()
+    await publish(database, b"1", b"2")
+    first = Unlocked(database, stream, poll=0.01)
+    slow = asyncio.create_task(first.run(stop))
+    await asyncio.wait_for(stream.halted.wait(), TIMEOUT)  # it has claimed 1 and 2
+
+    fast = asyncio.create_task(Unlocked(database, stream, poll=0.01).run(stop))
+    assert await stream.reaches(2) == [b"1", b"2"]
+    await drained(database)
+    await publish(database, b"3")
+    assert await stream.reaches(3) == [b"1", b"2", b"3"]
+    await drained(database)
+
+    stream.go_on.set()  # now the first appends 1 and 2, sweeps, and finds itself overtaken
+    await eventually(lambda: _is(first.published == 2))
+    await publish(database, b"4", b"5")
+    assert await stream.reaches(5) == [b"1", b"2", b"3", b"4", b"5"]
+    await drained(database)
+    stop.set()
+    await asyncio.wait_for(asyncio.gather(slow, fast), TIMEOUT)
+    assert len(stream.entries) == 5
+
+
+async def _is(fact: bool) -> bool:
+    return fact
+
+
+async def test_without_any_lock_relays_publish_once_and_in_order(database: Database) -> None:
+    stream, stop = Stream(), asyncio.Event()
+    relays = [Unlocked(database, stream, batch=batch, poll=0.01) for batch in (1, 7, 50)]
+    tasks = [asyncio.create_task(relay.run(stop)) for relay in relays]
+    for begin in range(0, 600, 6):
+        await publish(database, *(b"%d" % n for n in range(begin, begin + 6)))
+    assert await stream.reaches(600) == [b"%d" % n for n in range(600)]
+    await drained(database)
+    stop.set()
+    await asyncio.wait_for(asyncio.gather(*tasks), TIMEOUT)
+    assert len(stream.entries) == 600
+    assert all(relay.published for relay in relays)
+
+
+async def lane_of(database: Database) -> tuple[str, int]:
+    async with database.transaction() as connection:
+        row = await connection.fetchrow("SELECT lane, last_number FROM redfaust.lanes")
+    assert row is not None
+    return row["lane"], row["last_number"]
+
+
+async def test_a_database_that_was_set_back_loses_nothing(database: Database) -> None:
+    stream = Stream()
+    async with running(database, stream):
+        await publish(database, b"1", b"2", b"3")
+        await stream.reaches(3)
+        await drained(database)
+    async with database.transaction() as connection:  # as a restored backup would have it
+        await connection.execute("UPDATE redfaust.lanes SET last_number = 1")
+    await publish(database, b"4")
+    async with running(database, stream):
+        assert await stream.reaches(4) == [b"1", b"2", b"3", b"4"]
+    assert (await lane_of(database))[1] == 4
+
+
+async def test_a_lane_that_is_set_back_under_a_relay_is_taken_up_again(database: Database) -> None:
+    stream = Stream()
+    async with running(database, stream, poll=0.01):
+        await publish(database, b"1", b"2")
+        await stream.reaches(2)
+        async with database.transaction() as connection:
+            await connection.execute("DELETE FROM redfaust.lanes")
+        await publish(database, b"3")
+        assert await stream.reaches(3) == [b"1", b"2", b"3"]
+
+
+async def test_a_relay_that_has_nothing_to_do_writes_nothing(database: Database) -> None:
+    async def version_of_the_lane() -> tuple[object, ...]:
+        async with database.transaction() as connection:
+            row = await connection.fetchrow("SELECT xmin::text, ctid::text FROM redfaust.lanes")
+        assert row is not None
+        return tuple(row)
+
+    stream = Stream()
+    async with running(database, stream, poll=0.01):
+        await publish(database, b"1")
+        await stream.reaches(1)
+        await drained(database)
+        before = await version_of_the_lane()
+        await asyncio.sleep(0.2)  # twenty polls
+        assert await version_of_the_lane() == before
+
+
+async def test_databases_have_lanes_of_their_own(
+    database: Database, database_url: str, postgres_url: str
+) -> None:
+    stream = Stream()
+    async with running(database, stream):
+        await publish(database, b"1", b"2")
+        await stream.reaches(2)
+        await drained(database)
+    original = await lane_of(database)
+    await database.close()  # a database can be copied while nobody is in it
+
+    name = f"{urlsplit(database_url).path[1:]}_copy"
+    server = await asyncpg.connect(postgres_url)
+    try:
+        await server.execute(f'CREATE DATABASE {name} TEMPLATE "{urlsplit(database_url).path[1:]}"')
+        copy = await Database.connect(database_url + "_copy")
+        try:
+            await publish(copy, b"3")
+            async with running(copy, stream):
+                assert await stream.reaches(3) == [b"1", b"2", b"3"]
+                await drained(copy)
+            async with copy.transaction() as connection:
+                rows = await connection.fetch("SELECT lane, last_number FROM redfaust.lanes")
+            lanes = {(row["lane"], row["last_number"]) for row in rows}
+            assert original in lanes
+            assert [number for _, number in lanes - {original}] == [1]
+        finally:
+            await copy.close()
+    finally:
+        await server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await server.close()
