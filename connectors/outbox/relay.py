@@ -29,6 +29,9 @@ LOCK = 0x7265_6466_0002
 """Key of the session's advisory lock that makes one relay the active one."""
 SPARE_POLL = 1.0
 """Seconds between a spare's attempts to become the active relay."""
+LEFT_OUT = 1 << 20
+"""Numbers that a relay leaves out when it begins, more than a batch has. What a relay before it may
+still append, claimed in a database that has forgotten it since, lies below its own then."""
 
 _Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _Rows: TypeAlias = Sequence[asyncpg.Record]
@@ -90,8 +93,10 @@ class Relay:
                 await session.add_listener(CHANNEL, lambda *_: self._wake.set())
                 if await self._lead(session, stop):
                     self.active = True
+                    leave_out = LEFT_OUT
                     while not stop.is_set():
-                        await self._relay(session, await self._take_over(session), stop)
+                        await self._relay(session, await self._take_over(session, leave_out), stop)
+                        leave_out = 0
         finally:
             self.active = False
             watcher.cancel()
@@ -104,14 +109,14 @@ class Relay:
             await self._rest(SPARE_POLL)
         return False
 
-    async def _take_over(self, session: _Session) -> Lane:
+    async def _take_over(self, session: _Session, leave_out: int) -> Lane:
         """Publish what is claimed, and return the lane with its last number."""
         name = await session.fetchval(_query("open_lane"))
         # A database that was set back, by a restore or a replica that lagged, has forgotten
         # numbers that streams have seen, and would see as repeats.
         highest = max((await self._logs.marks(name)).values(), default=0)
         # Before looking for what is claimed: a claim in between then changes this number.
-        last_number = await session.fetchval(_query("raise_lane"), name, highest)
+        last_number = await session.fetchval(_query("raise_lane"), name, highest, leave_out)
         crash.point("relay.leading")
         while rows := await session.fetch(_query("select_claimed"), self._batch):
             await self._publish(session, rows)

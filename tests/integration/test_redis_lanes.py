@@ -49,7 +49,7 @@ async def test_a_key_of_another_type_changes_nothing(
     broker: RedisBroker, redis: Redis, key: str
 ) -> None:
     await redis.set(key, "mine")
-    with pytest.raises(BrokerError, match="WRONGTYPE") as raised:
+    with pytest.raises(BrokerError, match=f"WRONGTYPE {key} is a string") as raised:
         await broker.append_once("lane", [numbered(1), numbered(2)])
     assert SECRET.decode() not in everything_said(raised.value)
     assert set(await redis.keys("{events:0}*")) == {key.encode()}

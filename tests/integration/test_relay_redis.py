@@ -1,0 +1,165 @@
+"""Relays and Redis in less usual company."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+from faust.types import TP
+from redis.asyncio import Redis
+
+from connectors.outbox.outbox import Outbox, outbox_status
+from connectors.outbox.relay import Relay
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
+from connectors.transports.broker import Numbered
+from connectors.transports.redis import RedisBroker
+from connectors.transports.redis.offsets import BEGINNING
+
+TIMEOUT = 10.0
+ORDERS = TP("orders", 0)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with migrated(database_url) as database:
+        yield database
+
+
+@pytest.fixture
+async def broker(broker_url: str) -> AsyncIterator[RedisBroker]:
+    broker = RedisBroker(broker_url, default_partitions=1)
+    yield broker
+    await broker.close()
+
+
+@asynccontextmanager
+async def migrated(url: str) -> AsyncIterator[Database]:
+    database = await Database.connect(url)
+    await migrate_connectors(database)
+    yield database
+    await database.close()
+
+
+async def publish(database: Database, *values: bytes, available_at: datetime | None = None) -> None:
+    async with Outbox(database).transaction() as tx:
+        for value in values:
+            await tx.publish("orders", value, key="o-1", available_at=available_at)
+
+
+async def relay_everything(database: Database, broker: RedisBroker) -> None:
+    stop = asyncio.Event()
+    relay = asyncio.create_task(Relay(database, broker).run(stop))
+    async with asyncio.timeout(TIMEOUT):
+        while any(await waiting(database)):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+        stop.set()
+        await relay
+
+
+async def waiting(database: Database) -> tuple[int, int]:
+    status = await outbox_status(database)
+    return status.depth, status.scheduled
+
+
+async def values(broker: RedisBroker) -> list[bytes | None]:
+    logs = await broker.read({ORDERS: BEGINNING}, limit=100, wait=0)
+    return [record.value for record in logs.get(ORDERS, [])]
+
+
+@pytest.fixture
+async def other_database(postgres_url: str) -> AsyncIterator[Database]:
+    name = f"other_{uuid.uuid4().hex}"
+    server = await asyncpg.connect(postgres_url)
+    try:
+        await server.execute(f"CREATE DATABASE {name}")
+        async with migrated(urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))) as other:
+            yield other
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await server.close()
+
+
+async def test_two_databases_share_a_redis(
+    database: Database, other_database: Database, broker: RedisBroker
+) -> None:
+    for turn in range(3):
+        await publish(database, b"a%d" % turn, b"A%d" % turn)
+        await relay_everything(database, broker)
+        await publish(other_database, b"b%d" % turn)
+        await relay_everything(other_database, broker)
+    assert await values(broker) == [b"a0", b"A0", b"b0", b"a1", b"A1", b"b1", b"a2", b"A2", b"b2"]
+
+
+async def mark(database: Database, broker: RedisBroker) -> int:
+    async with database.transaction() as connection:
+        lane = await connection.fetchval("SELECT lane FROM redfaust.lanes")
+    return (await broker.marks(lane))[ORDERS]
+
+
+async def test_after_redis_was_wiped_numbers_go_on(
+    database: Database, broker: RedisBroker, broker_url: str
+) -> None:
+    await publish(database, b"1", b"2")
+    await relay_everything(database, broker)
+    before = await mark(database, broker)
+    async with Redis.from_url(broker_url) as client:
+        await client.flushall()
+    await publish(database, b"3")
+    await relay_everything(database, broker)
+    assert await values(broker) == [b"3"]
+    assert await mark(database, broker) > before
+
+
+async def test_what_was_claimed_before_redis_was_wiped_is_published(
+    database: Database, broker: RedisBroker, broker_url: str
+) -> None:
+    class Dying(RuntimeError):
+        pass
+
+    class Unreached:
+        marks = broker.marks
+
+        async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
+            await broker.append_once(lane, entries[:1])
+            raise Dying
+
+    await publish(database, b"1", b"2")
+    with pytest.raises(Dying):
+        await Relay(database, Unreached()).run(asyncio.Event())
+    assert await values(broker) == [b"1"]
+    async with Redis.from_url(broker_url) as client:
+        await client.flushall()
+    await relay_everything(database, broker)
+    assert await values(broker) == [b"1", b"2"]
+
+
+async def test_a_scheduled_row_is_published_once_when_it_is_due(
+    database: Database, broker: RedisBroker
+) -> None:
+    await publish(database, b"later", available_at=datetime.now(UTC) + timedelta(seconds=0.4))
+    await publish(database, b"now")
+    await relay_everything(database, broker)
+    assert await values(broker) == [b"now", b"later"]
+
+
+async def test_a_dead_letter_is_replayed_once(database: Database, broker: RedisBroker) -> None:
+    letters = DeadLetters(database)
+    headers = (("b", b"\xff"), ("a", b""), ("b", b"2"))
+    number = await letters.add(
+        NewDeadLetter("shop", None, "orders", 0, 7, b"o-1", b"\xff", headers, LookupError("no"), 1)
+    )
+    await publish(database, b"before")
+    await letters.replay([number])
+    await publish(database, b"behind")
+    await relay_everything(database, broker)
+    logs = await broker.read({ORDERS: BEGINNING}, limit=100, wait=0)
+    assert [record.value for record in logs[ORDERS]] == [b"before", b"\xff", b"behind"]
+    assert logs[ORDERS][1].headers == (*headers, ("redfaust-replay-of", b"%d" % number))
