@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from faust.exceptions import DecodeError
 from faust.topics import Topic as FaustTopic
 from faust.types import EventT, Message
 from mode.utils.queues import ThrowableQueue
@@ -17,7 +16,7 @@ class Undecodable(NamedTuple):
     """A message that its schema refused, and why."""
 
     message: Message
-    error: DecodeError
+    error: Exception
 
 
 class Topic(FaustTopic):
@@ -43,7 +42,7 @@ class Topic(FaustTopic):
                     value = None
                 else:
                     value = schema.loads_value(app, message)
-            except DecodeError as error:
+            except Exception as error:  # whatever it is, it comes from this message
                 refused.append(Undecodable(message, error))
             else:
                 events.append(app.create_event(key, value, message.headers, message))

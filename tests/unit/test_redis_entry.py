@@ -48,3 +48,9 @@ def test_an_entry_without_envelope_is_its_fields() -> None:
 
 def test_an_entry_that_is_not_text_keeps_its_bytes() -> None:
     assert decode(b"1-1", [b"\xff\xfe", b"\x00\x01"]).value == b"\xff\xfe \x00\x01"
+
+
+def test_an_entry_whose_time_is_none_has_that_of_its_id() -> None:
+    for garbage in (b"soon", b"9" * 400, b""):
+        record = decode(b"1500-0", [b"_v", b"x", b"_t", garbage])
+        assert (record.value, record.timestamp) == (b"x", 1.5)

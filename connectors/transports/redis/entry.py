@@ -58,10 +58,18 @@ def decode(stream_id: bytes, fields: Sequence[bytes]) -> Record:
         if name == KEY:
             key = content
         elif name == TIME:
-            timestamp = int(content) / 1000
+            timestamp = _seconds(content, otherwise=timestamp)
         elif name.startswith(HEADER):
             headers += ((name[len(HEADER) :].decode("utf-8", "replace"), content),)
     return Record(offset, timestamp, key, value, headers)
+
+
+def _seconds(milliseconds: bytes, *, otherwise: float) -> float:
+    """Anybody may write anything; an entry whose time is none is read all the same."""
+    try:
+        return int(milliseconds) / 1000
+    except (ValueError, OverflowError):
+        return otherwise
 
 
 def _foreign_value(fields: Sequence[bytes]) -> bytes:
