@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -15,6 +16,9 @@ from connectors.errors import BrokerError
 from connectors.processing.agent import Agent
 from connectors.transports.broker import HEARTBEAT, Member
 from connectors.transports.consumer import Consumer
+
+RETIRE_FOR = 1.0
+"""Seconds that taking back the announcement may take."""
 
 
 class Heartbeat(Service):
@@ -34,8 +38,9 @@ class Heartbeat(Service):
 
     async def on_stop(self) -> None:
         try:
-            await self._consumer.broker.retire(self._app.conf.id, self._consumer.member)
-        except BrokerError as error:
+            async with asyncio.timeout(RETIRE_FOR):
+                await self._consumer.broker.retire(self._app.conf.id, self._consumer.member)
+        except (BrokerError, TimeoutError) as error:
             self.log.warning("This worker's announcement will expire by itself: %s", error)
 
     @Service.task

@@ -8,18 +8,21 @@ from typing import Any, cast
 
 from faust.agents.agent import Agent as FaustAgent
 from faust.agents.agent import _current_agent
-from faust.types import EventT
 from faust.types.agents import ActorRefT
 
 from connectors.processing.failures import set_aside
 from connectors.processing.stream import Stream
 
+RESTART_AFTER = 1.0
+"""Seconds until a function that returned without having read anything is started again."""
+
 
 class Agent(FaustAgent):
-    """Faust's agent with another answer to an exception.
+    """Faust's agent with another answer to an exception, and to a return.
 
     Faust acknowledges the event that made an agent raise, and forgets it. Here the event is set
-    aside as a dead letter first, and the agent's function is started anew on the same stream.
+    aside as a dead letter first, and the agent's function is started anew on the same stream. So
+    it is when it returns: nobody else would read what comes for it.
     """
 
     mundane_level = "debug"
@@ -42,10 +45,10 @@ class Agent(FaustAgent):
                 except Exception as error:
                     if not await self._settle_failure(aref, error):
                         raise
-                    coro = self._run_again(aref)
                 else:
-                    self._settle_last(aref)
-                    return
+                    if not await self._settle_last(aref):
+                        return
+                coro = await self._run_again(aref)
         except asyncio.CancelledError as cancelled:
             if self.should_stop:
                 raise
@@ -58,28 +61,40 @@ class Agent(FaustAgent):
             self.supervisor.wakeup()
 
     async def _settle_failure(self, aref: ActorRefT, error: Exception) -> bool:
-        """Set the current event aside and finish it. False if there is no such event."""
+        """Set aside what is in hand, one event or a batch. False if there is nothing."""
         stream = cast(Stream[Any], aref.stream.get_active_stream())
-        event: EventT[Any] | None = stream.current_event
         if self._on_error is not None:
             await self._on_error(self, error)
-        if event is None:
-            return False
-        self.failed_total += 1
-        await set_aside(self.app, event.message, error, agent=self.name)
-        stream.settle(event)
+        failed = list(stream.in_hand)
+        for event in failed:
+            if event.message.generation_id == self.app.consumer_generation_id:
+                self.failed_total += 1
+                await set_aside(self.app, event.message, error, agent=self.name)
+            else:
+                self.log.info("Failed after partitions moved; the event is delivered again")
+            stream.settle(event)
         stream.current_event = None
+        return bool(failed)
+
+    async def _settle_last(self, aref: ActorRefT) -> bool:
+        """Finish the event during which the agent's function returned. False: it is to end."""
+        stream = cast(Stream[Any], aref.stream.get_active_stream())
+        last = list(stream.in_hand)
+        for event in last:
+            stream.settle(event)
+        stream.current_event = None
+        if self.should_stop or stream.should_stop or stream.told_to_end:
+            return False
+        if not last:
+            self.log.warning("%s returned without an event; starting it again", self.name)
+            await self.sleep(RESTART_AFTER)
         return True
 
-    def _settle_last(self, aref: ActorRefT) -> None:
-        """Finish the event during which the agent's function returned."""
+    async def _run_again(self, aref: ActorRefT) -> Awaitable[Any]:
         stream = cast(Stream[Any], aref.stream.get_active_stream())
-        event: EventT[Any] | None = stream.current_event
-        if event is not None:
-            stream.settle(event)
-
-    def _run_again(self, aref: ActorRefT) -> Awaitable[Any]:
-        result = self.fun(aref.stream)
+        await stream.let_go()
+        # The active one: what the function derived from its stream before is derived for good.
+        result = self.fun(stream)
         if isinstance(result, AsyncIterable):
             return self._slurp(aref, aiter(result))
         return cast("Awaitable[Any]", result)

@@ -6,12 +6,16 @@ tables; the broker's group follows it, for all to see. Without, the group is the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 
 from faust.types import TP, AppT
 
+from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.tables.manager import TableManager
 from connectors.transports.broker import Advance, Broker
+
+logger = logging.getLogger(__name__)
 
 
 async def committed_positions(
@@ -27,7 +31,14 @@ async def committed_positions(
 
 async def commit_batch(app: AppT, broker: Broker, log: str, advances: Mapping[TP, Advance]) -> None:
     """Make what was finished durable. Safe to repeat as a whole."""
-    if isinstance(app.tables, TableManager) and app.tables.database is not None:
-        positions = {tp: advance.position for tp, advance in advances.items()}
-        await app.tables.commit(log, positions)
-    await broker.commit(app.conf.id, advances)
+    if not isinstance(app.tables, TableManager) or app.tables.database is None:
+        await broker.commit(app.conf.id, advances)
+        return
+    positions = {tp: advance.position for tp, advance in advances.items()}
+    await app.tables.commit(log, positions)
+    try:
+        await broker.commit(app.conf.id, advances)
+    except BrokerUnavailable:
+        raise
+    except BrokerError as error:
+        logger.error("The group does not follow its positions in Postgres: %s", error)

@@ -26,6 +26,14 @@ class EventQueue(ThrowableQueue[EventT[Any]]):
         for _ in range(min(len(self._getters), len(self._queue))):
             self._wakeup_next(self._getters)  # type: ignore[attr-defined]
 
+    def clear(self) -> None:
+        """Forget errors, not events.
+
+        Faust clears its queues once more after partitions moved, when new events may be here
+        already. Old ones are known by their generation, and passed over by the stream.
+        """
+        self._errors.clear()
+
     @property
     def buffered(self) -> deque[EventT[Any]]:
         """The events themselves, for the one hot loop that pops them off the left."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
+from faust.agents.agent import current_agent
 from faust.exceptions import Skip
 from faust.sensors import Monitor
 from faust.streams import Stream as FaustStream
@@ -31,6 +33,17 @@ class Stream(FaustStream[T]):
     _observed = False
     _sensor_state: dict[Any, Any] | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.in_hand: dict[EventT[Any], None] = {}
+        """Events that were handed out and are not finished, in their order: one, or those of a
+        batch."""
+        # Faust holds them weakly. But a batch that its function has dropped, since that failed,
+        # would be closed at once, and its events acknowledged before they are set aside.
+        self._active_agens = set()  # type: ignore[assignment]
+        self.told_to_end = False
+        """Whether its end was asked for from outside, as at a stop."""
+
     def __aiter__(self) -> AsyncIterator[Any]:
         channel = self.channel
         if isinstance(channel, ChannelT) and isinstance(channel.queue, EventQueue):
@@ -41,7 +54,10 @@ class Stream(FaustStream[T]):
 
     async def _events(self, queue: EventQueue) -> AsyncGenerator[Any, None]:
         self._finalized = True
-        started_here = await self.maybe_start()
+        self.told_to_end = False
+        # An agent's stream outlives its function, which is started anew after a failure.
+        stop_after = await self.maybe_start() and not self._is_an_agents()
+        self.app.consumer.read_by(self)  # type: ignore[attr-defined] # ours, as this stream is
         # The built-in monitor is told of batches by the conductor: asking it about each event
         # would cost more than the event. Sensors that the application added see each one.
         self._observed = any(type(sensor) is not Monitor for sensor in self.app.sensors)
@@ -59,6 +75,7 @@ class Stream(FaustStream[T]):
                     try:
                         event = await queue.get()
                     except StopAsyncIteration:  # how Faust ends a stream from outside
+                        self.told_to_end = True
                         return
                     since_yield = 0
                 if not self._is_current(event):
@@ -73,9 +90,15 @@ class Stream(FaustStream[T]):
                     self.settle(event)
         finally:
             self._channel_stop_iteration(self.channel)
-            if started_here:
+            if stop_after:
                 await self.stop()
                 self.service_reset()
+                self._active_agens.clear()
+
+    def _is_an_agents(self) -> bool:
+        agent = current_agent()
+        root = self.get_root_stream()
+        return agent is not None and any(actor.stream is root for actor in agent._actors)  # type: ignore[attr-defined]
 
     def _is_current(self, event: EventT[Any]) -> bool:
         """False for events that were fetched before partitions moved: an heir has them."""
@@ -88,9 +111,11 @@ class Stream(FaustStream[T]):
     async def _enter(self, event: EventT[Any]) -> Any:
         """Make an event the current one and run the stream's processors over its value."""
         message = event.message
+        if not self.enable_acks:
+            self._let_go_of_acknowledged()
+        self.in_hand[event] = None
         if not message.tracked:
             message.tracked = True
-            self.app.consumer.unacked.add(message)
             if self._observed:
                 self._on_message_in(message.tp, message.offset, message)
         if self._observed:
@@ -106,8 +131,30 @@ class Stream(FaustStream[T]):
         except Skip:
             return self._skipped_value
 
+    def _let_go_of_acknowledged(self) -> None:
+        """An application that acknowledges itself may do so behind the stream's back."""
+        while self.in_hand and (first := next(iter(self.in_hand))).message.acked:
+            del self.in_hand[first]
+
+    async def ack(self, event: EventT[Any]) -> bool:
+        """Faust's way to finish an event by hand; its batches use it."""
+        self._put_down(event)
+        return await super().ack(event)
+
+    def _put_down(self, event: EventT[Any]) -> None:
+        self.in_hand.pop(event, None)
+        self.app.consumer.note_progress()  # type: ignore[attr-defined]
+
+    async def let_go(self) -> None:
+        """Close what an agent's function has left half read, so that it can be started anew."""
+        for iterator in list(self._active_agens):
+            with suppress(RuntimeError):  # another task is reading it, and goes on
+                await iterator.aclose()
+                self._active_agens.discard(iterator)
+
     def settle(self, event: EventT[Any]) -> None:
         """Note an event as finished by this stream."""
+        self._put_down(event)
         last = event.ack()
         message = event.message
         if self._observed:

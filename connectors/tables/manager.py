@@ -11,6 +11,7 @@ from faust.tables.manager import TableManager as FaustTableManager
 from faust.types import TP
 from yarl import URL
 
+from connectors.errors import DatabaseUnavailable
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.postgres.queries import load
@@ -20,6 +21,9 @@ from connectors.tables.table import Table
 
 POSTGRES = frozenset({"postgresql", "postgres"})
 """Schemes of the URLs that mean Postgres."""
+
+RETRY_EVERY = 1.0
+"""Seconds between two attempts to load a table while the database is away."""
 
 
 class TableManager(FaustTableManager):
@@ -77,8 +81,20 @@ class TableManager(FaustTableManager):
             lost = {tp.partition for tp in revoked} - still_owned
             gained = {tp.partition for tp in newly_assigned}
             for store in self._stores():
-                await store.take_over(self.database, gained, lost)
+                await self._take_over(self.database, store, gained, lost)
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
+    async def _take_over(
+        self, database: Database, store: PostgresStore, gained: set[int], lost: set[int]
+    ) -> None:
+        while not self.should_stop:
+            try:
+                await store.take_over(database, gained, lost)
+            except DatabaseUnavailable as error:
+                self.log.warning("%s waits for the database: %s", store.label, error)
+                await self.sleep(RETRY_EVERY)
+            else:
+                return
 
     async def positions(self, log: str, tps: Iterable[TP]) -> dict[TP, int]:
         """Committed positions in the logs of this identity, as far as there are any."""

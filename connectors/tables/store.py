@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from faust.stores.base import Store
@@ -140,13 +140,15 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
                 )
 
     async def take_over(
-        self, database: Database, gained: Iterable[int], lost: Iterable[int]
+        self, database: Database, gained: Collection[int], lost: Collection[int]
     ) -> None:
         """Load the rows of partitions gained, drop those of partitions lost."""
         moved = {*gained, *lost}
         for key in [key for key, partition in self._partition_of.items() if partition in moved]:
             del self.data[key], self._partition_of[key]
         self._changes = {k: c for k, c in self._changes.items() if c.partition not in moved}
+        if not gained:
+            return
         async with database.transaction() as connection:
             rows = connection.cursor(self._sql("select_rows"), list(gained), prefetch=1000)
             async for encoded, value, partition in rows:

@@ -56,6 +56,11 @@ class Table(FaustTable[Any, Any]):
                 f"Table {self.name!r} can be written only while an event is processed: "
                 "send an event, and write the table in the agent that gets it"
             )
+        if event.message.generation_id != self.app.consumer_generation_id:
+            raise WrongPartition(
+                f"Table {self.name!r}: partitions moved while an event of "
+                f"{event.message.topic!r} was processed; whoever owns it now gets it again"
+            )
         subject = key[0] if self.window is not None else key
         if not self.use_partitioner and subject != event.key:
             self._check(subject, event)

@@ -16,6 +16,8 @@ from typing import NamedTuple, Protocol
 
 from faust.types import TP
 
+from connectors.errors import BrokerError
+
 HEARTBEAT = 2.0
 """Seconds between two announcements of a member."""
 
@@ -76,6 +78,16 @@ class Appended(NamedTuple):
     timestamp: float
 
 
+class PartlyRefused(BrokerError):
+    """Some entries were refused for good; all others are appended."""
+
+    def __init__(self, outcomes: Sequence[Appended | BrokerError]) -> None:
+        self.outcomes = outcomes
+        """What became of each entry, in their order."""
+        refused = [outcome for outcome in outcomes if isinstance(outcome, BrokerError)]
+        super().__init__(f"{len(refused)} of {len(outcomes)} entries were refused: {refused[0]}")
+
+
 class Advance(NamedTuple):
     """A group's progress in one partition."""
 
@@ -109,6 +121,10 @@ class Ownership(Protocol):
     Call :meth:`acquire`, then :meth:`keep` for as long as the partitions are worked on, then
     :meth:`release`.
     """
+
+    @property
+    def held(self) -> bool:
+        """Whether this member may still rely on owning the partitions, by its own clock."""
 
     async def acquire(self) -> None:
         """Wait until this member owns the partitions."""
@@ -153,7 +169,7 @@ class Broker(Protocol):
 
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
         """Append in order per partition; an unknown topic is created with the default number
-        of partitions."""
+        of partitions. Raises :class:`PartlyRefused` if entries cannot be taken for good."""
 
     async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
         """Append in order per partition what the lane has not put there yet.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -19,12 +20,14 @@ from faust.types.transports import TPorTopicSet
 from mode import Seconds, Service
 from mode.services import ServiceT
 
-from connectors.errors import BrokerUnavailable, ConnectorError, DatabaseUnavailable
+from connectors.errors import BrokerError, BrokerUnavailable, ConnectorError, DatabaseUnavailable
 from connectors.processing.commit import commit_batch, committed_positions
+from connectors.processing.stream import Stream
 from connectors.processing.watermark import Watermark
 from connectors.transports.broker import Advance, Broker, Record, TopicSpec
 from connectors.transports.conductor import Conductor
 from connectors.transports.membership import Membership
+from connectors.transports.producer import Producer
 
 READ_LIMIT = 1000
 """Entries of one partition that are read in one go."""
@@ -35,6 +38,15 @@ READ_WAIT = 1.0
 DRAIN_FOR = 5.0
 """Seconds that events in progress are given to finish when the worker stops or partitions move.
 Those that take longer are delivered again."""
+
+COMMIT_FOR = 2.0
+"""Seconds that the commit after that may take."""
+
+STOP_FOR = 7.0
+"""Seconds for both when the worker stops, where Faust asks for them twice."""
+
+REFUSED_FOR = 5.0
+"""Seconds for which a partition that the broker refuses to read is left alone."""
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
@@ -56,8 +68,10 @@ class Consumer(FaustConsumer):
         self._commit_wanted = asyncio.Event()
         self._finished = asyncio.Event()
         self._in_flight_limit = self.app.conf.stream_buffer_maxsize
-        # A plain set: entries leave it when their message is acknowledged.
-        self._unacked_messages = set()
+        self._readers: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
+        self._throttled: set[TP] = set()
+        self._refused_until: dict[TP, float] = {}
+        self._stop_by: float | None = None
         self._membership = Membership(self.broker, self.app.conf.id, on_change=self._take_over)
 
     @property
@@ -87,8 +101,7 @@ class Consumer(FaustConsumer):
             count = await self.broker.create_topic(spec)
             self._topic_partitions[topic] = count
             tps |= {TP(topic, partition) for partition in range(count)}
-        from_start = self.app.conf.consumer_auto_offset_reset == "earliest"
-        await self.broker.join(self.app.conf.id, topics, from_start=from_start)
+        await self._join(topics)
         self._membership.want(frozenset(tps))
 
     @Service.task
@@ -101,7 +114,9 @@ class Consumer(FaustConsumer):
         app.on_rebalance_start()
         await self.on_partitions_revoked(set(self._owned - owned))
         self._owned = owned
-        self._watermarks = {tp: w for tp, w in self._watermarks.items() if tp in owned}
+        # Nothing is read until the committed positions are known, also of what stays: Faust
+        # resumes the flow before.
+        self._next, self._watermarks = {}, {}
         app.assignor.assign_to_this_worker(owned)  # type: ignore[attr-defined]
         app.consumer_generation_id += 1
         await self.on_partitions_assigned(set(owned), app.consumer_generation_id)
@@ -122,17 +137,36 @@ class Consumer(FaustConsumer):
             if not positions:
                 await self._wait_until_readable()
                 continue
-            try:
-                batches = await self.broker.read(positions, limit=READ_LIMIT, wait=READ_WAIT)
-            except BrokerUnavailable as error:
-                self.log.warning("Reading waits for the broker: %s", error)
-                await self.sleep(RETRY_EVERY)
-                continue
+            batches = await self._read(positions)
             for tp, records in batches.items():
                 if not self.flow_active or generation != self.app.consumer_generation_id:
                     break
                 if self._next.get(tp) == positions[tp] and tp in self._active_partitions:
                     await self._deliver(conductor, tp, records)
+
+    async def _read(self, positions: Mapping[TP, int]) -> Mapping[TP, Sequence[Record]]:
+        limit = min(READ_LIMIT, self._in_flight_limit)
+        try:
+            return await self.broker.read(positions, limit=limit, wait=READ_WAIT)
+        except BrokerUnavailable as error:
+            self.log.warning("Reading waits for the broker: %s", error)
+            await self.sleep(RETRY_EVERY)
+        except BrokerError:
+            await self._leave_refused_alone(positions)
+        return {}
+
+    async def _leave_refused_alone(self, positions: Mapping[TP, int]) -> None:
+        """Find out which partitions cannot be read, so that they stop none of the others."""
+        for tp, position in positions.items():
+            try:
+                await self.broker.read({tp: position}, limit=1, wait=0)
+            except BrokerUnavailable:
+                return
+            except BrokerError as error:
+                self.log.error(
+                    "Partition %s of %s cannot be read: %s", tp.partition, tp.topic, error
+                )
+                self._refused_until[tp] = time.monotonic() + REFUSED_FOR
 
     async def _deliver(self, conductor: Conductor, tp: TP, records: Sequence[Record]) -> None:
         self._next[tp] = self._ends[tp] = records[-1].offset + 1
@@ -144,15 +178,23 @@ class Consumer(FaustConsumer):
     def _readable(self) -> dict[TP, int]:
         """Positions of the partitions that may be read: not paused, not too much in flight."""
         self._read_again.clear()
-        limit = self._in_flight_limit
+        now, limit = time.monotonic(), self._in_flight_limit
+        self._refused_until = {tp: t for tp, t in self._refused_until.items() if t > now}
+        self._throttled = {tp for tp, w in self._watermarks.items() if w.in_flight >= limit}
+        out_of_bounds = self._throttled | self._refused_until.keys()
         return {
             tp: self._next[tp]
             for tp in self._active_partitions
-            if tp in self._next and self._unfinished(tp) < limit
+            if tp in self._next and tp not in out_of_bounds
         }
 
-    def _unfinished(self, tp: TP) -> int:
-        return self._watermarks[tp].in_flight
+    @Service.task
+    async def _wake_reader(self) -> None:
+        """A read that waits for other partitions knows nothing of one that may be read again."""
+        while not self.should_stop:
+            await self._read_again.wait()
+            self._read_again.clear()
+            await self.broker.wake()
 
     async def _wait_until_readable(self) -> None:
         try:
@@ -180,13 +222,28 @@ class Consumer(FaustConsumer):
     # -- positions ---------------------------------------------------------------------------
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
+        while not self.should_stop:
+            try:
+                positions = await self._committed_positions()
+            except (BrokerUnavailable, DatabaseUnavailable) as error:
+                self.log.warning("The positions cannot be had now: %s", error)
+                await self.sleep(RETRY_EVERY)
+            else:
+                for tp, position in positions.items():
+                    await self._seek(tp, position)
+                return positions
+        return {}
+
+    async def _committed_positions(self) -> Mapping[TP, int]:
+        sources = self._sources()
         self._log_identity = await self.broker.identity()
-        positions = await committed_positions(
-            self.app, self.broker, self._log_identity, self._sources()
-        )
-        for tp, position in positions.items():
-            await self._seek(tp, position)
-        return positions
+        # Somebody may have emptied the broker since this worker subscribed.
+        await self._join({tp.topic for tp in sources})
+        return await committed_positions(self.app, self.broker, self._log_identity, sources)
+
+    async def _join(self, topics: Iterable[str]) -> None:
+        from_start = self.app.conf.consumer_auto_offset_reset == "earliest"
+        await self.broker.join(self.app.conf.id, topics, from_start=from_start)
 
     async def _seek(self, partition: TP, offset: int) -> None:
         self._next[partition] = offset
@@ -231,40 +288,69 @@ class Consumer(FaustConsumer):
         if message.acked:
             return False
         message.acked = True
-        self._unacked_messages.discard(message)
-        self._finished.set()
         watermark = self._watermarks.get(message.tp)
-        if watermark is None:
+        if watermark is None or message.generation_id != self.app.consumer_generation_id:
+            # It was read before partitions moved, and is delivered again.
             return False
         if not self.app.topics.acks_enabled_for(message.topic):
             return False
-        throttled = watermark.in_flight >= self._in_flight_limit
         watermark.finish(message.offset)
         self._commit_wanted.set()
-        if throttled and watermark.in_flight < self._in_flight_limit:
+        if message.tp in self._throttled and watermark.in_flight <= self._in_flight_limit // 2:
+            self._throttled.discard(message.tp)
             self._read_again.set()
         return True
 
+    def read_by(self, stream: Stream[Any]) -> None:
+        """Note a stream, whose events in progress are waited for before partitions move."""
+        self._readers.add(stream)
+
+    def note_progress(self) -> None:
+        """Note that a stream has one event less in progress."""
+        self._finished.set()
+
+    @property
+    def unacked(self) -> set[Message]:
+        """What agents have in hand, and have not finished."""
+        return {
+            event.message
+            for stream in self._readers
+            for event in stream.in_hand
+            if not event.message.acked
+        }
+
     async def wait_empty(self) -> None:
-        """Let events in progress finish, within bounds, and commit."""
-        deadline = asyncio.get_running_loop().time() + DRAIN_FOR
+        """Let events in progress finish, and commit, within bounds.
+
+        What could not be committed is delivered again.
+        """
         try:
-            async with asyncio.timeout_at(deadline):
-                while self._unacked_messages:
+            async with asyncio.timeout(self._no_longer_than(DRAIN_FOR)):
+                while self.unacked:
                     self._finished.clear()
                     await self._finished.wait()
         except TimeoutError:
             self.log.warning(
-                "%s events did not finish in time and will be delivered again",
-                len(self._unacked_messages),
+                "%s events did not finish in time and will be delivered again", len(self.unacked)
             )
-        await self.commit()
+        try:
+            async with asyncio.timeout(self._no_longer_than(COMMIT_FOR)):
+                # One that is on its way began before the last events were finished.
+                await self.maybe_wait_for_commit_to_finish()
+                await self.commit()
+        except (ConnectorError, TimeoutError) as error:
+            self.log.warning("The last events will be delivered again: %s", error or "no answer")
+
+    def _no_longer_than(self, seconds: float) -> float:
+        if not self.app.should_stop:
+            return seconds
+        now = asyncio.get_running_loop().time()
+        if self._stop_by is None:
+            self._stop_by = now + STOP_FOR
+        return min(seconds, max(0.0, self._stop_by - now))
 
     async def on_stop(self) -> None:
-        try:
-            await self.wait_empty()
-        except ConnectorError as error:
-            self.log.warning("The last events will be delivered again: %s", error)
+        await self.wait_empty()
 
     @Service.task
     async def _commit_handler(self) -> None:
@@ -275,10 +361,20 @@ class Consumer(FaustConsumer):
             self._commit_wanted.clear()
             try:
                 await self.commit()
-            except (BrokerUnavailable, DatabaseUnavailable) as error:
+            except (BrokerError, DatabaseUnavailable) as error:
                 self.log.warning("The commit waits: %s", error)
                 await self.sleep(RETRY_EVERY)
                 self._commit_wanted.set()
+
+    async def maybe_wait_for_commit_to_finish(self) -> bool:
+        """Wait for a commit that is on its way; whether there was one.
+
+        Faust's takes the cancellation of who waits for that of the commit, and begins another.
+        """
+        if self._commit_fut is None:
+            return False
+        await asyncio.wait({self._commit_fut})
+        return True
 
     async def force_commit(
         self,
@@ -295,7 +391,11 @@ class Consumer(FaustConsumer):
         if not advances:
             return False
         state = self.app.sensors.on_commit_initiated(self)
-        await self.app.producer.flush()
+        if not await cast(Producer, self.app.producer).has_sent():
+            return False
+        if not self._membership.owns:
+            self.log.warning("No commit: the partitions may be another worker's by now")
+            return False
         await commit_batch(self.app, self.broker, self._log_identity, advances)
         self._committed(advances)
         self.app.sensors.on_commit_completed(self, state)

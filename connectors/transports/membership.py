@@ -26,6 +26,9 @@ from connectors.transports.broker import Broker
 PATIENCE = 0.25
 """Seconds after which a worker that got no partitions says that it stands by."""
 
+RELEASE_FOR = 1.0
+"""Seconds that handing over may take."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -53,6 +56,11 @@ class Membership:
         self._ownership = broker.ownership(group, self.member)
         self._wanted: frozenset[TP] = frozenset()
         self._changed = asyncio.Event()
+
+    @property
+    def owns(self) -> bool:
+        """Whether the partitions are this worker's at this moment, as far as its clock knows."""
+        return self.standing is Standing.OWNER and self._ownership.held
 
     def want(self, tps: frozenset[TP]) -> None:
         """Say which partitions there are to be worked on."""
@@ -101,6 +109,7 @@ class Membership:
         """Hand over at once."""
         self.standing = Standing.OUTSIDE
         try:
-            await self._ownership.release()
-        except BrokerUnavailable as error:
+            async with asyncio.timeout(RELEASE_FOR):
+                await self._ownership.release()
+        except (BrokerUnavailable, TimeoutError) as error:
             logger.warning("The partitions will be handed over when their lease ends: %s", error)

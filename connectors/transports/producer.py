@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, cast
 
 from faust.exceptions import ProducerSendError
@@ -13,7 +13,15 @@ from faust.types import TP, HeadersArg, RecordMetadata
 from mode import Seconds, Service
 
 from connectors.errors import BrokerError, BrokerUnavailable
-from connectors.transports.broker import Appended, Broker, Headers, Outgoing, TopicSpec
+from connectors.processing.failures import set_aside_unsent
+from connectors.transports.broker import (
+    Appended,
+    Broker,
+    Headers,
+    Outgoing,
+    PartlyRefused,
+    TopicSpec,
+)
 from connectors.transports.partitioner import partition_of
 
 BATCH = 500
@@ -22,8 +30,9 @@ BATCH = 500
 MAX_BUFFERED = 10_000
 """Entries that may wait to be appended; sending more waits."""
 
-GIVE_UP_AFTER = 30.0
-"""Seconds for which appending is repeated while the broker is away."""
+FLUSH_FOR = 2.0
+"""Seconds for everything to be appended when the application stops. The events that sent what
+is left over are not committed, and send it again."""
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts."""
@@ -34,19 +43,21 @@ _Waiting = tuple[Outgoing, "asyncio.Future[RecordMetadata]"]
 class Producer(FaustProducer):
     """Collects what is sent while the last batch is on its way, then appends it in one go.
 
-    At least once: when the broker goes away in the middle of a batch, the batch is repeated.
+    At least once: when the broker goes away in the middle of a batch, the batch is repeated until
+    it is there. An entry that the broker refuses for good is set aside as a dead letter.
     """
 
     mundane_level = "debug"
 
     def __post_init__(self) -> None:
         self._waiting: deque[_Waiting] = deque()
+        self._accepted = 0
+        self._done = 0
+        self._progress = asyncio.Event()
+        self._stop_by: float | None = None
         self._news = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._drained.set()
         self._room = asyncio.Event()
         self._room.set()
-        self._failure: ProducerSendError | None = None
         self._partitions: dict[str, int] = {}
 
     @property
@@ -79,7 +90,7 @@ class Producer(FaustProducer):
         future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
         entry = Outgoing(topic, value, key, _as_headers(headers), partition, timestamp)
         self._waiting.append((entry, future))
-        self._drained.clear()
+        self._accepted += 1
         if len(self._waiting) >= MAX_BUFFERED:
             self._room.clear()
         self._news.set()
@@ -110,15 +121,29 @@ class Producer(FaustProducer):
         )
 
     async def flush(self) -> None:
-        """Wait until everything that was sent is appended.
+        """Wait until what was sent up to now is appended; when stopping, within bounds."""
+        if not await self.has_sent():
+            self.log.warning("%s events are not sent", self._accepted - self._done)
 
-        Raises ProducerSendError if something could not be, now or since the last call.
-        """
+    async def has_sent(self) -> bool:
+        """Wait as :meth:`flush` does; whether everything is appended."""
         await self.buffer.flush()
-        await self._drained.wait()
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        accepted = self._accepted
+        try:
+            async with asyncio.timeout_at(self._deadline()):
+                while self._done < accepted:
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _deadline(self) -> float | None:
+        if not (self.should_stop or self.app.should_stop):
+            return None
+        if self._stop_by is None:
+            self._stop_by = asyncio.get_running_loop().time() + FLUSH_FOR
+        return self._stop_by
 
     @Service.task
     async def _sender(self) -> None:
@@ -129,36 +154,42 @@ class Producer(FaustProducer):
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
                 await self._send_batch(batch)
+                self._done += len(batch)
+                self._progress.set()
                 self._room.set()
-            self._drained.set()
 
     async def _send_batch(self, batch: list[_Waiting]) -> None:
-        try:
-            appended = await self._append([entry for entry, _ in batch])
-        except BrokerError as error:
-            self._failure = ProducerSendError(f"{len(batch)} events could not be sent: {error}")
-            self._failure.__cause__ = error
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(self._failure)
-                    future.exception()  # retrieved: flush() raises it where nobody awaits it
-            return
-        for (_, future), (tp, offset, timestamp) in zip(batch, appended, strict=True):
-            if not future.done():
+        outcomes = await self._append([entry for entry, _ in batch])
+        for (entry, future), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, BrokerError):
+                await self._refused(entry, future, outcome)
+            elif not future.done():
+                tp, offset, timestamp = outcome
                 future.set_result(
                     RecordMetadata(tp.topic, tp.partition, tp, offset, timestamp, None)
                 )
 
-    async def _append(self, entries: list[Outgoing]) -> list[Appended]:
-        give_up_at = asyncio.get_running_loop().time() + GIVE_UP_AFTER
+    async def _refused(
+        self, entry: Outgoing, future: asyncio.Future[RecordMetadata], error: BrokerError
+    ) -> None:
+        await set_aside_unsent(self.app, entry, error)
+        if not future.done():
+            failure = ProducerSendError(f"An event for {entry.topic} was refused: {error}")
+            failure.__cause__ = error
+            future.set_exception(failure)
+            future.exception()  # retrieved: it is told already, where nobody awaits it
+
+    async def _append(self, entries: list[Outgoing]) -> Sequence[Appended | BrokerError]:
         while True:
             try:
-                return list(await self.broker.append(entries))
+                return await self.broker.append(entries)
+            except PartlyRefused as refused:
+                return refused.outcomes
             except BrokerUnavailable as error:
-                if asyncio.get_running_loop().time() > give_up_at:
-                    raise
                 self.log.warning("Sending waits for the broker: %s", error)
-                await asyncio.sleep(RETRY_EVERY)
+            except BrokerError as error:
+                self.log.error("Sending waits for the broker to be mended: %s", error)
+            await asyncio.sleep(RETRY_EVERY)
 
     async def create_topic(
         self,

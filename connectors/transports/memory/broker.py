@@ -185,6 +185,10 @@ class SoleOwner:
         self._lock = lock
         self._mine = False
 
+    @property
+    def held(self) -> bool:
+        return self._mine
+
     async def acquire(self) -> None:
         await self._lock.acquire()
         self._mine = True

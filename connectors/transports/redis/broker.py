@@ -9,6 +9,7 @@ from typing import Any, cast
 import orjson
 from faust.types import TP
 
+from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.transports.broker import (
     SILENCE,
     Advance,
@@ -17,6 +18,7 @@ from connectors.transports.broker import (
     Numbered,
     Outgoing,
     PartitionStatus,
+    PartlyRefused,
     Record,
     TopicSpec,
 )
@@ -81,14 +83,24 @@ class RedisBroker:
                     pipeline.execute_command("XADD", keys.stream(tp), "*", *encode(entry))
                 # Redis-py's own error of a pipeline shows the command, and so the event.
                 ids = await pipeline.execute(raise_on_error=False)
-            for reply in ids:
+        outcomes = [self._outcome(tp, reply) for tp, reply in zip(targets, ids, strict=True)]
+        appended = [outcome for outcome in outcomes if isinstance(outcome, Appended)]
+        if len(appended) < len(outcomes):
+            raise PartlyRefused(outcomes)
+        return appended
+
+    def _outcome(self, tp: TP, reply: bytes | Exception) -> Appended | BrokerError:
+        """What became of an entry. Raises BrokerUnavailable if it should be tried again."""
+        try:
+            with our_errors(self._url):
                 if isinstance(reply, Exception):
                     raise reply
-        offsets = [offset_of(entry_id) for entry_id in ids]
-        return [
-            Appended(tp, offset, seconds_of(offset))
-            for tp, offset in zip(targets, offsets, strict=True)
-        ]
+        except BrokerUnavailable:
+            raise
+        except BrokerError as refused:
+            return refused
+        offset = offset_of(reply)
+        return Appended(tp, offset, seconds_of(offset))
 
     async def _target(self, entry: Outgoing) -> TP:
         partitions = await self._topics.partitions(entry.topic, default=self._default_partitions)

@@ -8,7 +8,16 @@ from importlib.resources import files
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from yarl import URL
@@ -20,6 +29,10 @@ CONNECT_TIMEOUT = 5.0
 
 REPLY_TIMEOUT = 15.0
 """Seconds until a command without a reply is given up. A blocking read adds its own wait."""
+
+_NOT_NOW = (ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+_NOT_NOW_CODES = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
+"""Those that redis-py has no class for."""
 
 
 def connect(url: str) -> Redis:
@@ -59,7 +72,7 @@ def our_errors(url: str) -> Iterator[None]:
             f"Redis at {shown} does not answer ({error}): is it running, is the URL right?"
         ) from error
     except ResponseError as error:
-        if str(error).startswith(("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")):
+        if isinstance(error, _NOT_NOW) or str(error).startswith(_NOT_NOW_CODES):
             raise BrokerUnavailable(f"Redis at {shown} is not ready: {error}") from error
         if "unknown command" in str(error) or "syntax error" in str(error):
             raise BrokerUnsupported(

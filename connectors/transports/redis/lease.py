@@ -45,6 +45,10 @@ class Lease:
         self._release = script(client, "release_lease")
         self._held_until = 0.0
 
+    @property
+    def held(self) -> bool:
+        return time.monotonic() < self._held_until
+
     async def acquire(self) -> None:
         while not await self._try_to_acquire():  # noqa: ASYNC110 - another process holds it
             await asyncio.sleep(ASK_EVERY)
