@@ -18,6 +18,7 @@ from datetime import datetime
 from enum import Enum
 
 import asyncpg
+from faust.types import AppT, Message
 
 from connectors.errors import DeadLetterResolved, DeadLetterUnknown
 from connectors.outbox.headers import pack, storable, unpack
@@ -78,6 +79,22 @@ class NewDeadLetter:
         )
 
 
+def letter_about(app: AppT, message: Message, error: Exception, *, agent: str) -> NewDeadLetter:
+    """What to keep of an event that was read and failed once."""
+    return NewDeadLetter(
+        app=app.conf.id,
+        agent=agent,
+        topic=message.topic,
+        partition=message.partition,
+        position=message.offset,
+        key=message.key,
+        value=message.value,
+        headers=_headers(message),
+        error=error,
+        attempts=1,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A failed event as it is kept: its bytes exactly, and why it failed."""
@@ -112,11 +129,13 @@ class DeadLetters:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, new: NewDeadLetter) -> int:
-        """Keep a failed event; return its number."""
-        async with self._database.transaction() as connection:
-            number: int = await connection.fetchval(_query("insert_dead_letter"), *new.row())
-            return number
+    async def add(self, new: NewDeadLetter, *, connection: Connection | None = None) -> int:
+        """Keep a failed event, in a transaction that is open if it is given; return its number."""
+        if connection is None:
+            async with self._database.transaction() as own:
+                return await self.add(new, connection=own)
+        number: int = await connection.fetchval(_query("insert_dead_letter"), *new.row())
+        return number
 
     async def list(
         self,
@@ -208,6 +227,12 @@ def _letter(row: asyncpg.Record) -> DeadLetter:
             "state": DeadLetterState(row["state"]),
         }
     )
+
+
+def _headers(message: Message) -> Headers:
+    headers = message.headers or {}
+    pairs = headers.items() if hasattr(headers, "items") else headers
+    return tuple((str(name), value) for name, value in pairs)
 
 
 def _text(error: BaseException) -> str:

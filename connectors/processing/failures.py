@@ -8,7 +8,7 @@ import logging
 from faust.types import AppT, Message
 
 from connectors.errors import DatabaseUnavailable
-from connectors.processing.dead_letters import NewDeadLetter
+from connectors.processing.dead_letters import NewDeadLetter, letter_about
 from connectors.tables.manager import TableManager
 from connectors.transports.broker import Outgoing
 
@@ -24,18 +24,7 @@ async def set_aside(app: AppT, message: Message, error: Exception, *, agent: str
     While the database cannot be reached this waits: the event must not be lost. An application
     without Postgres keeps no dead letters; there the error is logged, as Faust does.
     """
-    letter = NewDeadLetter(
-        app=app.conf.id,
-        agent=agent,
-        topic=message.topic,
-        partition=message.partition,
-        position=message.offset,
-        key=message.key,
-        value=message.value,
-        headers=tuple(_headers(message)),
-        error=error,
-        attempts=1,
-    )
+    letter = letter_about(app, message, error, agent=agent)
     await _store(app, letter, f"{agent} could not process")
 
 
@@ -77,9 +66,3 @@ async def _store(app: AppT, letter: NewDeadLetter, what_failed: str) -> None:
                 letter.error,
             )
             return
-
-
-def _headers(message: Message) -> list[tuple[str, bytes]]:
-    headers = message.headers or {}
-    pairs = headers.items() if hasattr(headers, "items") else headers
-    return [(str(name), value) for name, value in pairs]

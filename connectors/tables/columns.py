@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,13 +32,22 @@ def _same(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return _storable(str(value))
-
-
-def _storable(text: str) -> str:
-    if "\x00" in text or "\\u0000" in text:
-        raise ValueError("Postgres cannot store the character NUL: remove it from the event")
+    text = str(value)
+    if "\x00" in text:
+        raise ValueError(_NUL)
+    text.encode()  # raises what a lone surrogate would raise at the commit
     return text
+
+
+def _storable(json: str) -> str:
+    if "\\u0000" in json and _ESCAPED_NUL.search(json):
+        raise ValueError(_NUL)
+    return json
+
+
+_NUL = "Postgres cannot store the character NUL: remove it from the event"
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""Not the text of a backslash and ``u0000``, whose backslash is escaped."""
 
 
 def _hashable(value: Any) -> Any:

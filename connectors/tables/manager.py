@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import Any
 
+import asyncpg
 from faust.exceptions import ImproperlyConfigured
 from faust.tables.manager import TableManager as FaustTableManager
-from faust.types import TP
+from faust.types import TP, Message
 from yarl import URL
 
-from connectors.errors import DatabaseUnavailable
-from connectors.postgres.database import Database
+from connectors.errors import DatabaseError, DatabaseUnavailable
+from connectors.postgres.database import Connection, Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.postgres.queries import load
-from connectors.processing.dead_letters import DeadLetters
-from connectors.tables.store import SCHEMA, PostgresStore
+from connectors.processing.dead_letters import DeadLetters, letter_about
+from connectors.tables.store import REFUSED, SCHEMA, Changes, PostgresStore, Row
 from connectors.tables.table import Table
 
 POSTGRES = frozenset({"postgresql", "postgres"})
@@ -105,25 +107,63 @@ class TableManager(FaustTableManager):
         return {tp: found[tp] for tp in tps if tp in found}
 
     async def commit(self, log: str, positions: Mapping[TP, int]) -> None:
-        """Write changed rows of all tables and advanced positions, in one transaction."""
+        """Write changed rows of all tables and advanced positions, in one transaction.
+
+        The events of a row that Postgres refuses become dead letters in the same transaction, and
+        the row stays as it was: one event must not keep all others from being committed. Raises
+        DatabaseUnavailable, or DatabaseError if it is the database that must be mended.
+        """
         assert self.database is not None
-        changes = [(store, store.take_changes()) for store in self._stores()]
+        changes = {store: store.take_changes() for store in self._stores()}
         try:
-            async with self.database.transaction() as connection:
-                for store, changed in changes:
-                    await store.write(connection, changed)
-                await connection.execute(
-                    _query("advance_positions"),
-                    self.app.conf.id,
-                    log,
-                    [tp.topic for tp in positions],
-                    [tp.partition for tp in positions],
-                    [Decimal(position) for position in positions.values()],
-                )
-        except BaseException:
-            for store, changed in changes:
+            try:
+                async with self.database.transaction() as connection:
+                    for store, changed in changes.items():
+                        await store.write(connection, changed)
+                    await self._advance(connection, log, positions)
+            except REFUSED:
+                await self._commit_what_is_taken(log, positions, changes)
+        except BaseException as error:
+            for store, changed in changes.items():
                 store.give_back(changed)
+            if isinstance(error, asyncpg.PostgresError):
+                raise DatabaseError(f"The tables cannot be written ({error})") from error
             raise
+
+    async def _commit_what_is_taken(
+        self, log: str, positions: Mapping[TP, int], changes: Mapping[PostgresStore, Changes]
+    ) -> None:
+        assert self.database is not None
+        rows: list[tuple[PostgresStore, Any, Row | None]] = []
+        failures: dict[Message, tuple[PostgresStore, Exception]] = {}
+        async with self.database.transaction() as connection:
+            for store, changed in changes.items():
+                for key, error in (await store.write_each(connection, changed)).items():
+                    rows.append((store, key, await store.committed_row(connection, key)))
+                    failures |= dict.fromkeys(changed[key].causes, (store, error))
+            for message, (store, error) in failures.items():
+                await self._set_aside(connection, message, store, error)
+            await self._advance(connection, log, positions)
+        for store, key, row in rows:
+            store.restore(key, row)
+
+    async def _set_aside(
+        self, connection: Connection, message: Message, store: PostgresStore, error: Exception
+    ) -> None:
+        assert self.dead_letters is not None
+        letter = letter_about(self.app, message, error, agent=store.label)
+        number = await self.dead_letters.add(letter, connection=connection)
+        self.log.warning("%s: a row was refused; dead letter %s: %s", store.label, number, error)
+
+    async def _advance(self, connection: Connection, log: str, positions: Mapping[TP, int]) -> None:
+        await connection.execute(
+            _query("advance_positions"),
+            self.app.conf.id,
+            log,
+            [tp.topic for tp in positions],
+            [tp.partition for tp in positions],
+            [Decimal(position) for position in positions.values()],
+        )
 
     def _stores(self) -> list[PostgresStore]:
         stores = []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import asyncpg
 from faust.stores.base import Store
-from faust.types import TP, EventT
+from faust.streams import current_event
+from faust.types import TP, EventT, Message
 from faust.types.stores import StoreT
 from yarl import URL
 
@@ -30,6 +32,28 @@ class Change(NamedTuple):
 
     partition: int
     value: Any
+    causes: list[Message]
+    """The events that made it so since the last commit, in their order."""
+
+
+Changes: TypeAlias = dict[Any, Change]
+"""By key."""
+
+
+class Row(NamedTuple):
+    """A row as it is in memory."""
+
+    value: Any
+    partition: int
+
+
+REFUSED = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    UnicodeEncodeError,
+)
+"""What says that a row cannot be stored, however often it is tried."""
 
 
 class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
@@ -44,7 +68,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         super().__init__(*args, **kwargs)
         self.data: dict[Any, Any] = {}
         self._partition_of: dict[Any, int] = {}
-        self._changes: dict[Any, Change] = {}
+        self._changes: Changes = {}
         schema = URL(self.url).query.get(SCHEMA) or self.app.conf.id
         self._schema = identifier(schema)
         self._name = f"{self._schema}.{identifier(self.table_name)}"
@@ -59,13 +83,20 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
     def __setitem__(self, key: Any, value: Any) -> None:
         partition: int = self.table.partition_for_key(key)  # type: ignore[assignment]
         self._key.encode(key)
-        self._changes[key] = Change(partition, self._value.encode(value))
+        self._change(key, partition, self._value.encode(value))
         self._partition_of[key] = partition
         self.data[key] = value
 
     def __delitem__(self, key: Any) -> None:
         del self.data[key]
-        self._changes[key] = Change(self._partition_of.pop(key), None)
+        self._change(key, self._partition_of.pop(key), None)
+
+    def _change(self, key: Any, partition: int, encoded: Any) -> None:
+        before, event = self._changes.get(key), current_event()
+        causes = [] if before is None else before.causes
+        if event is not None and event.message not in causes[-1:]:
+            causes.append(event.message)
+        self._changes[key] = Change(partition, encoded, causes)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.data)
@@ -156,16 +187,19 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
                 self.data[key] = self._value.decode(value)
                 self._partition_of[key] = partition
 
-    def take_changes(self) -> dict[Any, Change]:
+    def take_changes(self) -> Changes:
         """The changes since the last call; give them to :meth:`write`, or back if that fails."""
         changes, self._changes = self._changes, {}
         return changes
 
-    def give_back(self, changes: dict[Any, Change]) -> None:
+    def give_back(self, changes: Changes) -> None:
         """Changes that could not be written. Newer ones of the same keys stay."""
+        for key, newer in self._changes.items():
+            if (older := changes.get(key)) is not None:
+                newer.causes[:0] = older.causes
         self._changes = {**changes, **self._changes}
 
-    async def write(self, connection: Connection, changes: dict[Any, Change]) -> None:
+    async def write(self, connection: Connection, changes: Changes) -> None:
         """Write changes within a transaction."""
         encode = self._key.encode
         kept = [
@@ -176,6 +210,43 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             await connection.execute(self._sql("upsert_rows"), *map(list, zip(*kept, strict=True)))
         if gone:
             await connection.execute(self._sql("delete_rows"), gone)
+
+    async def write_each(self, connection: Connection, changes: Changes) -> dict[Any, Exception]:
+        """Write the changes that Postgres takes; return the keys of the others, and why not."""
+        if not changes:
+            return {}
+        try:
+            async with connection.transaction():  # a savepoint
+                await self.write(connection, changes)
+        except REFUSED as error:
+            keys = list(changes)
+            if len(keys) == 1:
+                return {keys[0]: error}
+            middle = len(keys) // 2
+            refused: dict[Any, Exception] = {}
+            for half in (keys[:middle], keys[middle:]):
+                refused |= await self.write_each(connection, {key: changes[key] for key in half})
+            return refused
+        return {}
+
+    async def committed_row(self, connection: Connection, key: Any) -> Row | None:
+        """A row as Postgres has it; ``None`` also for a key that it could not have."""
+        try:
+            async with connection.transaction():
+                row = await connection.fetchrow(self._sql("select_row"), self._key.encode(key))
+        except REFUSED:
+            return None
+        return None if row is None else Row(self._value.decode(row["value"]), row["partition"])
+
+    def restore(self, key: Any, row: Row | None) -> None:
+        """Forget what was refused, unless it has been replaced since."""
+        if key in self._changes:
+            return
+        if row is None:
+            self.data.pop(key, None)
+            self._partition_of.pop(key, None)
+        else:
+            self.data[key], self._partition_of[key] = row
 
     def _sql(self, name: str, **more: str) -> str:
         return load("connectors.tables", name).format(

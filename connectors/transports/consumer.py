@@ -20,7 +20,13 @@ from faust.types.transports import TPorTopicSet
 from mode import Seconds, Service
 from mode.services import ServiceT
 
-from connectors.errors import BrokerError, BrokerUnavailable, ConnectorError, DatabaseUnavailable
+from connectors.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    ConnectorError,
+    DatabaseError,
+    DatabaseUnavailable,
+)
 from connectors.processing.commit import commit_batch, committed_positions
 from connectors.processing.stream import Stream
 from connectors.processing.watermark import Watermark
@@ -69,6 +75,7 @@ class Consumer(FaustConsumer):
         self._finished = asyncio.Event()
         self._in_flight_limit = self.app.conf.stream_buffer_maxsize
         self._readers: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
+        self._commit_fails = False
         self._throttled: set[TP] = set()
         self._refused_until: dict[TP, float] = {}
         self._stop_by: float | None = None
@@ -178,6 +185,9 @@ class Consumer(FaustConsumer):
     def _readable(self) -> dict[TP, int]:
         """Positions of the partitions that may be read: not paused, not too much in flight."""
         self._read_again.clear()
+        if self._commit_fails:
+            # What is finished and not committed would grow without end.
+            return {}
         now, limit = time.monotonic(), self._in_flight_limit
         self._refused_until = {tp: t for tp, t in self._refused_until.items() if t > now}
         self._throttled = {tp for tp, w in self._watermarks.items() if w.in_flight >= limit}
@@ -361,10 +371,14 @@ class Consumer(FaustConsumer):
             self._commit_wanted.clear()
             try:
                 await self.commit()
-            except (BrokerError, DatabaseUnavailable) as error:
+            except (BrokerError, DatabaseError) as error:
                 self.log.warning("The commit waits: %s", error)
+                self._commit_fails = True
                 await self.sleep(RETRY_EVERY)
                 self._commit_wanted.set()
+            else:
+                self._commit_fails = False
+                self._read_again.set()
 
     async def maybe_wait_for_commit_to_finish(self) -> bool:
         """Wait for a commit that is on its way; whether there was one.

@@ -1,0 +1,139 @@
+"""Rows that Postgres refuses: their events are set aside, and all others are committed."""
+
+from __future__ import annotations
+
+import random
+import string
+from typing import Any
+
+import asyncpg
+import pytest
+from pydantic import BaseModel
+
+from tests.integration.faust_apps import eventually, new_app, running
+from tests.integration.test_failures_agents import all_finished
+
+TOO_LONG = "".join(random.Random(1).choices(string.ascii_letters, k=20_000))
+"""For an entry of an index, also when it is compressed."""
+
+
+class Measured(BaseModel):
+    number: int = 0
+    weight: float = 0.0
+
+
+REFUSED = {
+    "NUL in the value": (str, "key", "a\0b"),
+    "NUL in the key": (str, "a\0b", 1),
+    "a lone surrogate in the value": (str, "key", "\ud800"),
+    "a lone surrogate in the key": (str, "\ud800", 1),
+    "too long a key for the index": (str, TOO_LONG, 1),
+    "too large an integer for the key": (int, 2**70, 1),
+    "a key of another type": (int, "five", 1),
+}
+
+
+async def fetch(database_url: str, query: str) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        return [tuple(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_an_event_whose_row_is_refused_is_set_aside(database_url: str, what: str) -> None:
+    key_type, key, value = REFUSED[what]
+    app = new_app(f"memory://{what}", database_url)
+    commands = app.topic("commands", key_type=str)
+    table = app.Table("rows", key_type=key_type, use_partitioner=True)
+
+    @app.agent(commands)
+    async def write(stream: Any) -> None:
+        async for command in stream:
+            if command == "bad":
+                table[key] = value
+            else:
+                table[key_type(command)] = command
+
+    async with running(app):
+        for command in ["1", "2", "bad", "3", "4"]:
+            await commands.send(key="key", value=command)
+        await eventually(lambda: app.crashed or len(table) >= 4)
+        await eventually(lambda: all_finished(app, "commands"))
+        assert key not in table
+    assert await fetch(database_url, "SELECT value FROM redfaust.dead_letters") == [(b'"bad"',)]
+    rows = await fetch(database_url, "SELECT key::text FROM test.rows ORDER BY 1")
+    assert rows == [("1",), ("2",), ("3",), ("4",)]
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+async def test_a_refused_row_stays_as_it_was_committed(database_url: str) -> None:
+    app = new_app("memory://refused", database_url)
+    weights = app.topic("weights", key_type=str)
+    table = app.Table("weighed", key_type=str, value_type=Measured)
+
+    @app.agent(weights)
+    async def weigh(stream: Any) -> None:
+        async for key, weight in stream.items():
+            # Not validated, so that only the generated column finds it out.
+            table[key] = Measured.model_construct(number=1, weight=weight)
+
+    async with running(app):
+        await weights.send(key="a", value=1.5)
+        await eventually(lambda: all_finished(app, "weights"))
+        await weights.send(key="a", value="heavy")
+        await weights.send(key="b", value=2.5)
+        await eventually(lambda: app.crashed or "b" in table)
+        await eventually(lambda: all_finished(app, "weights"))
+        assert table["a"].weight == 1.5
+        await (await weights.send(key="a", value=3.5))
+        await eventually(lambda: all_finished(app, "weights"))
+    rows = await fetch(database_url, "SELECT key, weight FROM test.weighed ORDER BY key")
+    assert rows == [("a", 3.5), ("b", 2.5)]
+    assert await fetch(database_url, "SELECT value FROM redfaust.dead_letters") == [(b'"heavy"',)]
+
+
+async def test_text_that_looks_like_an_escaped_nul_is_stored(database_url: str) -> None:
+    app = new_app("memory://escaped", database_url)
+    texts = app.topic("texts", key_type=str)
+    table = app.Table("texts", key_type=str)
+
+    @app.agent(texts)
+    async def store(stream: Any) -> None:
+        async for key, text in stream.items():
+            table[key] = text
+
+    async with running(app):
+        await texts.send(key="\\u0000", value="\\u0000")
+        await eventually(lambda: all_finished(app, "texts"))
+    rows = await fetch(database_url, "SELECT key, value #>> '{}' FROM test.texts")
+    assert rows == [("\\u0000", "\\u0000")]
+
+
+async def test_a_table_that_cannot_be_written_is_waited_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.transports.consumer.READ_LIMIT", 10)
+    app = new_app("memory://dropped", database_url)
+    app.conf.stream_buffer_maxsize = 10
+    numbers, seen = app.topic("numbers", key_type=str), []
+    table = app.Table("kept", key_type=str, default=int, value_type=int)
+
+    @app.agent(numbers)
+    async def count(stream: Any) -> None:
+        async for key, number in stream.items():
+            table[key] += 1
+            seen.append(number)
+
+    async with running(app):
+        await fetch(database_url, "ALTER TABLE test.kept RENAME TO away")
+        for number in range(1000):
+            await numbers.send(key="key", value=number)
+            if number == 0:
+                await eventually(lambda: app.crashed or app.consumer._commit_fails)  # type: ignore[attr-defined]
+        assert not app.crashed
+        assert len(seen) < 1000  # nothing is read that could not be committed
+        await fetch(database_url, "ALTER TABLE test.away RENAME TO kept")
+        await eventually(lambda: all_finished(app))
+    assert await fetch(database_url, "SELECT value::int FROM test.kept") == [(1000,)]
