@@ -408,8 +408,7 @@ class Consumer(FaustConsumer):
         if not await cast(Producer, self.app.producer).has_sent():
             return False
         if not self._membership.owns:
-            self.log.warning("No commit: the partitions may be another worker's by now")
-            return False
+            raise BrokerUnavailable("The lease has ended: the partitions may be another worker's")
         await commit_batch(self.app, self.broker, self._log_identity, advances)
         self._committed(advances)
         self.app.sensors.on_commit_completed(self, state)

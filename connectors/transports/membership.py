@@ -99,8 +99,10 @@ class Membership:
                 await self._on_change(self._wanted)
                 logger.info("%s works on %s partitions", self.member, len(self._wanted))
                 changed = asyncio.ensure_future(self._changed.wait())
-                await asyncio.wait({keeping, changed}, return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
+                try:
+                    await asyncio.wait({keeping, changed}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    changed.cancel()
             keeping.result()
         finally:
             keeping.cancel()

@@ -15,6 +15,9 @@ import pytest
 from redis.asyncio import Redis
 
 from app.embedded import Valkey, start_postgres, start_valkey
+from connectors.errors import BrokerUnavailable
+from connectors.transports.consumer import Consumer
+from connectors.transports.redis.lease import Lease
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished, dead_letters
 
@@ -93,8 +96,8 @@ async def test_redis_is_killed_while_events_flow(server: Server, database_url: s
 async def test_every_connection_is_cut(server: Server, client: Redis, database_url: str) -> None:
     app, numbers, seen = collecting_app(server.url, database_url)
     async with running(app):
-        for start in range(0, 1000, 100):
-            await send(numbers, range(start, start + 100))
+        for start in range(0, 1000, 250):
+            await send(numbers, range(start, start + 250))
             await eventually(lambda: start in seen)  # noqa: B023 - awaited here
             await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")  # type: ignore[no-untyped-call]
         await all_seen(app, seen, 1000)
@@ -114,6 +117,22 @@ async def test_redis_is_emptied(server: Server, client: Redis, database_url: str
 
 async def _owns_again(client: Redis) -> bool:
     return await client.exists("redfaust:lease:test") == 1
+
+
+async def test_nothing_is_committed_once_the_lease_has_ended(server: Server) -> None:
+    app, numbers, seen = collecting_app(server.url)
+    async with running(app):
+        assert isinstance(app.consumer, Consumer)
+        lease = app.consumer._membership._ownership
+        assert isinstance(lease, Lease)
+        lease._held_until = 0.0  # as for a process that was stopped for long
+        await send(numbers, range(10))
+        await eventually(lambda: len(seen) == 10)
+        with pytest.raises(BrokerUnavailable, match="lease"):
+            await app.consumer.force_commit()
+        assert not await all_finished(app)
+        # The lease was still in Redis, so that the worker goes on with it.
+        await all_seen(app, seen, 10)
 
 
 async def test_a_partition_that_cannot_be_read_stops_no_other(
