@@ -50,6 +50,14 @@ async def postgres_url(server_directory: Path) -> AsyncIterator[str]:
         yield postgres.url
 
 
+@pytest.fixture
+def empty_valkey_url(valkey_url: str) -> str:
+    """The embedded Valkey, holding nothing."""
+    with redis.Redis.from_url(valkey_url) as client:
+        client.flushall()
+    return valkey_url
+
+
 @pytest.fixture(params=["valkey_url", "redis_url"], ids=["valkey", "redis"])
 def broker_url(request: pytest.FixtureRequest) -> str:
     """A broker that holds nothing and is used by this test alone."""

@@ -8,10 +8,12 @@ from typing import Any, cast
 
 from faust.agents.agent import Agent as FaustAgent
 from faust.agents.agent import _current_agent
+from faust.types import TP, ChannelT, StreamT
 from faust.types.agents import ActorRefT
 
 from connectors.processing.failures import set_aside
 from connectors.processing.stream import Stream
+from connectors.processing.topic import Topic
 
 RESTART_AFTER = 1.0
 """Seconds until a function that returned without having read anything is started again."""
@@ -35,6 +37,21 @@ class Agent(FaustAgent):
         """Events that were handed to this agent, in this process."""
         streams = [cast(Stream[Any], a.stream.get_active_stream()) for a in self._actors]
         return sum(stream.events_total for stream in streams)
+
+    def stream(
+        self,
+        channel: ChannelT[Any] | None = None,
+        active_partitions: set[TP] | None = None,
+        **kwargs: Any,
+    ) -> StreamT[Any]:
+        if channel is None and isinstance(self.channel_iterator, Topic):
+            channel = self.channel_iterator.clone(
+                is_iterator=False,
+                active_partitions=active_partitions,
+                reader=self.name,
+                concurrent=self.concurrency > 1,
+            )
+        return super().stream(channel, active_partitions, **kwargs)
 
     async def _execute_actor(self, coro: Awaitable[Any], aref: ActorRefT) -> None:
         _current_agent.set(self)
@@ -63,13 +80,15 @@ class Agent(FaustAgent):
     async def _settle_failure(self, aref: ActorRefT, error: Exception) -> bool:
         """Set aside what is in hand, one event or a batch. False if there is nothing."""
         stream = cast(Stream[Any], aref.stream.get_active_stream())
+        failed = list(stream.in_hand)
+        for scope in stream.in_hand.values():
+            scope.drop()
         if self._on_error is not None:
             await self._on_error(self, error)
-        failed = list(stream.in_hand)
         for event in failed:
             if event.message.generation_id == self.app.consumer_generation_id:
                 self.failed_total += 1
-                await set_aside(self.app, event.message, error, agent=self.name)
+                set_aside(self.app, event.message, error, agent=self.name)
             else:
                 self.log.info("Failed after partitions moved; the event is delivered again")
             stream.settle(event)

@@ -12,24 +12,35 @@ from connectors.processing.dead_letters import NewDeadLetter, letter_about
 from connectors.tables.manager import TableManager
 from connectors.transports.broker import Outgoing
 
-logger = logging.getLogger(__name__)
-
 RETRY_EVERY = 1.0
 """Seconds between two attempts to store a dead letter while the database is away."""
 
+logger = logging.getLogger(__name__)
 
-async def set_aside(app: AppT, message: Message, error: Exception, *, agent: str) -> None:
-    """Store an event that failed as a dead letter; on return it may be acknowledged.
 
-    While the database cannot be reached this waits: the event must not be lost. An application
-    without Postgres keeps no dead letters; there the error is logged, as Faust does.
+def set_aside(app: AppT, message: Message, error: Exception, *, agent: str) -> None:
+    """Make an event that failed a dead letter; on return it may be acknowledged.
+
+    It is stored by the commit that moves the position behind the event: once, and not without.
+    An application without Postgres keeps no dead letters; there the error is logged, as Faust does.
     """
-    letter = letter_about(app, message, error, agent=agent)
-    await _store(app, letter, f"{agent} could not process")
+    tables = _postgres(app)
+    if tables is None:
+        logger.error("%s lost an event of %s", agent, message.topic, exc_info=error)
+        return
+    logger.warning(
+        "%s could not process an event of %s, which becomes a dead letter: %s: %s",
+        agent,
+        message.topic,
+        type(error).__name__,
+        error,
+    )
+    tables.bury(letter_about(app, message, error, agent=agent))
 
 
 async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None:
-    """Store an event that the broker refused to take; otherwise as :func:`set_aside`."""
+    """Store an event that the broker refused to take; on return the event that sent it may be
+    finished. While the database cannot be reached this waits."""
     letter = NewDeadLetter(
         app=app.conf.id,
         agent=None,
@@ -42,13 +53,9 @@ async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None
         error=error,
         attempts=1,
     )
-    await _store(app, letter, "The broker did not take")
-
-
-async def _store(app: AppT, letter: NewDeadLetter, what_failed: str) -> None:
-    tables = app.tables
-    if not isinstance(tables, TableManager) or tables.dead_letters is None:
-        logger.error("%s an event of %s: lost", what_failed, letter.topic, exc_info=letter.error)
+    tables = _postgres(app)
+    if tables is None or tables.dead_letters is None:
+        logger.error("The broker did not take an event of %s", entry.topic, exc_info=error)
         return
     while True:
         try:
@@ -58,11 +65,14 @@ async def _store(app: AppT, letter: NewDeadLetter, what_failed: str) -> None:
             await asyncio.sleep(RETRY_EVERY)
         else:
             logger.warning(
-                "%s an event of %s, which is dead letter %s now: %s: %s",
-                what_failed,
-                letter.topic,
+                "The broker did not take an event of %s, which is dead letter %s now: %s",
+                entry.topic,
                 number,
-                type(letter.error).__name__,
-                letter.error,
+                error,
             )
             return
+
+
+def _postgres(app: AppT) -> TableManager | None:
+    tables = app.tables
+    return tables if isinstance(tables, TableManager) and tables.database is not None else None

@@ -1,8 +1,8 @@
-"""The buffer between the conductor and an agent."""
+"""The buffers between the conductor and an agent."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,7 +34,46 @@ class EventQueue(ThrowableQueue[EventT[Any]]):
         """
         self._errors.clear()
 
+    def done(self, event: EventT[Any]) -> None:
+        """Note that an event that was taken out has been dealt with. Harmless if repeated."""
+
     @property
     def buffered(self) -> deque[EventT[Any]]:
         """The events themselves, for the one hot loop that pops them off the left."""
         return self._queue
+
+
+class KeyedQueue(EventQueue):
+    """For several consumers: of each key, one event at a time is out, and in order.
+
+    Otherwise two of them could work on one row at once, and the later writer would undo what the
+    earlier one did. Events without a key have no order among themselves.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._claimed: dict[bytes, EventT[Any]] = {}
+        """By key the event that is in the queue or taken out."""
+        self._held: defaultdict[bytes, deque[EventT[Any]]] = defaultdict(deque)
+
+    def put_batch(self, events: Iterable[EventT[Any]]) -> None:
+        free = []
+        for event in events:
+            key = event.message.key
+            if key is None:
+                free.append(event)
+            elif key in self._claimed:
+                self._held[key].append(event)
+            else:
+                self._claimed[key] = event
+                free.append(event)
+        super().put_batch(free)
+
+    def done(self, event: EventT[Any]) -> None:
+        key = event.message.key
+        if key is None or self._claimed.get(key) is not event:
+            return
+        del self._claimed[key]
+        waiting = self._held.pop(key, None)
+        if waiting:
+            self.put_batch(waiting)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from faust.agents.agent import current_agent
 from faust.exceptions import Skip
@@ -15,6 +15,11 @@ from faust.types import ChannelT, EventT
 from mode.utils.futures import maybe_async
 
 from connectors.processing.queue import EventQueue
+from connectors.processing.scope import Scope, open_scope
+from connectors.processing.topic import Topic
+
+if TYPE_CHECKING:
+    from connectors.transports.consumer import Consumer
 
 T = TypeVar("T")
 
@@ -35,9 +40,9 @@ class Stream(FaustStream[T]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.in_hand: dict[EventT[Any], None] = {}
+        self.in_hand: dict[EventT[Any], Scope] = {}
         """Events that were handed out and are not finished, in their order: one, or those of a
-        batch."""
+        batch. With what was written for each."""
         # Faust holds them weakly. But a batch that its function has dropped, since that failed,
         # would be closed at once, and its events acknowledged before they are set aside.
         self._active_agens = set()  # type: ignore[assignment]
@@ -79,8 +84,10 @@ class Stream(FaustStream[T]):
                         return
                     since_yield = 0
                 if not self._is_current(event):
+                    queue.done(event)
                     continue
-                value = await self._enter(event)
+                scope = open_scope()
+                value = await self._enter(event, scope)
                 acknowledge = self.enable_acks or value is self._skipped_value
                 if value is not self._skipped_value:
                     self.events_total += 1
@@ -88,6 +95,10 @@ class Stream(FaustStream[T]):
                 self.current_event = None
                 if acknowledge:
                     self.settle(event)
+                else:
+                    if self._is_this_workers(event):
+                        scope.join()
+                    queue.done(event)
         finally:
             self._channel_stop_iteration(self.channel)
             if stop_after:
@@ -102,18 +113,18 @@ class Stream(FaustStream[T]):
 
     def _is_current(self, event: EventT[Any]) -> bool:
         """False for events that were fetched before partitions moved: an heir has them."""
-        app = self.app
-        return (
-            app.flow_control.is_active()
-            and event.message.generation_id == app.consumer_generation_id
-        )
+        return self.app.flow_control.is_active() and self._is_this_workers(event)
 
-    async def _enter(self, event: EventT[Any]) -> Any:
+    def _is_this_workers(self, event: EventT[Any]) -> bool:
+        """False for events whose partitions have moved since: they are delivered again."""
+        return event.message.generation_id == self.app.consumer_generation_id
+
+    async def _enter(self, event: EventT[Any], scope: Scope) -> Any:
         """Make an event the current one and run the stream's processors over its value."""
         message = event.message
         if not self.enable_acks:
             self._let_go_of_acknowledged()
-        self.in_hand[event] = None
+        self.in_hand[event] = scope
         if not message.tracked:
             message.tracked = True
             if self._observed:
@@ -134,7 +145,7 @@ class Stream(FaustStream[T]):
     def _let_go_of_acknowledged(self) -> None:
         """An application that acknowledges itself may do so behind the stream's back."""
         while self.in_hand and (first := next(iter(self.in_hand))).message.acked:
-            del self.in_hand[first]
+            self.in_hand.pop(first).join()
 
     async def ack(self, event: EventT[Any]) -> bool:
         """Faust's way to finish an event by hand; its batches use it."""
@@ -142,8 +153,10 @@ class Stream(FaustStream[T]):
         return await super().ack(event)
 
     def _put_down(self, event: EventT[Any]) -> None:
-        self.in_hand.pop(event, None)
-        self.app.consumer.note_progress()  # type: ignore[attr-defined]
+        scope = self.in_hand.pop(event, None)
+        if scope is not None and self._is_this_workers(event):
+            scope.join()
+        cast("Consumer", self.app.consumer).note_progress()
 
     async def let_go(self) -> None:
         """Close what an agent's function has left half read, so that it can be started anew."""
@@ -153,10 +166,14 @@ class Stream(FaustStream[T]):
                 self._active_agens.discard(iterator)
 
     def settle(self, event: EventT[Any]) -> None:
-        """Note an event as finished by this stream."""
+        """Note an event as finished by this stream, with what was written for it."""
         self._put_down(event)
+        cast(EventQueue, cast(Topic, self.channel).queue).done(event)
         last = event.ack()
         message = event.message
+        if not last:
+            reader = cast(Topic, self.channel).reader
+            cast("Consumer", self.app.consumer).finished_by(message, reader)
         if self._observed:
             self._on_stream_event_out(message.tp, message.offset, self, event, self._sensor_state)
             if last:

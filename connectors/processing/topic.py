@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from faust.topics import Topic as FaustTopic
 from faust.types import EventT, Message
 from mode.utils.queues import ThrowableQueue
 
-from connectors.processing.queue import EventQueue
+from connectors.processing.queue import EventQueue, KeyedQueue
 
 
 class Undecodable(NamedTuple):
@@ -22,10 +22,24 @@ class Undecodable(NamedTuple):
 class Topic(FaustTopic):
     """Faust's topic, fed in batches."""
 
+    def __init__(
+        self, *args: Any, reader: str = "", concurrent: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.reader = reader
+        """The agent that reads this instance, by name; empty where it is none."""
+        self.concurrent = concurrent
+        """Whether several instances of that agent share the events."""
+
+    def _clone_args(self) -> Mapping[str, Any]:
+        ours = {"reader": self.reader, "concurrent": self.concurrent}
+        return {**super()._clone_args(), **ours}
+
     @property
     def queue(self) -> ThrowableQueue[Any]:
         if self._queue is None:
-            self._queue = EventQueue(flow_control=self.app.flow_control, clear_on_resume=True)
+            kind = KeyedQueue if self.concurrent else EventQueue
+            self._queue = kind(flow_control=self.app.flow_control, clear_on_resume=True)
         return self._queue
 
     def decode_batch(

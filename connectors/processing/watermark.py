@@ -1,28 +1,46 @@
 """How far a partition is finished.
 
-Events of a partition are delivered in order and may finish in any. The position that can be
-committed is the one before the oldest unfinished event; offsets need not be consecutive, so the
-delivered ones are kept, not computed (Faust's own arithmetic commits past an unfinished event:
-faust-streaming#606).
+Events of a partition are delivered in order and may finish in any; where several agents read a
+topic, each finishes an event by itself. The position that can be committed is the one before the
+oldest unfinished event. What is finished ahead of it is committed beside it, so that after a crash
+it is not done again.
+
+Offsets need not be consecutive, so the delivered ones are kept, not computed (Faust's own
+arithmetic commits past an unfinished event: faust-streaming#606).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from connectors.transports.broker import Advance
+
+Readers = frozenset[str]
+"""Agents, by name. Of an event that all have finished, the set is empty."""
+
+EVERYBODY: Readers = frozenset()
+
+
+class Progress(NamedTuple):
+    """What is finished of a partition at one moment."""
+
+    advance: Advance
+    ahead: Mapping[int, Readers]
+    """Offsets above the position: who has finished them."""
+    version: int
 
 
 class Watermark:
     """Delivered and finished offsets of one partition."""
 
-    def __init__(self, position: int) -> None:
-        self._committed = position
-        self._position = position
+    def __init__(self, position: int, ahead: Mapping[int, Readers] | None = None) -> None:
+        self._position = self._committed_position = position
         self._unfinished: deque[int] = deque()
-        self._finished_early: set[int] = set()
+        self._ahead: dict[int, Readers] = dict(ahead or {})
         self._finished_since = 0
+        self._version = self._committed_version = 0
 
     @property
     def in_flight(self) -> int:
@@ -36,31 +54,48 @@ class Watermark:
 
     def deliver(self, offsets: Iterable[int]) -> None:
         """Note events as delivered, in their order in the partition."""
-        self._unfinished.extend(offsets)
+        unfinished = self._unfinished
+        idle = not unfinished
+        unfinished.extend(offsets)
+        if idle:
+            self._pass_finished()
+
+    def done_by(self, offset: int) -> Readers | None:
+        """Who finished an event before it was delivered: empty for all, ``None`` for nobody."""
+        return self._ahead.get(offset)
 
     def finish(self, offset: int) -> None:
-        """Note an event as finished. An offset that is not in flight changes nothing."""
+        """Note an event as finished by all. An offset that is not in flight changes nothing."""
         unfinished = self._unfinished
         if not unfinished or offset < unfinished[0]:
             return
-        if offset != unfinished[0]:
-            self._finished_early.add(offset)
-            return
-        unfinished.popleft()
-        self._finished_since += 1
-        while unfinished and unfinished[0] in self._finished_early:
+        self._version += 1
+        self._ahead[offset] = EVERYBODY
+        if offset == unfinished[0]:
+            self._pass_finished()
+
+    def finish_by(self, offset: int, reader: str) -> None:
+        """Note an event as finished by one of several agents."""
+        self._version += 1
+        self._ahead[offset] = self._ahead.get(offset, EVERYBODY) | {reader}
+
+    def _pass_finished(self) -> None:
+        unfinished, ahead = self._unfinished, self._ahead
+        while unfinished and ahead.get(unfinished[0]) == EVERYBODY:
             offset = unfinished.popleft()
-            self._finished_early.discard(offset)
+            del ahead[offset]
+            self._position = offset + 1
             self._finished_since += 1
-        self._position = offset + 1
 
-    def pending(self) -> Advance | None:
+    def pending(self) -> Progress | None:
         """What could be committed now, if anything."""
-        if self._position == self._committed:
+        if self._position == self._committed_position and self._version == self._committed_version:
             return None
-        return Advance(self._position, self._finished_since)
+        advance = Advance(self._position, self._finished_since)
+        return Progress(advance, dict(self._ahead), self._version)
 
-    def committed(self, advance: Advance) -> None:
-        """Note that an advance has been committed."""
-        self._committed = advance.position
-        self._finished_since -= advance.finished
+    def committed(self, progress: Progress) -> None:
+        """Note that a progress has been committed."""
+        self._committed_position = progress.advance.position
+        self._committed_version = progress.version
+        self._finished_since -= progress.advance.finished

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin
 
 import orjson
 from pydantic import BaseModel
@@ -74,7 +74,10 @@ def value_column(
     dumps: Callable[[Any], bytes | None],
     loads: Callable[[bytes], Any],
 ) -> Column:
-    """JSON: by pydantic where the type is its model, by Faust's serializers otherwise."""
+    """JSON: by pydantic where the type is its model, by Faust's serializers otherwise.
+
+    What comes out of JSON by itself (a list, a dictionary, a number) needs no type of Faust's.
+    """
     if value_type is bytes:
         return BYTES
     if isinstance(value_type, type) and issubclass(value_type, BaseModel):
@@ -83,8 +86,13 @@ def value_column(
         "jsonb",
         "text",
         lambda value: _storable((dumps(value) or b"null").decode()),
-        lambda text: loads(text.encode()),
+        orjson.loads if _is_plain(value_type) else lambda text: loads(text.encode()),
     )
+
+
+def _is_plain(value_type: Any) -> bool:
+    plain = {None, dict, list, str, int, float, bool}
+    return value_type in plain or get_origin(value_type) in plain - {None}
 
 
 def _encode_model(value: BaseModel) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
 
 import asyncpg
 from faust.exceptions import ImproperlyConfigured
@@ -17,15 +18,40 @@ from connectors.errors import DatabaseError, DatabaseUnavailable
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.postgres.queries import load
-from connectors.processing.dead_letters import DeadLetters, letter_about
+from connectors.processing.dead_letters import DeadLetters, NewDeadLetter, letter_about
+from connectors.processing.watermark import Progress, Readers
 from connectors.tables.store import REFUSED, SCHEMA, Changes, PostgresStore, Row
 from connectors.tables.table import Table
 
 POSTGRES = frozenset({"postgresql", "postgres"})
 """Schemes of the URLs that mean Postgres."""
 
-RETRY_EVERY = 1.0
-"""Seconds between two attempts to load a table while the database is away."""
+RETRY_EVERY = 0.5
+"""Seconds between two attempts to load a table, or to commit, while the database is away."""
+
+
+class Batch(NamedTuple):
+    """What goes into one commit beside the progress."""
+
+    number: UUID
+    """Drawn for this batch, so that one whose commit was not answered can be recognised."""
+    changes: list[tuple[PostgresStore, Changes]]
+    letters: list[NewDeadLetter]
+
+
+class Refused(NamedTuple):
+    """A row that Postgres did not take, and what it has in its place."""
+
+    store: PostgresStore
+    key: Any
+    row: Row | None
+
+
+class Committed(NamedTuple):
+    """Where a partition is to be continued, and who has done what ahead of that."""
+
+    position: int
+    ahead: Mapping[int, Readers]
 
 
 class TableManager(FaustTableManager):
@@ -35,6 +61,9 @@ class TableManager(FaustTableManager):
 
     database: Database | None = None
     dead_letters: DeadLetters | None = None
+
+    def __post_init__(self) -> None:
+        self._buried: list[NewDeadLetter] = []
 
     async def on_start(self) -> None:
         await self._open_database()
@@ -98,71 +127,121 @@ class TableManager(FaustTableManager):
             else:
                 return
 
-    async def positions(self, log: str, tps: Iterable[TP]) -> dict[TP, int]:
-        """Committed positions in the logs of this identity, as far as there are any."""
+    async def committed(self, log: str, tps: Iterable[TP]) -> dict[TP, Committed]:
+        """What is committed in the logs of this identity, as far as there is any."""
         assert self.database is not None
         async with self.database.transaction() as connection:
             rows = await connection.fetch(_query("select_positions"), self.app.conf.id, log)
-        found = {TP(row["topic"], row["partition"]): int(row["position"]) for row in rows}
+        found = {
+            TP(row["topic"], row["partition"]): Committed(
+                int(row["position"]), _decode_ahead(row["ahead"])
+            )
+            for row in rows
+        }
         return {tp: found[tp] for tp in tps if tp in found}
 
-    async def commit(self, log: str, positions: Mapping[TP, int]) -> None:
-        """Write changed rows of all tables and advanced positions, in one transaction.
+    def bury(self, letter: NewDeadLetter) -> None:
+        """Keep a failed event, with the next commit."""
+        self._buried.append(letter)
+
+    def take(self) -> Batch:
+        """What finished events have done since the last call. It goes into :meth:`commit`, or
+        back by :meth:`give_back` if that fails."""
+        letters, self._buried = self._buried, []
+        changes = [(store, store.take_changes()) for store in self._stores()]
+        return Batch(uuid4(), [(store, changed) for store, changed in changes if changed], letters)
+
+    def give_back(self, batch: Batch) -> None:
+        """A batch that was not committed."""
+        self._buried = batch.letters + self._buried
+        for store, changed in batch.changes:
+            store.give_back(changed)
+
+    async def commit(
+        self,
+        log: str,
+        batch: Batch,
+        progress: Mapping[TP, Progress],
+        owned: Callable[[], bool],
+    ) -> bool:
+        """Write changed rows of all tables, dead letters and progress, in one transaction.
+
+        While the database is away this waits. A commit whose answer was lost may have happened;
+        that is looked up before it is repeated. False: the partitions are not ``owned`` any more.
 
         The events of a row that Postgres refuses become dead letters in the same transaction, and
         the row stays as it was: one event must not keep all others from being committed. Raises
-        DatabaseUnavailable, or DatabaseError if it is the database that must be mended.
+        DatabaseError if it is the database that must be mended.
         """
         assert self.database is not None
-        changes = {store: store.take_changes() for store in self._stores()}
-        try:
+        in_doubt = row_by_row = False
+        while owned():
+            refused: list[Refused] = []
             try:
                 async with self.database.transaction() as connection:
-                    for store, changed in changes.items():
-                        await store.write(connection, changed)
-                    await self._advance(connection, log, positions)
-            except REFUSED:
-                await self._commit_what_is_taken(log, positions, changes)
-        except BaseException as error:
-            for store, changed in changes.items():
-                store.give_back(changed)
-            if isinstance(error, asyncpg.PostgresError):
+                    if not (in_doubt and await self._has(connection, batch)):
+                        if row_by_row:
+                            refused = await self._write_what_is_taken(connection, batch)
+                        else:
+                            await self._write(connection, batch)
+                        await self._advance(connection, log, batch, progress)
+            except REFUSED as error:
+                if row_by_row:
+                    raise DatabaseError(f"The tables cannot be written ({error})") from error
+                row_by_row = True
+            except DatabaseUnavailable as error:
+                in_doubt = True
+                self.log.warning("The commit waits: %s", error)
+                await asyncio.sleep(RETRY_EVERY)
+            except asyncpg.PostgresError as error:
                 raise DatabaseError(f"The tables cannot be written ({error})") from error
-            raise
+            else:
+                for store, key, row in refused:
+                    store.restore(key, row)
+                return True
+        self.log.warning("No commit: the partitions may be another worker's by now")
+        return False
 
-    async def _commit_what_is_taken(
-        self, log: str, positions: Mapping[TP, int], changes: Mapping[PostgresStore, Changes]
-    ) -> None:
-        assert self.database is not None
-        rows: list[tuple[PostgresStore, Any, Row | None]] = []
+    async def _has(self, connection: Connection, batch: Batch) -> bool:
+        return bool(await connection.fetchval(_query("find_batch"), self.app.conf.id, batch.number))
+
+    async def _write(self, connection: Connection, batch: Batch) -> None:
+        for store, changed in batch.changes:
+            await store.write(connection, changed)
+        for letter in batch.letters:
+            await self._keep(connection, letter)
+
+    async def _write_what_is_taken(self, connection: Connection, batch: Batch) -> list[Refused]:
+        rows: list[Refused] = []
         failures: dict[Message, tuple[PostgresStore, Exception]] = {}
-        async with self.database.transaction() as connection:
-            for store, changed in changes.items():
-                for key, error in (await store.write_each(connection, changed)).items():
-                    rows.append((store, key, await store.committed_row(connection, key)))
-                    failures |= dict.fromkeys(changed[key].causes, (store, error))
-            for message, (store, error) in failures.items():
-                await self._set_aside(connection, message, store, error)
-            await self._advance(connection, log, positions)
-        for store, key, row in rows:
-            store.restore(key, row)
+        for store, changed in batch.changes:
+            for key, error in (await store.write_each(connection, changed)).items():
+                rows.append(Refused(store, key, await store.committed_row(connection, key)))
+                failures |= dict.fromkeys(changed[key].causes, (store, error))
+        for message, (store, error) in failures.items():
+            self.log.warning("%s: a row was refused: %s", store.label, error)
+            letter = letter_about(self.app, message, error, agent=store.label)
+            await self._keep(connection, letter)
+        for letter in batch.letters:
+            await self._keep(connection, letter)
+        return rows
 
-    async def _set_aside(
-        self, connection: Connection, message: Message, store: PostgresStore, error: Exception
-    ) -> None:
+    async def _keep(self, connection: Connection, letter: NewDeadLetter) -> None:
         assert self.dead_letters is not None
-        letter = letter_about(self.app, message, error, agent=store.label)
-        number = await self.dead_letters.add(letter, connection=connection)
-        self.log.warning("%s: a row was refused; dead letter %s: %s", store.label, number, error)
+        await self.dead_letters.add(letter, connection=connection)
 
-    async def _advance(self, connection: Connection, log: str, positions: Mapping[TP, int]) -> None:
+    async def _advance(
+        self, connection: Connection, log: str, batch: Batch, progress: Mapping[TP, Progress]
+    ) -> None:
         await connection.execute(
             _query("advance_positions"),
             self.app.conf.id,
             log,
-            [tp.topic for tp in positions],
-            [tp.partition for tp in positions],
-            [Decimal(position) for position in positions.values()],
+            [tp.topic for tp in progress],
+            [tp.partition for tp in progress],
+            [Decimal(p.advance.position) for p in progress.values()],
+            [_encode_ahead(p.ahead) for p in progress.values()],
+            batch.number,
         )
 
     def _stores(self) -> list[PostgresStore]:
@@ -177,6 +256,15 @@ class TableManager(FaustTableManager):
                 )
             stores.append(table.data)
         return stores
+
+
+def _encode_ahead(ahead: Mapping[int, Readers]) -> dict[str, list[str]]:
+    # Offsets are larger than what JSON's numbers are good for.
+    return {str(offset): sorted(readers) for offset, readers in ahead.items()}
+
+
+def _decode_ahead(ahead: Mapping[str, list[str]]) -> dict[int, Readers]:
+    return {int(offset): frozenset(readers) for offset, readers in ahead.items()}
 
 
 def _query(name: str) -> str:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
 from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 from faust.stores.base import Store
 from faust.streams import current_event
-from faust.types import TP, EventT, Message
+from faust.types import TP, EventT
 from faust.types.stores import StoreT
 from yarl import URL
 
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
+from connectors.processing.scope import Change, current_scope
 from connectors.tables.columns import key_column, value_column
 from connectors.tables.typed import typed_columns
 
@@ -25,15 +34,6 @@ SCHEMA = "schema"
 
 INDEXES = "indexes"
 """The option of a table that names the columns to have an index each."""
-
-
-class Change(NamedTuple):
-    """A row as it is to be: its encoded value, or ``None`` where it is to go."""
-
-    partition: int
-    value: Any
-    causes: list[Message]
-    """The events that made it so since the last commit, in their order."""
 
 
 Changes: TypeAlias = dict[Any, Change]
@@ -55,6 +55,8 @@ REFUSED = (
 )
 """What says that a row cannot be stored, however often it is tried."""
 
+_NOTHING: Mapping[Any, Change] = {}
+
 
 class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
     """Registered for ``postgresql://``.
@@ -66,7 +68,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.data: dict[Any, Any] = {}
+        self._rows: dict[Any, Any] = {}
         self._partition_of: dict[Any, int] = {}
         self._changes: Changes = {}
         schema = URL(self.url).query.get(SCHEMA) or self.app.conf.id
@@ -77,39 +79,72 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
 
     # -- Faust's side ------------------------------------------------------------------------
 
+    # Everything goes through the methods below, so that each sees the scope of the current event.
+    items = MutableMapping.items
+    keys = MutableMapping.keys
+    values = MutableMapping.values
+    update = MutableMapping.update
+    clear = MutableMapping.clear
+
     def __getitem__(self, key: Any) -> Any:
-        return self.data[key]
+        change = self._written().get(key)
+        if change is None:
+            return _own_copy(self._rows[key])
+        if change.encoded is None:
+            raise KeyError(key)
+        return change.row
 
     def __setitem__(self, key: Any, value: Any) -> None:
         partition: int = self.table.partition_for_key(key)  # type: ignore[assignment]
         self._key.encode(key)
-        self._change(key, partition, self._value.encode(value))
-        self._partition_of[key] = partition
-        self.data[key] = value
+        self._write(key, partition, value, self._value.encode(value))
 
     def __delitem__(self, key: Any) -> None:
-        del self.data[key]
-        self._change(key, self._partition_of.pop(key), None)
-
-    def _change(self, key: Any, partition: int, encoded: Any) -> None:
-        before, event = self._changes.get(key), current_event()
-        causes = [] if before is None else before.causes
-        if event is not None and event.message not in causes[-1:]:
-            causes.append(event.message)
-        self._changes[key] = Change(partition, encoded, causes)
+        if key not in self:
+            raise KeyError(key)
+        written = self._written().get(key)
+        partition = self._partition_of[key] if written is None else written.partition
+        self._write(key, partition, None, None)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.data)
+        written = self._written()
+        if not written:
+            return iter(self._rows)
+        gone = {key for key, change in written.items() if change.encoded is None}
+        return iter([key for key in {**self._rows, **written} if key not in gone])
 
     def __len__(self) -> int:
-        return len(self.data)
+        return sum(1 for _ in self) if self._written() else len(self._rows)
 
     def __contains__(self, key: object) -> bool:
-        return key in self.data
+        change = self._written().get(key)
+        return key in self._rows if change is None else change.encoded is not None
 
-    def _clear(self) -> None:
-        for key in list(self.data):
-            del self[key]
+    def _written(self) -> Mapping[Any, Change]:
+        scope = current_scope()
+        return _NOTHING if scope is None else scope.writes_to(self)
+
+    def _write(self, key: Any, partition: int, row: Any, encoded: Any) -> None:
+        scope, event = current_scope(), current_event()
+        change = Change(partition, row, encoded, [] if event is None else [event.message])
+        if scope is None:  # what Faust does by itself, such as forgetting expired windows
+            self.apply({key: change})
+        else:
+            scope.writes_to(self)[key] = change
+
+    def apply(self, changes: Mapping[Any, Change]) -> None:
+        """Make changes part of the state, and of the next commit."""
+        for key, change in changes.items():
+            before = self._changes.get(key)
+            if before is not None:
+                change.causes[:0] = before.causes
+            self._changes[key] = change
+            if change.encoded is None:
+                self._rows.pop(key, None)
+                self._partition_of.pop(key, None)
+            else:
+                self._rows[key] = change.row
+                self._partition_of[key] = change.partition
 
     def reset_state(self) -> None:
         """Faust's ``reset`` command forgets local state; here the state is Postgres's."""
@@ -176,7 +211,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         """Load the rows of partitions gained, drop those of partitions lost."""
         moved = {*gained, *lost}
         for key in [key for key, partition in self._partition_of.items() if partition in moved]:
-            del self.data[key], self._partition_of[key]
+            del self._rows[key], self._partition_of[key]
         self._changes = {k: c for k, c in self._changes.items() if c.partition not in moved}
         if not gained:
             return
@@ -184,7 +219,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             rows = connection.cursor(self._sql("select_rows"), list(gained), prefetch=1000)
             async for encoded, value, partition in rows:
                 key = self._key.decode(encoded)
-                self.data[key] = self._value.decode(value)
+                self._rows[key] = self._value.decode(value)
                 self._partition_of[key] = partition
 
     def take_changes(self) -> Changes:
@@ -203,9 +238,11 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         """Write changes within a transaction."""
         encode = self._key.encode
         kept = [
-            (encode(k), c.value, c.partition) for k, c in changes.items() if c.value is not None
+            (encode(key), change.encoded, change.partition)
+            for key, change in changes.items()
+            if change.encoded is not None
         ]
-        gone = [encode(key) for key, change in changes.items() if change.value is None]
+        gone = [encode(key) for key, change in changes.items() if change.encoded is None]
         if kept:
             await connection.execute(self._sql("upsert_rows"), *map(list, zip(*kept, strict=True)))
         if gone:
@@ -243,10 +280,10 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         if key in self._changes:
             return
         if row is None:
-            self.data.pop(key, None)
+            self._rows.pop(key, None)
             self._partition_of.pop(key, None)
         else:
-            self.data[key], self._partition_of[key] = row
+            self._rows[key], self._partition_of[key] = row
 
     def _sql(self, name: str, **more: str) -> str:
         return load("connectors.tables", name).format(
@@ -260,3 +297,8 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             value_cast=self._value.cast,
             **more,
         )
+
+
+def _own_copy(row: Any) -> Any:
+    """What an agent may change in place without changing the table, should it fail then."""
+    return copy.deepcopy(row) if isinstance(row, list | dict | set) else row

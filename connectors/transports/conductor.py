@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from faust.transport.conductor import Conductor as FaustConductor
 from faust.types import TP, ChannelT, Message, TopicT
@@ -15,6 +15,10 @@ from connectors.errors import BrokerUnavailable
 from connectors.processing.failures import set_aside
 from connectors.processing.queue import EventQueue
 from connectors.processing.topic import Topic, Undecodable
+from connectors.processing.watermark import EVERYBODY, Readers
+
+if TYPE_CHECKING:
+    from connectors.transports.consumer import Consumer
 
 COLLECT_CHANGES = 0.05
 """Seconds in which changes of the subscription are collected into one. Faust waits 45, since a
@@ -63,33 +67,43 @@ class Conductor(FaustConductor):
                 notify(self._subscription_done)
                 return
 
-    async def deliver(self, tp: TP, messages: Sequence[Message]) -> None:
+    async def deliver(
+        self, tp: TP, messages: Sequence[Message], done_by: Mapping[int, Readers]
+    ) -> None:
         """Hand a batch of one partition to every channel that subscribes to it.
 
         Channels with the same types share the decoded events. A message that a channel cannot
-        decode is set aside for that channel; the others get it all the same.
+        decode is set aside for that channel; the others get it all the same. ``done_by`` names
+        the agents that have finished a message before.
         """
-        channels = list(self._tp_index.get(tp, ()))
+        channels = [cast(Topic, channel) for channel in self._tp_index.get(tp, ())]
         monitor = self.app.monitor
         monitor.messages_received_total += len(messages)
         monitor.messages_received_by_topic[tp.topic] += len(messages)
         for message in messages:
             # Before anything can finish it, so that it does not count as done too early.
-            message.incref(len(channels))
+            done = done_by.get(message.offset, EVERYBODY)
+            message.incref(sum(channel.reader not in done for channel in channels))
+            if not message.refcount:
+                self.app.consumer.ack(message)
         decoded: dict[Any, tuple[list[Any], list[Undecodable]]] = {}
         for channel in channels:
-            topic = cast(Topic, channel)
-            kind = (topic.schema, topic.key_type, topic.value_type)
+            kind = (channel.schema, channel.key_type, channel.value_type)
             if kind not in decoded:
-                decoded[kind] = topic.decode_batch(messages)
+                decoded[kind] = channel.decode_batch(messages)
             events, refused = decoded[kind]
-            await self._put(topic, events)
+            if done_by:
+                reader = channel.reader
+                events = [e for e in events if reader not in done_by.get(e.message.offset, ())]
+                refused = [r for r in refused if reader not in done_by.get(r.message.offset, ())]
+            await self._put(channel, events)
             for message, error in refused:
-                await set_aside(self.app, message, error, agent=str(topic))
-                message.ack(self.app.consumer)
-        if not channels:
-            for message in messages:
-                self.app.consumer.ack(message)
+                set_aside(self.app, message, error, agent=channel.reader or str(channel))
+                self._settle(message, channel)
+
+    def _settle(self, message: Message, channel: Topic) -> None:
+        if not message.ack(self.app.consumer):
+            cast("Consumer", self.app.consumer).finished_by(message, channel.reader)
 
     @staticmethod
     async def _put(channel: ChannelT[Any], events: Sequence[Any]) -> None:

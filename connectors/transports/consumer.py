@@ -27,10 +27,11 @@ from connectors.errors import (
     DatabaseError,
     DatabaseUnavailable,
 )
-from connectors.processing.commit import commit_batch, committed_positions
+from connectors.processing.commit import commit_batch, continue_from
 from connectors.processing.stream import Stream
-from connectors.processing.watermark import Watermark
-from connectors.transports.broker import Advance, Broker, Record, TopicSpec
+from connectors.processing.watermark import EVERYBODY, Readers, Watermark
+from connectors.tables.manager import Committed
+from connectors.transports.broker import Broker, Record, TopicSpec
 from connectors.transports.conductor import Conductor
 from connectors.transports.membership import Membership
 from connectors.transports.producer import Producer
@@ -103,8 +104,14 @@ class Consumer(FaustConsumer):
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Ask for the partitions of these topics; ownership comes later, by a rebalance."""
         tps = set()
+        declared = {
+            name: channel.partitions
+            for channel in cast(Conductor, self.app.topics)
+            for name in channel.topics
+        }
         for topic in topics:
-            spec = TopicSpec(topic, self.app.conf.topic_partitions)
+            partitions = declared.get(topic) or self.app.conf.topic_partitions
+            spec = TopicSpec(topic, partitions)
             count = await self.broker.create_topic(spec)
             self._topic_partitions[topic] = count
             tps |= {TP(topic, partition) for partition in range(count)}
@@ -177,10 +184,15 @@ class Consumer(FaustConsumer):
 
     async def _deliver(self, conductor: Conductor, tp: TP, records: Sequence[Record]) -> None:
         self._next[tp] = self._ends[tp] = records[-1].offset + 1
+        done_by: dict[int, Readers] = {}
         if self.app.topics.acks_enabled_for(tp.topic):
-            self._watermarks[tp].deliver(record.offset for record in records)
-        self.app.monitor.track_tp_end_offset(tp, self._ends[tp])
-        await conductor.deliver(tp, [self._to_message(tp, record) for record in records])
+            watermark = self._watermarks[tp]
+            done = {record.offset: watermark.done_by(record.offset) for record in records}
+            done_by = {offset: readers for offset, readers in done.items() if readers}
+            watermark.deliver(done)
+            records = [record for record in records if done[record.offset] != EVERYBODY]
+        messages = [self._to_message(tp, record) for record in records]
+        await conductor.deliver(tp, messages, done_by)
 
     def _readable(self) -> dict[TP, int]:
         """Positions of the partitions that may be read: not paused, not too much in flight."""
@@ -234,22 +246,23 @@ class Consumer(FaustConsumer):
     async def seek_to_committed(self) -> Mapping[TP, int]:
         while not self.should_stop:
             try:
-                positions = await self._committed_positions()
+                committed = await self._continue_from()
             except (BrokerUnavailable, DatabaseUnavailable) as error:
                 self.log.warning("The positions cannot be had now: %s", error)
                 await self.sleep(RETRY_EVERY)
             else:
-                for tp, position in positions.items():
+                for tp, (position, ahead) in committed.items():
                     await self._seek(tp, position)
-                return positions
+                    self._watermarks[tp] = Watermark(position, ahead)
+                return {tp: position for tp, (position, _) in committed.items()}
         return {}
 
-    async def _committed_positions(self) -> Mapping[TP, int]:
+    async def _continue_from(self) -> Mapping[TP, Committed]:
         sources = self._sources()
         self._log_identity = await self.broker.identity()
         # Somebody may have emptied the broker since this worker subscribed.
         await self._join({tp.topic for tp in sources})
-        return await committed_positions(self.app, self.broker, self._log_identity, sources)
+        return await continue_from(self.app, self.broker, self._log_identity, sources)
 
     async def _join(self, topics: Iterable[str]) -> None:
         from_start = self.app.conf.consumer_auto_offset_reset == "earliest"
@@ -362,6 +375,13 @@ class Consumer(FaustConsumer):
     async def on_stop(self) -> None:
         await self.wait_empty()
 
+    def finished_by(self, message: Message, reader: str) -> None:
+        """Note a message as finished by one of several agents; the last one acknowledges it."""
+        watermark = self._watermarks.get(message.tp)
+        if watermark is not None and reader and not message.acked:
+            watermark.finish_by(message.offset, reader)
+            self._commit_wanted.set()
+
     @Service.task
     async def _commit_handler(self) -> None:
         """Commit when something is finished, at most every ``broker_commit_interval`` seconds."""
@@ -392,34 +412,36 @@ class Consumer(FaustConsumer):
 
     async def force_commit(
         self,
-        topics: TPorTopicSet | None = None,
+        topics: TPorTopicSet | None = None,  # noqa: ARG002
         start_new_transaction: bool = True,  # noqa: ARG002 - Kafka's
     ) -> bool:
-        """Commit what is finished: what was sent, then tables with positions, then the group."""
-        advances = {
-            tp: advance
+        """Commit all that is finished: what was sent, then tables with positions, then the group.
+
+        Never only some topics: the tables' state is that of all finished events.
+        """
+        progress = {
+            tp: pending
             for tp, watermark in self._watermarks.items()
-            if (topics is None or tp in topics or tp.topic in topics)
-            and (advance := watermark.pending()) is not None
+            if (pending := watermark.pending()) is not None
         }
-        if not advances:
+        if not progress:
             return False
         state = self.app.sensors.on_commit_initiated(self)
-        if not await cast(Producer, self.app.producer).has_sent():
+        if not await commit_batch(
+            self.app,
+            self.broker,
+            self._log_identity,
+            progress,
+            sent=cast(Producer, self.app.producer).has_sent,
+            owned=lambda: self._membership.owns,
+        ):
             return False
-        if not self._membership.owns:
-            raise BrokerUnavailable("The lease has ended: the partitions may be another worker's")
-        await commit_batch(self.app, self.broker, self._log_identity, advances)
-        self._committed(advances)
+        for tp, committed in progress.items():
+            if tp in self._watermarks:
+                self._watermarks[tp].committed(committed)
+            self._committed_offset[tp] = committed.advance.position
         self.app.sensors.on_commit_completed(self, state)
         return True
-
-    def _committed(self, advances: Mapping[TP, Advance]) -> None:
-        for tp, advance in advances.items():
-            if tp in self._watermarks:
-                self._watermarks[tp].committed(advance)
-            self._committed_offset[tp] = advance.position
-        self.app.monitor.on_tp_commit({tp: a.position for tp, a in advances.items()})
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         raise NotImplementedError("force_commit commits")

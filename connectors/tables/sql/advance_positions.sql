@@ -1,5 +1,7 @@
-INSERT INTO redfaust.positions (app, log, topic, partition, position)
-SELECT $1, $2, topic, partition, position
-FROM unnest($3::text[], $4::int[], $5::numeric[]) AS advanced (topic, partition, position)
+INSERT INTO redfaust.positions (app, log, topic, partition, position, ahead, batch)
+SELECT $1, $2, topic, partition, position, ahead, $7
+FROM unnest($3::text[], $4::int[], $5::numeric[], $6::jsonb[])
+    AS advanced (topic, partition, position, ahead)
 ON CONFLICT (app, topic, partition) DO UPDATE
-SET position = excluded.position, log = excluded.log, committed_at = now()
+SET position = excluded.position, ahead = excluded.ahead, batch = excluded.batch,
+    log = excluded.log, committed_at = now()

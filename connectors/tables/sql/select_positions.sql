@@ -1,1 +1,1 @@
-SELECT topic, partition, position FROM redfaust.positions WHERE app = $1 AND log = $2
+SELECT topic, partition, position, ahead FROM redfaust.positions WHERE app = $1 AND log = $2
