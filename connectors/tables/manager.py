@@ -199,7 +199,6 @@ class TableManager(FaustTableManager):
                 for store, key, row in refused:
                     store.restore(key, row)
                 return True
-        self.log.warning("No commit: the partitions may be another worker's by now")
         return False
 
     async def _has(self, connection: Connection, batch: Batch) -> bool:

@@ -435,7 +435,10 @@ class Consumer(FaustConsumer):
             sent=cast(Producer, self.app.producer).has_sent,
             owned=lambda: self._membership.owns,
         ):
-            return False
+            raise BrokerUnavailable(
+                "what was sent is not there yet, or the lease has ended and the partitions may be "
+                "another worker's"
+            )
         for tp, committed in progress.items():
             if tp in self._watermarks:
                 self._watermarks[tp].committed(committed)
