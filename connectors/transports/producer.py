@@ -40,6 +40,14 @@ RETRY_EVERY = 0.5
 _Waiting = tuple[Outgoing, "asyncio.Future[RecordMetadata]"]
 
 
+class Sent(RecordMetadata):
+    """Where an event came to lie, in the form that Faust knows."""
+
+    def _asdict(self) -> dict[str, Any]:
+        # `faust send` prints this as JSON, whose numbers are smaller than a stream's offsets.
+        return {**super()._asdict(), "offset": str(self.offset)}
+
+
 class Producer(FaustProducer):
     """Collects what is sent while the last batch is on its way, then appends it in one go.
 
@@ -165,9 +173,7 @@ class Producer(FaustProducer):
                 await self._refused(entry, future, outcome)
             elif not future.done():
                 tp, offset, timestamp = outcome
-                future.set_result(
-                    RecordMetadata(tp.topic, tp.partition, tp, offset, timestamp, None)
-                )
+                future.set_result(Sent(tp.topic, tp.partition, tp, offset, timestamp, None))
 
     async def _refused(
         self, entry: Outgoing, future: asyncio.Future[RecordMetadata], error: BrokerError
