@@ -49,8 +49,9 @@ Those that take longer are delivered again."""
 COMMIT_FOR = 2.0
 """Seconds that the commit after that may take."""
 
-STOP_FOR = 7.0
-"""Seconds for both when the worker stops, where Faust asks for them twice."""
+STOP_FOR = 3.0
+"""Seconds for both when the worker stops, where Faust asks for them twice. With what Faust's worker
+needs to end it stays below what a process manager usually waits."""
 
 REFUSED_FOR = 5.0
 """Seconds for which a partition that the broker refuses to read is left alone."""
