@@ -145,7 +145,7 @@ class Stream(FaustStream[T]):
     def _let_go_of_acknowledged(self) -> None:
         """An application that acknowledges itself may do so behind the stream's back."""
         while self.in_hand and (first := next(iter(self.in_hand))).message.acked:
-            self.in_hand.pop(first).join()
+            self._put_down(first)
 
     async def ack(self, event: EventT[Any]) -> bool:
         """Faust's way to finish an event by hand; its batches use it."""

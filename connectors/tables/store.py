@@ -136,9 +136,12 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         """Make changes part of the state, and of the next commit."""
         for key, change in changes.items():
             before = self._changes.get(key)
-            if before is not None:
-                change.causes[:0] = before.causes
-            self._changes[key] = change
+            if before is None:
+                self._changes[key] = change
+            else:
+                # One list that grows: a key that every event writes would be copied each time.
+                before.causes.extend(change.causes)
+                self._changes[key] = change._replace(causes=before.causes)
             if change.encoded is None:
                 self._rows.pop(key, None)
                 self._partition_of.pop(key, None)
