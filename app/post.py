@@ -11,7 +11,7 @@ from app.settings import Settings
 from connectors.mail import Mail, Mailer, MailSink, ReceivedMail
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
-from connectors.tables.manager import TableManager
+from connectors.processing.backing import backing_of
 
 
 class Post:
@@ -55,6 +55,6 @@ class Post:
 
     @property
     def _database(self) -> Database:
-        tables = cast(TableManager, self._app.tables)
-        assert tables.database is not None
-        return tables.database
+        backing = backing_of(self._app)
+        assert backing is not None
+        return backing.database

@@ -44,6 +44,15 @@ _UNAVAILABLE = (
 _DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
+REFUSED = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    UnicodeEncodeError,
+)
+"""What says that a row cannot be stored, however often it is tried."""
+
+
 class Database:
     """A pool of connections to one database. JSONB values are Python objects, through orjson.
 

@@ -1,7 +1,7 @@
-"""The commit of a batch: tables, dead letters and positions together, then the group.
+"""The commit of what has been finished: durable first, then the broker's group.
 
-With Postgres the position in Postgres rules, since it is written in one transaction with the
-tables; the broker's group follows it, for all to see. Without, the group is the position.
+With Postgres the position in Postgres rules, since it is written in one transaction with all that
+the events did; the broker's group follows it, for all to see. Without, the group is the position.
 """
 
 from __future__ import annotations
@@ -11,64 +11,69 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from faust.types import TP, AppT
 
-from connectors.errors import BrokerError
+from connectors import crash
+from connectors.errors import BrokerError, BrokerUnavailable, DatabaseError
+from connectors.processing.backing import backing_of
+from connectors.processing.committer import Committed
 from connectors.processing.watermark import Progress
-from connectors.tables.manager import Committed, TableManager
-from connectors.transports.broker import Advance, Broker
+from connectors.transports.broker import Broker
 
 logger = logging.getLogger(__name__)
 
 
-async def continue_from(
+async def take_partitions(
     app: AppT, broker: Broker, log: str, tps: Iterable[TP]
-) -> dict[TP, Committed]:
-    """Where each partition of the logs of this identity is to be continued."""
-    wanted = list(tps)
-    groups = await broker.positions(app.conf.id, wanted)
-    committed = {tp: Committed(position, {}) for tp, position in groups.items()}
-    if isinstance(app.tables, TableManager) and app.tables.database is not None:
-        committed.update(await app.tables.committed(log, wanted))
-    return committed
+) -> Mapping[TP, Committed]:
+    """Take partitions of the logs of this identity; returns where each is to be continued."""
+    groups = await broker.positions(app.conf.id, tps)
+    backing = backing_of(app)
+    if backing is None:
+        return {tp: Committed(position, {}) for tp, position in groups.items()}
+    return await backing.committer.take(log, groups)
 
 
-async def commit_batch(
+async def commit_progress(
     app: AppT,
     broker: Broker,
-    log: str,
     progress: Mapping[TP, Progress],
     *,
     sent: Callable[[], Awaitable[bool]],
     owned: Callable[[], bool],
-) -> bool:
-    """Make what was finished durable; whether it is.
+) -> None:
+    """Make what was finished durable.
 
     ``progress`` was taken just now, with no event finished in between: rows and positions have to
-    be those of one moment. What these events sent has to be on its way first (``sent``), and the
-    partitions still this worker's (``owned``).
+    be those of one moment. What was sent straight to the broker has to be there first (``sent``),
+    and where no database fences others out, the partitions have to be this worker's still
+    (``owned``).
+
+    Raises BrokerUnavailable or DatabaseError if nothing happened and trying again may help;
+    anything else, cancellation included, means that what has happened since the last commit has
+    to be undone in memory and done again.
     """
-    tables = app.tables if isinstance(app.tables, TableManager) else None
-    if tables is None or tables.database is None:
-        if not (await sent() and owned()):
-            return False
-        await broker.commit(app.conf.id, _advances(progress))
-        return True
-    batch, committed = tables.take(), False
+    backing = backing_of(app)
+    if backing is None:
+        await _has_been_sent(sent)
+        if not owned():
+            raise BrokerUnavailable("the lease has ended: the partitions may be another worker's")
+    else:
+        batch = backing.unit.take()
+        try:
+            await _has_been_sent(sent)
+            await backing.committer.commit(batch, progress)
+        except (BrokerUnavailable, DatabaseError):
+            backing.unit.give_back(batch)
+            raise
+    advances = {tp: finished.advance for tp, finished in progress.items()}
     try:
-        committed = await sent() and await tables.commit(log, batch, progress, owned)
-    finally:
-        if not committed:
-            tables.give_back(batch)
-    if committed:
-        await _let_group_follow(app, broker, progress)
-    return committed
-
-
-async def _let_group_follow(app: AppT, broker: Broker, progress: Mapping[TP, Progress]) -> None:
-    try:
-        await broker.commit(app.conf.id, _advances(progress))
+        await broker.commit(app.conf.id, advances)
     except BrokerError as error:
+        if backing is None:
+            raise
         logger.error("The group does not follow its positions in Postgres: %s", error)
+    crash.point("commit.acknowledged")
 
 
-def _advances(progress: Mapping[TP, Progress]) -> dict[TP, Advance]:
-    return {tp: finished.advance for tp, finished in progress.items()}
+async def _has_been_sent(sent: Callable[[], Awaitable[bool]]) -> None:
+    if not await sent():
+        raise BrokerUnavailable("what was sent is not there yet")

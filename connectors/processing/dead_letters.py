@@ -79,8 +79,10 @@ class NewDeadLetter:
         )
 
 
-def letter_about(app: AppT, message: Message, error: Exception, *, agent: str) -> NewDeadLetter:
-    """What to keep of an event that was read and failed once."""
+def letter_about(
+    app: AppT, message: Message, error: Exception, *, agent: str, attempts: int
+) -> NewDeadLetter:
+    """What to keep of an event that was read and failed as often as that."""
     return NewDeadLetter(
         app=app.conf.id,
         agent=agent,
@@ -91,7 +93,7 @@ def letter_about(app: AppT, message: Message, error: Exception, *, agent: str) -
         value=message.value,
         headers=_headers(message),
         error=error,
-        attempts=1,
+        attempts=attempts,
     )
 
 

@@ -8,8 +8,8 @@ import logging
 from faust.types import AppT, Message
 
 from connectors.errors import DatabaseUnavailable
+from connectors.processing.backing import backing_of
 from connectors.processing.dead_letters import NewDeadLetter, letter_about
-from connectors.tables.manager import TableManager
 from connectors.transports.broker import Outgoing
 
 RETRY_EVERY = 1.0
@@ -18,14 +18,16 @@ RETRY_EVERY = 1.0
 logger = logging.getLogger(__name__)
 
 
-def set_aside(app: AppT, message: Message, error: Exception, *, agent: str) -> None:
+def set_aside(
+    app: AppT, message: Message, error: Exception, *, agent: str, attempts: int = 1
+) -> None:
     """Make an event that failed a dead letter; on return it may be acknowledged.
 
     It is stored by the commit that moves the position behind the event: once, and not without.
     An application without Postgres keeps no dead letters; there the error is logged, as Faust does.
     """
-    tables = _postgres(app)
-    if tables is None:
+    backing = backing_of(app)
+    if backing is None:
         logger.error("%s lost an event of %s", agent, message.topic, exc_info=error)
         return
     logger.warning(
@@ -35,7 +37,7 @@ def set_aside(app: AppT, message: Message, error: Exception, *, agent: str) -> N
         type(error).__name__,
         error,
     )
-    tables.bury(letter_about(app, message, error, agent=agent))
+    backing.unit.bury(letter_about(app, message, error, agent=agent, attempts=attempts))
 
 
 async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None:
@@ -53,13 +55,13 @@ async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None
         error=error,
         attempts=1,
     )
-    tables = _postgres(app)
-    if tables is None or tables.dead_letters is None:
+    backing = backing_of(app)
+    if backing is None:
         logger.error("The broker did not take an event of %s", entry.topic, exc_info=error)
         return
     while True:
         try:
-            number = await tables.dead_letters.add(letter)
+            number = await backing.dead_letters.add(letter)
         except DatabaseUnavailable as unavailable:
             logger.warning("Dead letter waits for the database: %s", unavailable)
             await asyncio.sleep(RETRY_EVERY)
@@ -71,8 +73,3 @@ async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None
                 error,
             )
             return
-
-
-def _postgres(app: AppT) -> TableManager | None:
-    tables = app.tables
-    return tables if isinstance(tables, TableManager) and tables.database is not None else None

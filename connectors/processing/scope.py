@@ -2,21 +2,22 @@
 
 ::
 
-            ┌── the agent finishes the event ──▶ JOINED   its writes are the tables' state, and
-    OPEN ───┤                                             go into the next commit
+            ┌── the agent finishes the event ──▶ JOINED   its writes are the tables' state, what it
+    OPEN ───┤                                             sent will be sent: by the next commit
             └── it raises ──▶ DROPPED                     as if it had never begun, in memory too
 
-While it is open the agent reads its own writes, and nobody else does.
+While it is open the agent reads its own writes, and nobody else does. A batch (``stream.take``)
+has one scope for all its events.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from faust.types import Message
+from faust.types import EventT
 
 
 class Change(NamedTuple):
@@ -26,8 +27,12 @@ class Change(NamedTuple):
     row: Any
     encoded: Any
     """As it goes into the database; ``None`` where the row is to go."""
-    causes: list[Message]
-    """The events that made it so since the last commit, in their order."""
+    causes: list[Scope]
+    """What made it so since the last commit, in order."""
+
+
+Changes: TypeAlias = dict[Any, Change]
+"""By key."""
 
 
 class Table(Protocol):
@@ -46,38 +51,55 @@ class State(enum.Enum):
 
 
 class Scope:
-    """The writes of one agent for one event, by table and key."""
+    """What one agent writes and sends for one event, or for those of one batch."""
 
-    __slots__ = ("_writes", "state")
+    __slots__ = ("_deferred", "_writes", "events", "reader", "state")
 
-    def __init__(self) -> None:
+    def __init__(self, events: Sequence[EventT[Any]] = (), reader: str = "") -> None:
         self.state = State.OPEN
-        self._writes: dict[Table, dict[Any, Change]] = {}
+        self.events = events
+        """What is being processed, in order."""
+        self.reader = reader
+        """The agent, by name; empty where it is none."""
+        self._writes: dict[Table, Changes] = {}
+        self._deferred: list[Callable[[], None]] = []
 
-    def writes_to(self, table: Table) -> dict[Any, Change]:
+    def writes_to(self, table: Table) -> Changes:
         """The changes of a table so far; add to them to write."""
         return self._writes.setdefault(table, {})
 
+    def defer(self, effect: Callable[[], None]) -> None:
+        """Do something when the event is finished, in order, and never if it fails."""
+        self._deferred.append(effect)
+
     def join(self) -> None:
-        """The event is finished: its writes count. Nothing happens if the scope is not open."""
+        """The event is finished: what it did counts. Nothing happens if the scope is not open."""
         if self.state is not State.OPEN:
             return
         self.state = State.JOINED
         for table, changes in self._writes.items():
             table.apply(changes)
+        for effect in self._deferred:
+            effect()
+        self._forget()
 
     def drop(self) -> None:
-        """The event failed: its writes never happened. Nothing happens if it is not open."""
+        """The event failed: nothing of it ever happened. Nothing happens if it is not open."""
         if self.state is State.OPEN:
             self.state = State.DROPPED
+            self._forget()
+
+    def _forget(self) -> None:
+        # A row that was changed remembers its scopes until it is committed.
+        self._writes, self._deferred = {}, []
 
 
 _current: ContextVar[Scope | None] = ContextVar("redfaust_scope", default=None)
 
 
-def open_scope() -> Scope:
-    """Begin the scope of the event that this task works on from now on."""
-    scope = Scope()
+def open_scope(events: Sequence[EventT[Any]] = (), reader: str = "") -> Scope:
+    """Begin the scope of what this task works on from now on."""
+    scope = Scope(events, reader)
     _current.set(scope)
     return scope
 

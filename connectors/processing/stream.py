@@ -46,6 +46,7 @@ class Stream(FaustStream[T]):
         # Faust holds them weakly. But a batch that its function has dropped, since that failed,
         # would be closed at once, and its events acknowledged before they are set aside.
         self._active_agens = set()  # type: ignore[assignment]
+        self._reader = channel.reader if isinstance(channel := self.channel, Topic) else ""
         self.told_to_end = False
         """Whether its end was asked for from outside, as at a stop."""
 
@@ -86,7 +87,7 @@ class Stream(FaustStream[T]):
                 if not self._is_current(event):
                     queue.done(event)
                     continue
-                scope = open_scope()
+                scope = open_scope((event,), self._reader)
                 value = await self._enter(event, scope)
                 acknowledge = self.enable_acks or value is self._skipped_value
                 if value is not self._skipped_value:

@@ -79,6 +79,14 @@ class Watermark:
         self._version += 1
         self._ahead[offset] = self._ahead.get(offset, EVERYBODY) | {reader}
 
+    def pass_over(self, offset: int, reader: str) -> None:
+        """Note an event as finished before it is delivered: by one agent, or without one by all."""
+        if reader:
+            self.finish_by(offset, reader)
+        else:
+            self._version += 1
+            self._ahead[offset] = EVERYBODY
+
     def _pass_finished(self) -> None:
         unfinished, ahead = self._unfinished, self._ahead
         while unfinished and ahead.get(unfinished[0]) == EVERYBODY:

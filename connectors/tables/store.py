@@ -12,19 +12,17 @@ from collections.abc import (
     Mapping,
     MutableMapping,
 )
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
-import asyncpg
 from faust.stores.base import Store
-from faust.streams import current_event
 from faust.types import TP, EventT
 from faust.types.stores import StoreT
 from yarl import URL
 
-from connectors.postgres.database import Connection, Database
+from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
-from connectors.processing.scope import Change, current_scope
+from connectors.processing.scope import Change, Changes, current_scope
 from connectors.tables.columns import key_column, value_column
 from connectors.tables.typed import typed_columns
 
@@ -35,25 +33,6 @@ SCHEMA = "schema"
 INDEXES = "indexes"
 """The option of a table that names the columns to have an index each."""
 
-
-Changes: TypeAlias = dict[Any, Change]
-"""By key."""
-
-
-class Row(NamedTuple):
-    """A row as it is in memory."""
-
-    value: Any
-    partition: int
-
-
-REFUSED = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,
-    UnicodeEncodeError,
-)
-"""What says that a row cannot be stored, however often it is tried."""
 
 _NOTHING: Mapping[Any, Change] = {}
 
@@ -125,8 +104,8 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         return _NOTHING if scope is None else scope.writes_to(self)
 
     def _write(self, key: Any, partition: int, row: Any, encoded: Any) -> None:
-        scope, event = current_scope(), current_event()
-        change = Change(partition, row, encoded, [] if event is None else [event.message])
+        scope = current_scope()
+        change = Change(partition, row, encoded, [] if scope is None else [scope])
         if scope is None:  # what Faust does by itself, such as forgetting expired windows
             self.apply({key: change})
         else:
@@ -225,6 +204,11 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
                 self._rows[key] = self._value.decode(value)
                 self._partition_of[key] = partition
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether there are changes that are not taken."""
+        return bool(self._changes)
+
     def take_changes(self) -> Changes:
         """The changes since the last call; give them to :meth:`write`, or back if that fails."""
         changes, self._changes = self._changes, {}
@@ -251,42 +235,28 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         if gone:
             await connection.execute(self._sql("delete_rows"), gone)
 
-    async def write_each(self, connection: Connection, changes: Changes) -> dict[Any, Exception]:
-        """Write the changes that Postgres takes; return the keys of the others, and why not."""
+    async def find_refused(self, connection: Connection, changes: Changes) -> dict[Any, Exception]:
+        """The keys of changes that Postgres does not take, and why. Nothing is written."""
         if not changes:
             return {}
+        attempt = connection.transaction()  # a savepoint
+        await attempt.start()
         try:
-            async with connection.transaction():  # a savepoint
-                await self.write(connection, changes)
+            await self.write(connection, changes)
         except REFUSED as error:
-            keys = list(changes)
-            if len(keys) == 1:
-                return {keys[0]: error}
-            middle = len(keys) // 2
-            refused: dict[Any, Exception] = {}
-            for half in (keys[:middle], keys[middle:]):
-                refused |= await self.write_each(connection, {key: changes[key] for key in half})
-            return refused
-        return {}
-
-    async def committed_row(self, connection: Connection, key: Any) -> Row | None:
-        """A row as Postgres has it; ``None`` also for a key that it could not have."""
-        try:
-            async with connection.transaction():
-                row = await connection.fetchrow(self._sql("select_row"), self._key.encode(key))
-        except REFUSED:
-            return None
-        return None if row is None else Row(self._value.decode(row["value"]), row["partition"])
-
-    def restore(self, key: Any, row: Row | None) -> None:
-        """Forget what was refused, unless it has been replaced since."""
-        if key in self._changes:
-            return
-        if row is None:
-            self._rows.pop(key, None)
-            self._partition_of.pop(key, None)
+            refusal = error
         else:
-            self._rows[key], self._partition_of[key] = row
+            return {}
+        finally:
+            await attempt.rollback()
+        keys = list(changes)
+        if len(keys) == 1:
+            return {keys[0]: refusal}
+        middle = len(keys) // 2
+        refused: dict[Any, Exception] = {}
+        for half in (keys[:middle], keys[middle:]):
+            refused |= await self.find_refused(connection, {key: changes[key] for key in half})
+        return refused
 
     def _sql(self, name: str, **more: str) -> str:
         return load("connectors.tables", name).format(

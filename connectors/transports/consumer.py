@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.consumer import RecordMap
@@ -27,10 +28,12 @@ from connectors.errors import (
     DatabaseError,
     DatabaseUnavailable,
 )
-from connectors.processing.commit import commit_batch, continue_from
+from connectors.processing.backing import backing_of
+from connectors.processing.commit import commit_progress, take_partitions
+from connectors.processing.committer import Committed, Fenced, RowsRefused
+from connectors.processing.failures import set_aside
 from connectors.processing.stream import Stream
 from connectors.processing.watermark import EVERYBODY, Readers, Watermark
-from connectors.tables.manager import Committed
 from connectors.transports.broker import Broker, Record, TopicSpec
 from connectors.transports.conductor import Conductor
 from connectors.transports.membership import Membership
@@ -60,6 +63,16 @@ RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
 
 
+class Condemned(NamedTuple):
+    """An event that made a row which Postgres refuses."""
+
+    reader: str
+    """The agent that wrote it; empty where it is none."""
+    label: str
+    """The table."""
+    error: Exception
+
+
 class Consumer(FaustConsumer):
     """Reads the partitions that this worker owns, in order, with bounded buffers."""
 
@@ -67,7 +80,6 @@ class Consumer(FaustConsumer):
 
     def __post_init__(self) -> None:
         self._owned: frozenset[TP] = frozenset()
-        self._log_identity = ""
         self._next: dict[TP, int] = {}
         self._watermarks: dict[TP, Watermark] = {}
         self._ends: dict[TP, int] = {}
@@ -81,6 +93,8 @@ class Consumer(FaustConsumer):
         self._throttled: set[TP] = set()
         self._refused_until: dict[TP, float] = {}
         self._stop_by: float | None = None
+        self._taken: Mapping[TP, Committed] | None = None
+        self._condemned: defaultdict[tuple[TP, int], list[Condemned]] = defaultdict(list)
         self._membership = Membership(self.broker, self.app.conf.id, on_change=self._take_over)
 
     @property
@@ -132,9 +146,34 @@ class Consumer(FaustConsumer):
         # Nothing is read until the committed positions are known, also of what stays: Faust
         # resumes the flow before.
         self._next, self._watermarks = {}, {}
+        # Before the tables are loaded: nobody else can change them any more.
+        self._taken = await self._take_partitions()
         app.assignor.assign_to_this_worker(owned)  # type: ignore[attr-defined]
         app.consumer_generation_id += 1
         await self.on_partitions_assigned(set(owned), app.consumer_generation_id)
+
+    async def _take_partitions(self) -> Mapping[TP, Committed]:
+        sources = self._sources()
+        # Who waited until the lease had ended must not fence out whoever has it now.
+        while sources and self._membership.owns and not self.should_stop:
+            try:
+                log = await self.broker.identity()
+                # Somebody may have emptied the broker since this worker subscribed.
+                await self._join({tp.topic for tp in sources})
+                return await take_partitions(self.app, self.broker, log, sources)
+            except (BrokerUnavailable, DatabaseUnavailable) as error:
+                self.log.warning("The partitions cannot be taken now: %s", error)
+                await self.sleep(RETRY_EVERY)
+        return {}
+
+    def _start_over(self) -> None:
+        """Undo in memory what was not committed, and go on from what was."""
+        # From now on nothing that is in progress counts any more.
+        self.app.consumer_generation_id += 1
+        self._next, self._watermarks = {}, {}
+        if (backing := backing_of(self.app)) is not None:
+            backing.start_over()
+        self._membership.start_over()
 
     def assignment(self) -> set[TP]:
         return set(self._owned)
@@ -188,12 +227,21 @@ class Consumer(FaustConsumer):
         done_by: dict[int, Readers] = {}
         if self.app.topics.acks_enabled_for(tp.topic):
             watermark = self._watermarks[tp]
+            if self._condemned:
+                self._set_condemned_aside(tp, records, watermark)
             done = {record.offset: watermark.done_by(record.offset) for record in records}
             done_by = {offset: readers for offset, readers in done.items() if readers}
             watermark.deliver(done)
             records = [record for record in records if done[record.offset] != EVERYBODY]
         messages = [self._to_message(tp, record) for record in records]
         await conductor.deliver(tp, messages, done_by)
+
+    def _set_condemned_aside(self, tp: TP, records: Sequence[Record], watermark: Watermark) -> None:
+        for record in records:
+            for reader, label, error in self._condemned.get((tp, record.offset), ()):
+                message = self._to_message(tp, record)
+                set_aside(self.app, message, error, agent=reader or label)
+                watermark.pass_over(record.offset, reader)
 
     def _readable(self) -> dict[TP, int]:
         """Positions of the partitions that may be read: not paused, not too much in flight."""
@@ -245,25 +293,12 @@ class Consumer(FaustConsumer):
     # -- positions ---------------------------------------------------------------------------
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        while not self.should_stop:
-            try:
-                committed = await self._continue_from()
-            except (BrokerUnavailable, DatabaseUnavailable) as error:
-                self.log.warning("The positions cannot be had now: %s", error)
-                await self.sleep(RETRY_EVERY)
-            else:
-                for tp, (position, ahead) in committed.items():
-                    await self._seek(tp, position)
-                    self._watermarks[tp] = Watermark(position, ahead)
-                return {tp: position for tp, (position, _) in committed.items()}
-        return {}
-
-    async def _continue_from(self) -> Mapping[TP, Committed]:
-        sources = self._sources()
-        self._log_identity = await self.broker.identity()
-        # Somebody may have emptied the broker since this worker subscribed.
-        await self._join({tp.topic for tp in sources})
-        return await continue_from(self.app, self.broker, self._log_identity, sources)
+        taken, self._taken = self._taken, None
+        if taken is not None:  # otherwise this assignment has begun: going back would repeat it
+            for tp, (position, ahead) in taken.items():
+                await self._seek(tp, position)
+                self._watermarks[tp] = Watermark(position, ahead)
+        return dict(self._next)
 
     async def _join(self, topics: Iterable[str]) -> None:
         from_start = self.app.conf.consumer_auto_offset_reset == "earliest"
@@ -428,24 +463,46 @@ class Consumer(FaustConsumer):
         if not progress:
             return False
         state = self.app.sensors.on_commit_initiated(self)
-        if not await commit_batch(
-            self.app,
-            self.broker,
-            self._log_identity,
-            progress,
-            sent=cast(Producer, self.app.producer).has_sent,
-            owned=lambda: self._membership.owns,
-        ):
-            raise BrokerUnavailable(
-                "what was sent is not there yet, or the lease has ended and the partitions may be "
-                "another worker's"
+        try:
+            await commit_progress(
+                self.app,
+                self.broker,
+                progress,
+                sent=cast(Producer, self.app.producer).has_sent,
+                owned=lambda: self._membership.owns,
             )
+        except (BrokerError, DatabaseError):
+            raise  # nothing has happened: the same again
+        except RowsRefused as refused:
+            self._condemn(refused)
+            self._start_over()
+            return False
+        except Fenced as fenced:
+            self.log.warning("%s", fenced)
+            self._start_over()
+            self._membership.give_up()
+            return False
+        except BaseException:  # cancelled, perhaps while the database had it: nobody knows
+            self._start_over()
+            raise
         for tp, committed in progress.items():
             if tp in self._watermarks:
                 self._watermarks[tp].committed(committed)
             self._committed_offset[tp] = committed.advance.position
+        for tp, offset in list(self._condemned):
+            if tp in progress and offset < progress[tp].advance.position:
+                del self._condemned[tp, offset]
         self.app.sensors.on_commit_completed(self, state)
         return True
+
+    def _condemn(self, refused: RowsRefused) -> None:
+        """Have the events that wrote what Postgres refuses set aside when they come again."""
+        self.log.warning("%s", refused)
+        for scope, (label, error) in refused.causes.items():
+            for event in scope.events:
+                message = event.message
+                condemned = Condemned(scope.reader, label, error)
+                self._condemned[message.tp, message.offset].append(condemned)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         raise NotImplementedError("force_commit commits")

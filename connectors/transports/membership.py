@@ -2,9 +2,9 @@
 
 ::
 
-    OUTSIDE ──want──▶ STANDING_BY ──acquire──▶ OWNER
-                          ▲                      │
-                          └────── lost ──────────┘
+    OUTSIDE ──want──▶ STANDING_BY ──acquire──▶ OWNER ──┐
+                          ▲                      │  ▲  │ start_over
+                          └─ lost, or give_up ───┘  └──┘
     any ──leave──▶ OUTSIDE
 """
 
@@ -56,6 +56,7 @@ class Membership:
         self._ownership = broker.ownership(group, self.member)
         self._wanted: frozenset[TP] = frozenset()
         self._changed = asyncio.Event()
+        self._anew = self._give_up = False
 
     @property
     def owns(self) -> bool:
@@ -68,6 +69,16 @@ class Membership:
             self._wanted = tps
             self._changed.set()
 
+    def start_over(self) -> None:
+        """Have all partitions taken away and given again."""
+        self._anew = True
+        self._changed.set()
+
+    def give_up(self) -> None:
+        """Stand by, since somebody else has taken the partitions."""
+        self._give_up = True
+        self._changed.set()
+
     async def run(self) -> None:
         """Claim, hold and lose partitions until cancelled."""
         await self._changed.wait()
@@ -78,6 +89,8 @@ class Membership:
             await self._own()
             logger.warning("The partitions were lost to another worker; standing by")
             await self._on_change(frozenset())
+            # Not before: it is this member's to hand over if the lease had not ended.
+            await self._release()
 
     async def _acquire(self) -> None:
         acquiring = asyncio.ensure_future(self._ownership.acquire())
@@ -94,8 +107,11 @@ class Membership:
     async def _own(self) -> None:
         keeping = asyncio.ensure_future(self._ownership.keep())
         try:
-            while not keeping.done():
+            while not (keeping.done() or self._give_up):
                 self._changed.clear()
+                if self._anew:
+                    self._anew = False
+                    await self._on_change(frozenset())
                 await self._on_change(self._wanted)
                 logger.info("%s works on %s partitions", self.member, len(self._wanted))
                 changed = asyncio.ensure_future(self._changed.wait())
@@ -103,13 +119,18 @@ class Membership:
                     await asyncio.wait({keeping, changed}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     changed.cancel()
-            keeping.result()
+            if keeping.done():
+                keeping.result()
         finally:
+            self._give_up = False
             keeping.cancel()
 
     async def leave(self) -> None:
         """Hand over at once."""
         self.standing = Standing.OUTSIDE
+        await self._release()
+
+    async def _release(self) -> None:
         try:
             async with asyncio.timeout(RELEASE_FOR):
                 await self._ownership.release()

@@ -1,0 +1,35 @@
+"""What an application has where its state lives in Postgres: ``store="postgresql://…"``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import cast
+
+from faust.types import AppT
+
+from connectors.postgres.database import Database
+from connectors.processing.committer import Committer
+from connectors.processing.dead_letters import DeadLetters
+from connectors.processing.unit_of_work import Rows, UnitOfWork
+
+
+class Backing:
+    """The database of one application, from its start to its end."""
+
+    def __init__(self, app: AppT, database: Database, tables: Callable[[], Iterable[Rows]]) -> None:
+        self.database = database
+        self.dead_letters = DeadLetters(database)
+        self.committer = Committer(app.conf.id, database, self.dead_letters)
+        self._tables = tables
+        self.unit = UnitOfWork(tables)
+        """Of the current assignment of partitions."""
+
+    def start_over(self) -> None:
+        """Forget what was not committed: its events are delivered again."""
+        self.unit = UnitOfWork(self._tables)
+
+
+def backing_of(app: AppT) -> Backing | None:
+    """``None`` where the store is another one, or before the application is started."""
+    # Of the application's table manager, which is ours if its store is.
+    return cast("Backing | None", getattr(app.tables, "backing", None))

@@ -1,0 +1,171 @@
+"""One Postgres transaction for all that a batch of finished events has done.
+
+Partitions are *taken* before they are worked on, which raises their epoch. A commit names the
+epochs that it was made under; where somebody has taken a partition since, nothing of it happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import NamedTuple
+
+import asyncpg
+from faust.types import TP
+
+from connectors import crash
+from connectors.errors import ConnectorError, DatabaseError, DatabaseUnavailable
+from connectors.postgres.database import REFUSED, Connection, Database
+from connectors.postgres.queries import load
+from connectors.processing.dead_letters import DeadLetters
+from connectors.processing.scope import Scope
+from connectors.processing.unit_of_work import Batch
+from connectors.processing.watermark import Progress, Readers
+
+logger = logging.getLogger(__name__)
+
+RETRY_EVERY = 0.5
+"""Seconds between two attempts while the database is away."""
+
+
+class Fenced(ConnectorError):
+    """Another worker has taken a partition: what this one did there since does not count."""
+
+
+class RowsRefused(ConnectorError):
+    """Postgres does not take rows that events have written, and never will."""
+
+    def __init__(self, causes: Mapping[Scope, tuple[str, Exception]]) -> None:
+        self.causes = causes
+        """Who wrote them, with the table's label and the database's reason."""
+        label, error = next(iter(causes.values()))
+        super().__init__(f"{label}: a row was refused: {error}")
+
+
+class Committed(NamedTuple):
+    """Where a partition is to be continued, and who has done what ahead of that."""
+
+    position: int
+    ahead: Mapping[int, Readers]
+
+
+class Committer:
+    """Commits for one application, under the epochs of the partitions that it has taken."""
+
+    def __init__(self, app_id: str, database: Database, dead_letters: DeadLetters) -> None:
+        self._app_id = app_id
+        self._database = database
+        self._dead_letters = dead_letters
+        self._log = ""
+        self._epochs: dict[TP, int] = {}
+
+    async def take(self, log: str, groups: Mapping[TP, int]) -> dict[TP, Committed]:
+        """Take partitions of the logs of this identity, and give up all that were taken before.
+
+        Returns where to continue. A partition that has no position in this log yet begins where
+        the broker's group stands: ``groups`` says where. Raises DatabaseUnavailable.
+        """
+        self._log, self._epochs = log, {}
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                _query("take_partitions"),
+                self._app_id,
+                log,
+                [tp.topic for tp in groups],
+                [tp.partition for tp in groups],
+                [Decimal(position) for position in groups.values()],
+            )
+        crash.point("commit.taken")
+        taken = {}
+        for row in rows:
+            tp = TP(row["topic"], row["partition"])
+            self._epochs[tp] = row["epoch"]
+            taken[tp] = Committed(int(row["position"]), _decode_ahead(row["ahead"]))
+        return taken
+
+    async def commit(self, batch: Batch, progress: Mapping[TP, Progress]) -> None:
+        """Write rows of all tables, dead letters, what is sent, and progress, or nothing of it.
+
+        While the database is away this waits. A commit whose answer was lost may have happened;
+        that is looked up before it is repeated. So if this is cancelled nobody knows, and what
+        was committed has to be read again.
+
+        Raises :class:`Fenced`, :class:`RowsRefused`, or DatabaseError if it is the database that
+        must be mended; then nothing has happened.
+        """
+        in_doubt = False
+        while True:
+            try:
+                async with self._database.transaction() as connection:
+                    if not (in_doubt and await self._has(connection, batch)):
+                        await self._write(connection, batch, progress)
+                        crash.point("commit.written")
+                crash.point("commit.committed")
+                return
+            except DatabaseUnavailable as error:
+                in_doubt = True
+                logger.warning("The commit waits: %s", error)
+                await asyncio.sleep(RETRY_EVERY)
+            except REFUSED as error:
+                raise await self._why(batch, error) from error
+            except asyncpg.PostgresError as error:
+                raise DatabaseError(f"The tables cannot be written ({error})") from error
+
+    async def _has(self, connection: Connection, batch: Batch) -> bool:
+        return bool(await connection.fetchval(_query("find_batch"), self._app_id, batch.number))
+
+    async def _write(
+        self, connection: Connection, batch: Batch, progress: Mapping[TP, Progress]
+    ) -> None:
+        # First, since it also keeps everybody else from taking these partitions until the end.
+        await self._advance(connection, batch, progress)
+        crash.point("commit.fenced")
+        for table, changed in batch.rows:
+            await table.write(connection, changed)
+        for letter in batch.letters:
+            await self._dead_letters.add(letter, connection=connection)
+
+    async def _advance(
+        self, connection: Connection, batch: Batch, progress: Mapping[TP, Progress]
+    ) -> None:
+        done = await connection.execute(
+            _query("advance_positions"),
+            self._app_id,
+            [tp.topic for tp in progress],
+            [tp.partition for tp in progress],
+            [self._epochs.get(tp, 0) for tp in progress],
+            [Decimal(p.advance.position) for p in progress.values()],
+            [_encode_ahead(p.ahead) for p in progress.values()],
+            batch.number,
+        )
+        if done != f"UPDATE {len(progress)}":
+            raise Fenced(
+                "another worker has taken over partitions of this one, which outlived its lease: "
+                "what was not committed is done again by whoever owns them now"
+            )
+
+    async def _why(self, batch: Batch, error: Exception) -> ConnectorError:
+        """Find the rows that cannot be stored, and who wrote them."""
+        causes: dict[Scope, tuple[str, Exception]] = {}
+        async with self._database.transaction() as connection:
+            for table, changed in batch.rows:
+                for key, reason in (await table.find_refused(connection, changed)).items():
+                    causes |= dict.fromkeys(changed[key].causes, (table.label, reason))
+        if causes:
+            return RowsRefused(causes)
+        return DatabaseError(f"The tables cannot be written ({error})")
+
+
+def _encode_ahead(ahead: Mapping[int, Readers]) -> dict[str, list[str]]:
+    # Offsets are larger than what JSON's numbers are good for.
+    return {str(offset): sorted(readers) for offset, readers in ahead.items()}
+
+
+def _decode_ahead(ahead: Mapping[str, list[str]]) -> dict[int, Readers]:
+    return {int(offset): frozenset(readers) for offset, readers in ahead.items()}
+
+
+def _query(name: str) -> str:
+    return load("connectors.processing", name)

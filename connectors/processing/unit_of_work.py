@@ -1,0 +1,100 @@
+"""What finished events have done since the last commit, waiting for the next one.
+
+Tables keep their changed rows themselves; everything else is collected here. A unit of work lives
+from one assignment of partitions to the next: what is not committed when they move belongs to
+events that are delivered again, and goes with it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID, uuid4
+
+from faust.types import TP
+
+from connectors.postgres.database import Connection
+from connectors.processing.dead_letters import NewDeadLetter
+from connectors.processing.scope import Changes
+from connectors.transports.broker import Outgoing
+
+
+class Rows(Protocol):
+    """A table whose changed rows are committed."""
+
+    @property
+    def label(self) -> str:
+        """The table, for people."""
+
+    def take_changes(self) -> Changes:
+        """The changes since the last call; they go into :meth:`write`, or back if that fails."""
+
+    def give_back(self, changes: Changes) -> None:
+        """Changes that could not be written. Newer ones of the same keys stay."""
+
+    async def write(self, connection: Connection, changes: Changes) -> None:
+        """Write changes within a transaction."""
+
+    async def find_refused(self, connection: Connection, changes: Changes) -> dict[Any, Exception]:
+        """The keys of changes that Postgres does not take, and why. Nothing is written."""
+
+
+class Scheduled(NamedTuple):
+    """An entry that is to be sent later."""
+
+    entry: Outgoing
+    at: datetime
+
+
+@dataclass
+class Batch:
+    """What goes into one commit beside the progress."""
+
+    number: UUID = field(default_factory=uuid4)
+    """Drawn for this batch, so that one whose commit was not answered can be recognised."""
+    rows: Sequence[tuple[Rows, Changes]] = ()
+    letters: list[NewDeadLetter] = field(default_factory=list)
+    sent: dict[TP, list[Outgoing]] = field(default_factory=lambda: defaultdict(list))
+    """By the partition whose events sent it, in order."""
+    scheduled: list[Scheduled] = field(default_factory=list)
+
+
+class UnitOfWork:
+    """Collects for the next commit."""
+
+    def __init__(self, tables: Callable[[], Iterable[Rows]]) -> None:
+        self._tables = tables
+        self._batch = Batch()
+
+    def bury(self, letter: NewDeadLetter) -> None:
+        """Keep a failed event."""
+        self._batch.letters.append(letter)
+
+    def send(self, source: TP, entry: Outgoing) -> None:
+        """Send an entry, on behalf of an event of this partition."""
+        self._batch.sent[source].append(entry)
+
+    def schedule(self, entry: Outgoing, at: datetime) -> None:
+        """Send an entry when its time has come."""
+        self._batch.scheduled.append(Scheduled(entry, at))
+
+    def take(self) -> Batch:
+        """All of it, to be committed together with the progress of this moment."""
+        batch, self._batch = self._batch, Batch()
+        changes = [(table, table.take_changes()) for table in self._tables()]
+        batch.rows = [(table, changed) for table, changed in changes if changed]
+        return batch
+
+    def give_back(self, batch: Batch) -> None:
+        """A batch that was not committed goes before what has come since."""
+        since, self._batch = self._batch, batch
+        for table, changed in batch.rows:
+            table.give_back(changed)
+        batch.rows = ()
+        batch.letters += since.letters
+        batch.scheduled += since.scheduled
+        for source, entries in since.sent.items():
+            batch.sent[source] += entries
