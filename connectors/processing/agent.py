@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from faust.agents.agent import Agent as FaustAgent
 from faust.agents.agent import _current_agent
-from faust.types import TP, ChannelT, StreamT
-from faust.types.agents import ActorRefT
+from faust.types import TP, ChannelT, EventT, Message, StreamT
+from faust.types.agents import ActorRefT, AgentFun
 
+from connectors.processing.backing import Backing, backing_of
+from connectors.processing.dead_letters import name_of, text_of
 from connectors.processing.failures import set_aside
+from connectors.processing.parking import Failure, attempts_of
+from connectors.processing.retries import Retries
+from connectors.processing.scope import open_scope
 from connectors.processing.stream import Stream
 from connectors.processing.topic import Topic
+
+GiveUp = Callable[[EventT[Any], Exception], Awaitable[None]]
+"""What is to be done for an event that is given up."""
 
 RESTART_AFTER = 1.0
 """Seconds until a function that returned without having read anything is started again."""
@@ -22,15 +31,31 @@ RESTART_AFTER = 1.0
 class Agent(FaustAgent):
     """Faust's agent with another answer to an exception, and to a return.
 
-    Faust acknowledges the event that made an agent raise, and forgets it. Here the event is set
-    aside as a dead letter first, and the agent's function is started anew on the same stream. So
-    it is when it returns: nobody else would read what comes for it.
+    Faust acknowledges the event that made an agent raise, and forgets it. Here the event is tried
+    again as ``retries`` says, and then set aside as a dead letter; the agent's function is started
+    anew on the same stream. So it is when it returns: nobody else would read what comes for it.
+
+    ``on_give_up`` is called with the event and the exception before an event becomes a dead
+    letter. What it writes and sends is committed together with that.
     """
 
     mundane_level = "debug"
 
     failed_total = 0
-    """Events that this agent could not process, in this process."""
+    """Events that this agent gave up, in this process."""
+
+    def __init__(
+        self,
+        fun: AgentFun[Any],
+        *,
+        retries: Retries = Retries(),  # noqa: B008 - frozen
+        on_give_up: GiveUp | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(fun, **kwargs)
+        self.retries = retries
+        self._on_give_up = on_give_up
+        self._attempts: WeakKeyDictionary[Message, int] = WeakKeyDictionary()
 
     @property
     def processed_total(self) -> int:
@@ -78,22 +103,68 @@ class Agent(FaustAgent):
             self.supervisor.wakeup()
 
     async def _settle_failure(self, aref: ActorRefT, error: Exception) -> bool:
-        """Set aside what is in hand, one event or a batch. False if there is nothing."""
+        """Deal with what is in hand, one event or a batch. False if there is nothing."""
         stream = cast(Stream[Any], aref.stream.get_active_stream())
         failed = list(stream.in_hand)
         for scope in stream.in_hand.values():
             scope.drop()
         if self._on_error is not None:
             await self._on_error(self, error)
+        stream.current_event = None
+        if not failed:
+            return False
+        backing = backing_of(self.app)
+        if backing is None:
+            await self._try_in_place(stream, failed, error)
+            return True
+        await backing.unit.parking.has_room()
         for event in failed:
             if event.message.generation_id == self.app.consumer_generation_id:
-                self.failed_total += 1
-                set_aside(self.app, event.message, error, agent=self.name)
+                await self._park_or_give_up(backing, stream.reader, event, error)
             else:
                 self.log.info("Failed after partitions moved; the event is delivered again")
             stream.settle(event)
-        stream.current_event = None
-        return bool(failed)
+        return True
+
+    async def _park_or_give_up(
+        self, backing: Backing, reader: str, event: EventT[Any], error: Exception
+    ) -> None:
+        attempts = attempts_of(event.message) + 1
+        if self.retries.allow(attempts, error):
+            pause = self.retries.pause(attempts)
+            self.log.info("%s: attempt %s failed, the next is in %.1f s", error, attempts, pause)
+            failure = Failure(attempts, pause, name_of(error), text_of(error))
+            backing.unit.parking.park(reader, event.message, failure)
+        else:
+            await self._give_up(event, error, attempts)
+
+    async def _try_in_place(
+        self, stream: Stream[Any], failed: list[EventT[Any]], error: Exception
+    ) -> None:
+        """Without a database there is nowhere to park events: everything behind them waits."""
+        attempts = max(self._attempts.get(event.message, 0) for event in failed) + 1
+        if not self.retries.allow(attempts, error):
+            for event in failed:
+                await self._give_up(event, error, attempts)
+                stream.settle(event)
+            return
+        for event in failed:
+            self._attempts[event.message] = attempts
+        stream.take_back(failed)
+        await self.sleep(self.retries.pause(attempts))
+
+    async def _give_up(self, event: EventT[Any], error: Exception, attempts: int) -> None:
+        self.failed_total += 1
+        if self._on_give_up is not None:
+            scope = open_scope([event], self.name)
+            try:
+                await self._on_give_up(event, error)
+            except Exception:
+                scope.drop()
+                self.log.exception("%s failed while it gave up an event", self.name)
+            else:
+                scope.join()
+        set_aside(self.app, event.message, error, agent=self.name, attempts=attempts)
 
     async def _settle_last(self, aref: ActorRefT) -> bool:
         """Finish the event during which the agent's function returned. False: it is to end."""

@@ -29,7 +29,7 @@ async def take_partitions(
     backing = backing_of(app)
     if backing is None:
         return {tp: Committed(position, {}) for tp, position in groups.items()}
-    return await backing.committer.take(log, groups)
+    return await backing.committer.take(log, groups, backing.unit.parking)
 
 
 async def commit_progress(
@@ -57,13 +57,16 @@ async def commit_progress(
         if not owned():
             raise BrokerUnavailable("the lease has ended: the partitions may be another worker's")
     else:
-        batch = backing.unit.take()
+        unit = backing.unit
+        batch = unit.take()
         try:
             await _has_been_sent(sent)
             await backing.committer.commit(batch, progress)
         except (BrokerUnavailable, DatabaseError):
-            backing.unit.give_back(batch)
+            if unit is backing.unit:  # otherwise partitions have moved: it is all done again
+                unit.give_back(batch)
             raise
+        unit.parking.committed(batch.parked)
     advances = {tp: finished.advance for tp, finished in progress.items()}
     try:
         await broker.commit(app.conf.id, advances)

@@ -19,7 +19,9 @@ from connectors import crash
 from connectors.errors import ConnectorError, DatabaseError, DatabaseUnavailable
 from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.queries import load
+from connectors.processing import parked_rows
 from connectors.processing.dead_letters import DeadLetters
+from connectors.processing.parking import Parking
 from connectors.processing.scope import Scope
 from connectors.processing.unit_of_work import Batch
 from connectors.processing.watermark import Progress, Readers
@@ -61,11 +63,14 @@ class Committer:
         self._log = ""
         self._epochs: dict[TP, int] = {}
 
-    async def take(self, log: str, groups: Mapping[TP, int]) -> dict[TP, Committed]:
+    async def take(
+        self, log: str, groups: Mapping[TP, int], parking: Parking
+    ) -> dict[TP, Committed]:
         """Take partitions of the logs of this identity, and give up all that were taken before.
 
-        Returns where to continue. A partition that has no position in this log yet begins where
-        the broker's group stands: ``groups`` says where. Raises DatabaseUnavailable.
+        Loads the parking with what is parked of them, and returns where to continue. A partition
+        that has no position in this log yet begins where the broker's group stands: ``groups``
+        says where. Raises DatabaseUnavailable.
         """
         self._log, self._epochs = log, {}
         async with self._database.transaction() as connection:
@@ -77,6 +82,7 @@ class Committer:
                 [tp.partition for tp in groups],
                 [Decimal(position) for position in groups.values()],
             )
+            parking.load(await parked_rows.select_lines(connection, self._app_id, groups.keys()))
         crash.point("commit.taken")
         taken = {}
         for row in rows:
@@ -126,6 +132,7 @@ class Committer:
             await table.write(connection, changed)
         for letter in batch.letters:
             await self._dead_letters.add(letter, connection=connection)
+        await parked_rows.write(connection, self._app_id, batch.parked)
 
     async def _advance(
         self, connection: Connection, batch: Batch, progress: Mapping[TP, Progress]

@@ -61,7 +61,6 @@ class NewDeadLetter:
     def row(self) -> tuple[object, ...]:
         """The columns in the order of ``insert_dead_letter.sql``; texts as Postgres takes them."""
         correlation_id = dict(self.headers).get("correlation_id")
-        kind = type(self.error)
         return (
             self.app,
             self.agent,
@@ -71,8 +70,8 @@ class NewDeadLetter:
             self.key,
             self.value,
             pack(self.headers),
-            f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
-            storable(_text(self.error)[:TEXT_LIMIT]),
+            name_of(self.error),
+            text_of(self.error),
             storable("".join(traceback.format_exception(self.error))[-TEXT_LIMIT:]),
             self.attempts,
             None if correlation_id is None else storable(correlation_id.decode("utf-8", "replace")),
@@ -91,7 +90,7 @@ def letter_about(
         position=message.offset,
         key=message.key,
         value=message.value,
-        headers=_headers(message),
+        headers=headers_of(message),
         error=error,
         attempts=attempts,
     )
@@ -231,10 +230,21 @@ def _letter(row: asyncpg.Record) -> DeadLetter:
     )
 
 
-def _headers(message: Message) -> Headers:
+def headers_of(message: Message) -> Headers:
     headers = message.headers or {}
     pairs = headers.items() if hasattr(headers, "items") else headers
     return tuple((str(name), value) for name, value in pairs)
+
+
+def name_of(error: BaseException) -> str:
+    """The class of an error, with its module unless that is Python's own."""
+    kind = type(error)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says, as far as it is kept, in a form that Postgres takes."""
+    return storable(_text(error)[:TEXT_LIMIT])
 
 
 def _text(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from faust.types import AppT, Message
 from connectors.errors import DatabaseUnavailable
 from connectors.processing.backing import backing_of
 from connectors.processing.dead_letters import NewDeadLetter, letter_about
+from connectors.processing.parking import ParkedMessage
 from connectors.transports.broker import Outgoing
 
 RETRY_EVERY = 1.0
@@ -37,6 +38,8 @@ def set_aside(
         type(error).__name__,
         error,
     )
+    if isinstance(message, ParkedMessage):
+        backing.unit.parking.done(message)
     backing.unit.bury(letter_about(app, message, error, agent=agent, attempts=attempts))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from faust.agents.agent import current_agent
@@ -14,6 +15,8 @@ from faust.streams import Stream as FaustStream
 from faust.types import ChannelT, EventT
 from mode.utils.futures import maybe_async
 
+from connectors.processing.backing import Backing, backing_of
+from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue
 from connectors.processing.scope import Scope, open_scope
 from connectors.processing.topic import Topic
@@ -46,7 +49,6 @@ class Stream(FaustStream[T]):
         # Faust holds them weakly. But a batch that its function has dropped, since that failed,
         # would be closed at once, and its events acknowledged before they are set aside.
         self._active_agens = set()  # type: ignore[assignment]
-        self._reader = channel.reader if isinstance(channel := self.channel, Topic) else ""
         self.told_to_end = False
         """Whether its end was asked for from outside, as at a stop."""
 
@@ -67,6 +69,7 @@ class Stream(FaustStream[T]):
         # The built-in monitor is told of batches by the conductor: asking it about each event
         # would cost more than the event. Sensors that the application added see each one.
         self._observed = any(type(sensor) is not Monitor for sensor in self.app.sensors)
+        backing = backing_of(self.app)
         buffered = queue.buffered
         since_yield = 0
         try:
@@ -87,7 +90,9 @@ class Stream(FaustStream[T]):
                 if not self._is_current(event):
                     queue.done(event)
                     continue
-                scope = open_scope((event,), self._reader)
+                if backing is not None and backing.unit.parking and self._parked(backing, event):
+                    continue
+                scope = self._open_scope([event])
                 value = await self._enter(event, scope)
                 acknowledge = self.enable_acks or value is self._skipped_value
                 if value is not self._skipped_value:
@@ -106,6 +111,29 @@ class Stream(FaustStream[T]):
                 await self.stop()
                 self.service_reset()
                 self._active_agens.clear()
+
+    def _parked(self, backing: Backing, event: EventT[Any]) -> bool:
+        """Park an event if another of its key is."""
+        parking = backing.unit.parking
+        held = parking.holds(self.reader, event.message)
+        if held:
+            parking.queue(self.reader, event.message)
+            self.settle(event)
+        return held
+
+    def _open_scope(self, events: list[EventT[Any]]) -> Scope:
+        scope = open_scope(events, self.reader)
+        for event in events:
+            if isinstance(message := event.message, ParkedMessage):
+                backing = backing_of(self.app)
+                assert backing is not None
+                scope.defer(partial(backing.unit.parking.done, message))
+        return scope
+
+    @property
+    def reader(self) -> str:
+        """The agent whose events these are, by name; empty where it is none."""
+        return self.channel.reader if isinstance(self.channel, Topic) else ""
 
     def _is_an_agents(self) -> bool:
         agent = current_agent()
@@ -158,6 +186,13 @@ class Stream(FaustStream[T]):
         if scope is not None and self._is_this_workers(event):
             scope.join()
         cast("Consumer", self.app.consumer).note_progress()
+
+    def take_back(self, events: Sequence[EventT[Any]]) -> None:
+        """Have events that failed handed out once more, before all others."""
+        buffered = cast(EventQueue, cast(Topic, self.channel).queue).buffered
+        for event in events:
+            del self.in_hand[event]
+        buffered.extendleft(reversed(events))
 
     async def let_go(self) -> None:
         """Close what an agent's function has left half read, so that it can be started anew."""

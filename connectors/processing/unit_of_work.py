@@ -18,6 +18,8 @@ from faust.types import TP
 
 from connectors.postgres.database import Connection
 from connectors.processing.dead_letters import NewDeadLetter
+from connectors.processing.parking import Changes as ParkedChanges
+from connectors.processing.parking import Parking
 from connectors.processing.scope import Changes
 from connectors.transports.broker import Outgoing
 
@@ -60,6 +62,7 @@ class Batch:
     sent: dict[TP, list[Outgoing]] = field(default_factory=lambda: defaultdict(list))
     """By the partition whose events sent it, in order."""
     scheduled: list[Scheduled] = field(default_factory=list)
+    parked: ParkedChanges = field(default_factory=ParkedChanges)
 
 
 class UnitOfWork:
@@ -68,6 +71,12 @@ class UnitOfWork:
     def __init__(self, tables: Callable[[], Iterable[Rows]]) -> None:
         self._tables = tables
         self._batch = Batch()
+        self.parking = Parking()
+
+    @property
+    def touched(self) -> set[TP]:
+        """Partitions of which something is to be committed beside their progress."""
+        return self.parking.touched | self._batch.sent.keys()
 
     def bury(self, letter: NewDeadLetter) -> None:
         """Keep a failed event."""
@@ -84,6 +93,7 @@ class UnitOfWork:
     def take(self) -> Batch:
         """All of it, to be committed together with the progress of this moment."""
         batch, self._batch = self._batch, Batch()
+        batch.parked = self.parking.take_changes()
         changes = [(table, table.take_changes()) for table in self._tables()]
         batch.rows = [(table, changed) for table, changed in changes if changed]
         return batch
@@ -94,6 +104,7 @@ class UnitOfWork:
         for table, changed in batch.rows:
             table.give_back(changed)
         batch.rows = ()
+        self.parking.give_back(batch.parked)
         batch.letters += since.letters
         batch.scheduled += since.scheduled
         for source, entries in since.sent.items():

@@ -96,9 +96,17 @@ class Watermark:
             self._finished_since += 1
 
     def pending(self) -> Progress | None:
-        """What could be committed now, if anything."""
-        if self._position == self._committed_position and self._version == self._committed_version:
-            return None
+        """What has come since the last commit, if anything."""
+        return self.progress() if self.has_news else None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was finished since the last commit."""
+        moved = self._position != self._committed_position
+        return moved or self._version != self._committed_version
+
+    def progress(self) -> Progress:
+        """What could be committed now."""
         advance = Advance(self._position, self._finished_since)
         return Progress(advance, dict(self._ahead), self._version)
 

@@ -80,7 +80,6 @@ class TableManager(FaustTableManager):
                 # What could not be committed before partitions moved is done again.
                 load = kept if store.has_changes else gained
                 await self._take_over(self.backing.database, store, load, lost)
-            self.backing.start_over()
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def _take_over(

@@ -13,6 +13,7 @@ from mode.utils.futures import notify
 
 from connectors.errors import BrokerUnavailable
 from connectors.processing.failures import set_aside
+from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue
 from connectors.processing.topic import Topic, Undecodable
 from connectors.processing.watermark import EVERYBODY, Readers
@@ -100,6 +101,19 @@ class Conductor(FaustConductor):
             for message, error in refused:
                 set_aside(self.app, message, error, agent=channel.reader or str(channel))
                 self._settle(message, channel)
+
+    async def deliver_again(self, message: ParkedMessage, reader: str) -> bool:
+        """Hand a message to one agent once more; false if there is none of that name here."""
+        for candidate in self._tp_index.get(message.tp, ()):
+            channel = cast(Topic, candidate)
+            if channel.reader == reader:
+                events, refused = channel.decode_batch([message])
+                await self._put(channel, events)
+                for _, error in refused:
+                    set_aside(self.app, message, error, agent=reader, attempts=message.attempts)
+                    self._settle(message, channel)
+                return True
+        return False
 
     def _settle(self, message: Message, channel: Topic) -> None:
         if not message.ack(self.app.consumer):

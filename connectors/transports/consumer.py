@@ -32,6 +32,8 @@ from connectors.processing.backing import backing_of
 from connectors.processing.commit import commit_progress, take_partitions
 from connectors.processing.committer import Committed, Fenced, RowsRefused
 from connectors.processing.failures import set_aside
+from connectors.processing.parking import ParkedMessage
+from connectors.processing.retrying import Retrier
 from connectors.processing.stream import Stream
 from connectors.processing.watermark import EVERYBODY, Readers, Watermark
 from connectors.transports.broker import Broker, Record, TopicSpec
@@ -146,6 +148,8 @@ class Consumer(FaustConsumer):
         # Nothing is read until the committed positions are known, also of what stays: Faust
         # resumes the flow before.
         self._next, self._watermarks = {}, {}
+        if (backing := backing_of(app)) is not None:
+            backing.start_over()
         # Before the tables are loaded: nobody else can change them any more.
         self._taken = await self._take_partitions()
         app.assignor.assign_to_this_worker(owned)  # type: ignore[attr-defined]
@@ -290,6 +294,20 @@ class Consumer(FaustConsumer):
             generation_id=self.app.consumer_generation_id,
         )
 
+    @Service.task
+    async def _retry(self) -> None:
+        await self.app.tables.wait_until_tables_registered()
+        if (backing := backing_of(self.app)) is not None:
+            await Retrier(self.app, backing, self._deliver_again).run()
+
+    async def _deliver_again(self, message: ParkedMessage, reader: str) -> bool:
+        for condemned in self._condemned.pop((message.tp, message.offset), ()):
+            set_aside(
+                self.app, message, condemned.error, agent=reader, attempts=message.attempts + 1
+            )
+            return True
+        return await cast(Conductor, self.app.topics).deliver_again(message, reader)
+
     # -- positions ---------------------------------------------------------------------------
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -363,6 +381,10 @@ class Consumer(FaustConsumer):
     def read_by(self, stream: Stream[Any]) -> None:
         """Note a stream, whose events in progress are waited for before partitions move."""
         self._readers.add(stream)
+
+    def note_effects(self) -> None:
+        """Note that there is something to commit beside what is finished of the logs."""
+        self._commit_wanted.set()
 
     def note_progress(self) -> None:
         """Note that a stream has one event less in progress."""
@@ -455,13 +477,16 @@ class Consumer(FaustConsumer):
 
         Never only some topics: the tables' state is that of all finished events.
         """
+        backing = backing_of(self.app)
+        touched = set() if backing is None else backing.unit.touched
         progress = {
-            tp: pending
+            tp: watermark.progress()
             for tp, watermark in self._watermarks.items()
-            if (pending := watermark.pending()) is not None
+            if watermark.has_news or tp in touched
         }
         if not progress:
             return False
+        generation = self.app.consumer_generation_id
         state = self.app.sensors.on_commit_initiated(self)
         try:
             await commit_progress(
@@ -473,27 +498,36 @@ class Consumer(FaustConsumer):
             )
         except (BrokerError, DatabaseError):
             raise  # nothing has happened: the same again
-        except RowsRefused as refused:
-            self._condemn(refused)
-            self._start_over()
+        except Exception as error:
+            if generation == self.app.consumer_generation_id:
+                self._undo(error)
             return False
-        except Fenced as fenced:
-            self.log.warning("%s", fenced)
-            self._start_over()
-            self._membership.give_up()
-            return False
-        except BaseException:  # cancelled, perhaps while the database had it: nobody knows
-            self._start_over()
+        except asyncio.CancelledError:  # perhaps while the database had it: nobody knows
+            if generation == self.app.consumer_generation_id:
+                self._start_over()
             raise
+        if generation != self.app.consumer_generation_id:
+            return True
         for tp, committed in progress.items():
-            if tp in self._watermarks:
-                self._watermarks[tp].committed(committed)
+            self._watermarks[tp].committed(committed)
             self._committed_offset[tp] = committed.advance.position
         for tp, offset in list(self._condemned):
             if tp in progress and offset < progress[tp].advance.position:
                 del self._condemned[tp, offset]
         self.app.sensors.on_commit_completed(self, state)
         return True
+
+    def _undo(self, error: Exception) -> None:
+        """What cannot be committed has never happened."""
+        self._start_over()
+        match error:
+            case Fenced():
+                self.log.warning("%s", error)
+                self._membership.give_up()
+            case RowsRefused():
+                self._condemn(error)
+            case _:
+                raise error
 
     def _condemn(self, refused: RowsRefused) -> None:
         """Have the events that wrote what Postgres refuses set aside when they come again."""

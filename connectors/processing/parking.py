@@ -1,0 +1,282 @@
+"""Events that wait for another attempt, out of the way of all others.
+
+An event that failed leaves its partition's log for a *line*: the parked events of one key for one
+agent. What comes later with that key queues behind it, in Postgres, so that positions go on and
+other keys with them. When the first is due it is handed to its agent once more; when it is done,
+the next is.
+
+::
+
+           ┌────────────── it fails again ─────────────┐
+           ▼                                           │
+        STAGED ──commit──▶ WAITING ──it is due──▶ RETRYING ──done, and the last──▶ (gone)
+                              ▲                        │
+                              └─ done, one is behind ──┘
+
+What failed is tried again only after that is committed, so that the number of attempts survives any
+crash. Parking, failing again and being done are committed with all else that a batch has done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import heapq
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NamedTuple
+
+import asyncpg
+from faust.types import TP, ConsumerMessage, Message
+
+from connectors.outbox.headers import unpack
+
+MAX_LINES = 100_000
+"""Lines of one worker. With more, an agent that fails waits until one is gone."""
+
+MAX_RETRYING = 200
+"""Lines whose first event is with its agent at a time."""
+
+
+class LineState(enum.Enum):
+    """Where a line is in its life; see the drawing above."""
+
+    STAGED = "staged"
+    WAITING = "waiting"
+    RETRYING = "retrying"
+
+
+@dataclass(eq=False)
+class Line:
+    """Parked events of one key for one agent; without a key, a single event."""
+
+    tp: TP
+    agent: str
+    key: bytes | None
+    state: LineState = LineState.STAGED
+    length: int = 0
+    first_id: int = 0
+    """Rows of the line have this id or a higher one."""
+    due: float = 0.0
+    """By the monotonic clock."""
+
+
+class ParkedMessage(ConsumerMessage):
+    """A message that comes from its line and not from its log."""
+
+    def __init__(self, line: Line, row: asyncpg.Record, *, generation_id: int) -> None:
+        super().__init__(
+            topic=row["topic"],
+            partition=row["partition"],
+            offset=int(row["position"]),
+            timestamp=row["timestamp"],
+            timestamp_type=0,
+            headers=list(unpack(row["headers"])),
+            key=row["key"],
+            value=row["value"],
+            checksum=None,
+            time_in=time.monotonic(),
+            tp=line.tp,
+            generation_id=generation_id,
+        )
+        self.line = line
+        self.id: int = row["id"]
+        self.attempts: int = row["attempts"]
+        self.incref()
+
+    def on_final_ack(self, consumer: Any) -> bool:
+        self.acked = True
+        # Its position was passed when it was parked.
+        consumer.note_effects()
+        return True
+
+
+def attempts_of(message: Message) -> int:
+    """How often an event has failed, as far as it was parked for it."""
+    return message.attempts if isinstance(message, ParkedMessage) else 0
+
+
+class Failure(NamedTuple):
+    """An attempt that failed."""
+
+    attempts: int
+    pause: float
+    """Seconds until the next."""
+    error_type: str | None
+    error: str | None
+
+
+BEHIND = Failure(0, 0.0, None, None)
+"""Of an event that has not failed itself."""
+
+
+@dataclass
+class Changes:
+    """What is to be committed about parked events."""
+
+    parked: list[tuple[Line, Message, Failure]] = field(default_factory=list)
+    failed: list[tuple[Line, int, Failure]] = field(default_factory=list)
+    """Again, by the row's id."""
+    done: list[tuple[Line, int]] = field(default_factory=list)
+
+    @property
+    def tps(self) -> set[TP]:
+        """Partitions that these events are from."""
+        changed: list[tuple[Line, *tuple[object, ...]]] = [*self.parked, *self.failed, *self.done]
+        return {line.tp for line, *_ in changed}
+
+    def extend(self, later: Changes) -> None:
+        """Add what has come since."""
+        self.parked += later.parked
+        self.failed += later.failed
+        self.done += later.done
+
+
+class Parking:
+    """The lines of the partitions that this worker owns, and what is to be committed of them."""
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[TP, str, bytes], Line] = {}
+        self._without_key = 0
+        self._changes = Changes()
+        self._waiting: list[tuple[float, int, Line]] = []
+        self._order = count()
+        self._retrying = 0
+        self.changed = asyncio.Event()
+        """Set whenever there may be something to retry sooner than it seemed."""
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines) + self._without_key
+
+    def load(self, rows: Iterable[asyncpg.Record]) -> None:
+        """Take over the lines of partitions, as ``select_lines.sql`` has them."""
+        for row in rows:
+            tp = TP(row["topic"], row["partition"])
+            line = Line(tp, row["agent"], row["key"], length=row["length"])
+            line.first_id = row["first_id"]
+            line.due = time.monotonic() + row["due_in"]
+            self._register(line)
+            self._wait(line)
+
+    # -- what happens to events ----------------------------------------------------------------
+
+    def holds(self, agent: str, message: Message) -> bool:
+        """Whether an event has to queue behind another of its key."""
+        if message.key is None or isinstance(message, ParkedMessage):
+            return False
+        return (message.tp, agent, message.key) in self._lines
+
+    def queue(self, agent: str, message: Message) -> None:
+        """Park an event behind others of its key."""
+        assert message.key is not None
+        line = self._lines[message.tp, agent, message.key]
+        line.length += 1
+        self._changes.parked.append((line, message, BEHIND))
+
+    def park(self, agent: str, message: Message, failure: Failure) -> None:
+        """Have an event that failed tried again later."""
+        if isinstance(message, ParkedMessage):
+            line = message.line
+            self._changes.failed.append((line, message.id, failure))
+            self._stop_retrying(line)
+        elif self.holds(agent, message):  # of a batch that failed, the second of its key
+            self.queue(agent, message)
+            return
+        else:
+            line = Line(message.tp, agent, message.key, length=1)
+            self._register(line)
+            self._changes.parked.append((line, message, failure))
+        line.due = time.monotonic() + failure.pause
+
+    def done(self, message: ParkedMessage) -> None:
+        """An event of a line is finished, or given up."""
+        line = message.line
+        line.length -= 1
+        line.first_id = message.id + 1
+        self._changes.done.append((line, message.id))
+        if line.length:
+            self.not_now(line, pause=0)
+        else:
+            self._stop_retrying(line)
+            self._forget(line)
+
+    async def has_room(self) -> None:
+        """Wait while there are too many lines."""
+        await self._room.wait()
+
+    # -- the commit ----------------------------------------------------------------------------
+
+    @property
+    def touched(self) -> set[TP]:
+        """Partitions that what is to be committed is from."""
+        return self._changes.tps
+
+    def take_changes(self) -> Changes:
+        """What is to be committed; give it to :meth:`committed`, or back if that fails."""
+        changes, self._changes = self._changes, Changes()
+        return changes
+
+    def give_back(self, changes: Changes) -> None:
+        """Changes that were not committed go before those that have come since."""
+        changes.extend(self._changes)
+        self._changes = changes
+
+    def committed(self, changes: Changes) -> None:
+        """What was committed may be retried."""
+        staged = [line for line, _, _ in changes.parked] + [line for line, _, _ in changes.failed]
+        for line in staged:
+            if line.state is LineState.STAGED:
+                self._wait(line)
+
+    # -- another attempt -----------------------------------------------------------------------
+
+    def seconds_until_due(self) -> float | None:
+        """``None``: nothing can be retried until something has changed."""
+        if not self._waiting or self._retrying >= MAX_RETRYING:
+            return None
+        return max(0.0, self._waiting[0][0] - time.monotonic())
+
+    def next_due(self) -> Line:
+        """The line that has been due for longest; it is being retried from now on."""
+        _, _, line = heapq.heappop(self._waiting)
+        line.state = LineState.RETRYING
+        self._retrying += 1
+        return line
+
+    def not_now(self, line: Line, *, pause: float) -> None:
+        """Have a line that is being retried wait again, for so many seconds."""
+        self._stop_retrying(line)
+        line.due = time.monotonic() + pause
+        self._wait(line)
+
+    def _register(self, line: Line) -> None:
+        if line.key is None:
+            self._without_key += 1
+        else:
+            self._lines[line.tp, line.agent, line.key] = line
+        if len(self) >= MAX_LINES:
+            self._room.clear()
+
+    def _forget(self, line: Line) -> None:
+        if line.key is None:
+            self._without_key -= 1
+        else:
+            del self._lines[line.tp, line.agent, line.key]
+        self._room.set()
+
+    def _wait(self, line: Line) -> None:
+        line.state = LineState.WAITING
+        heapq.heappush(self._waiting, (line.due, next(self._order), line))
+        self.changed.set()
+
+    def _stop_retrying(self, line: Line) -> None:
+        line.state = LineState.STAGED
+        self._retrying -= 1
+        self.changed.set()

@@ -1,0 +1,48 @@
+"""How often, and after which pauses, an event that made an agent raise is tried again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """The policy of an agent: ``@app.agent(topic, retries=Retries(attempts=5))``.
+
+    The pause grows by ``factor`` with each attempt, from ``delay`` to at most ``max_delay``
+    seconds, and is spread at random by ``jitter`` of itself in both directions, so that what
+    failed together does not come back together. An exception of a class in ``never`` is not
+    tried again. After the last attempt the event becomes a dead letter.
+    """
+
+    attempts: int = 3
+    """Including the first; 1 is no retry."""
+    delay: float = 0.1
+    factor: float = 5.0
+    max_delay: float = 600.0
+    jitter: float = 0.2
+    never: tuple[type[Exception], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a policy that makes no sense."""
+        if self.attempts < 1:
+            raise ValueError("attempts counts the first one too: it is at least 1")
+        if not (0 <= self.delay <= self.max_delay and self.factor >= 1 and 0 <= self.jitter <= 1):
+            raise ValueError(
+                "pauses do not shrink: 0 <= delay <= max_delay, factor >= 1, 0 <= jitter <= 1"
+            )
+
+    def allow(self, attempts: int, error: Exception) -> bool:
+        """Whether to try again after so many attempts, the last of which raised this."""
+        return attempts < self.attempts and not isinstance(error, self.never)
+
+    def pause(self, attempts: int) -> float:
+        """Seconds until the next attempt after so many."""
+        # Beyond a thousand doublings a float has no room, and the bound is reached long before.
+        growth = self.factor ** min(attempts - 1, 100)
+        spread = 1 + self.jitter * random.uniform(-1, 1)  # noqa: S311 - hides nothing
+        return min(self.delay * growth, self.max_delay) * spread
+
+
+NO_RETRIES = Retries(attempts=1)

@@ -1,0 +1,75 @@
+"""Hands parked events to their agents again when they are due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from faust.types import AppT
+
+from connectors.errors import DatabaseUnavailable
+from connectors.processing.backing import Backing
+from connectors.processing.parked_rows import select_first
+from connectors.processing.parking import Line, ParkedMessage, Parking
+
+logger = logging.getLogger(__name__)
+
+LOOK_AGAIN = 0.1
+"""Seconds until a line is looked at again whose first event is not committed yet."""
+
+AWAY = 1.0
+"""Seconds until that while the database is away."""
+
+NOBODY = 30.0
+"""Seconds until that where no agent of that name reads the partition."""
+
+IDLE = 1.0
+"""Seconds for which the retrier sleeps at most: its parking may be another one by then."""
+
+Deliver = Callable[[ParkedMessage, str], Awaitable[bool]]
+"""Hands a message to the agent of this name; whether there is one."""
+
+
+class Retrier:
+    """Works for one application."""
+
+    def __init__(self, app: AppT, backing: Backing, deliver: Deliver) -> None:
+        self._app = app
+        self._backing = backing
+        self._deliver = deliver
+
+    async def run(self) -> None:
+        """Retry what is due until cancelled."""
+        while True:
+            parking = self._backing.unit.parking
+            pause = parking.seconds_until_due()
+            if pause == 0:
+                await self._retry(parking, parking.next_due())
+                continue
+            parking.changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(IDLE if pause is None else min(pause, IDLE)):
+                    await parking.changed.wait()
+
+    async def _retry(self, parking: Parking, line: Line) -> None:
+        generation = self._app.consumer_generation_id
+        try:
+            async with self._backing.database.transaction() as connection:
+                row = await select_first(connection, self._app.conf.id, line)
+        except DatabaseUnavailable as error:
+            logger.warning("Retrying waits for the database: %s", error)
+            parking.not_now(line, pause=AWAY)
+            return
+        if row is None:
+            parking.not_now(line, pause=LOOK_AGAIN)
+            return
+        message = ParkedMessage(line, row, generation_id=generation)
+        if not await self._deliver(message, line.agent):
+            logger.error(
+                "Parked events of %s wait for the agent %s, which nobody runs",
+                line.tp.topic,
+                line.agent,
+            )
+            parking.not_now(line, pause=NOBODY)

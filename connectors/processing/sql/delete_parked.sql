@@ -1,0 +1,1 @@
+DELETE FROM redfaust.parked WHERE id = ANY ($1::bigint[])
