@@ -101,7 +101,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
 
     def _written(self) -> Mapping[Any, Change]:
         scope = current_scope()
-        return _NOTHING if scope is None else scope.writes_to(self)
+        return _NOTHING if scope is None else scope.written_to(self)
 
     def _write(self, key: Any, partition: int, row: Any, encoded: Any) -> None:
         scope = current_scope()
@@ -109,7 +109,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         if scope is None:  # what Faust does by itself, such as forgetting expired windows
             self.apply({key: change})
         else:
-            scope.writes_to(self)[key] = change
+            scope.write(self, key, change)
 
     def apply(self, changes: Mapping[Any, Change]) -> None:
         """Make changes part of the state, and of the next commit."""

@@ -61,7 +61,9 @@ def test_the_short_way_leads_where_fausts_does(
 ) -> None:
     app = new_app(key_serializer=codec, value_serializer=codec) if of_app else new_app()
     own = None if of_app else codec
-    schema = faust.Schema(key_type=kind, value_type=kind, key_serializer=own, value_serializer=own)
+    schema: faust.Schema[Any, Any] = faust.Schema(
+        key_type=kind, value_type=kind, key_serializer=own, value_serializer=own
+    )
     short = decoding.decoder(app, schema)
     monkeypatch.setattr(decoding, "_plain", lambda *_: None)
     long = decoding.decoder(app, schema)
