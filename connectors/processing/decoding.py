@@ -81,11 +81,16 @@ def _plain(app: AppT, schema: SchemaT[Any, Any]) -> _Plain | None:
 
 
 def _loader(kind: Any, codec: Any) -> _Load | None:
-    if codec is None or (codec == "raw" and type(codecs.codecs["raw"]) is codecs.raw):
+    if codec is None or is_fausts_own(codec, "raw"):
         return _FROM_BYTES.get(kind)
-    if codec == "json" and type(codecs.codecs["json"]) is codecs.json:
+    if is_fausts_own(codec, "json"):
         return _FROM_JSON.get(kind)
     return None
+
+
+def is_fausts_own(codec: Any, name: str) -> bool:
+    """Whether a codec is Faust's of this name, and not one registered in its place."""
+    return bool(codec == name and type(codecs.codecs[name]) is getattr(codecs, name))
 
 
 def _same(content: bytes) -> bytes:

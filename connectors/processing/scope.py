@@ -15,20 +15,29 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from faust.types import EventT
 
 
-class Change(NamedTuple):
+class Change:
     """A row as it is to be."""
 
-    partition: int
-    row: Any
-    encoded: Any
-    """As it goes into the database; ``None`` where the row is to go."""
-    causes: list[Scope]
-    """What made it so since the last commit, in order."""
+    __slots__ = ("causes", "encoded", "partition", "row")
+
+    def __init__(self, partition: int, row: Any, encoded: Any, causes: list[Scope]) -> None:
+        self.partition = partition
+        self.row = row
+        self.encoded = encoded
+        """As it goes into the database; ``None`` where the row is to go."""
+        self.causes = causes
+        """What made it so since the last commit, in order."""
+
+    def follow(self, later: Change) -> None:
+        """Become a later change of the same row, and remember what caused both."""
+        self.partition, self.row, self.encoded = later.partition, later.row, later.encoded
+        # One list that grows: a key that every event writes would be copied each time.
+        self.causes += later.causes
 
 
 Changes: TypeAlias = dict[Any, Change]
