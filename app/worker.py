@@ -8,6 +8,7 @@ import faust
 
 from app.settings import Settings
 from app.shop import create_shop
+from connectors.collector import relax_collector
 
 
 def run(settings: Settings, *, port: int) -> None:
@@ -17,4 +18,5 @@ def run(settings: Settings, *, port: int) -> None:
         # Faust tells of every service that starts and stops. That is for debugging.
         for library in ("faust", "mode", "uvicorn"):
             logging.getLogger(library).setLevel(logging.WARNING)
+    relax_collector()
     faust.Worker(shop, loglevel=settings.log_level, quiet=True).execute_from_commandline()

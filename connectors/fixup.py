@@ -17,6 +17,7 @@ from faust.topics import Topic as FaustTopic
 from faust.types import AppT
 from yarl import URL
 
+from connectors.collector import relax_collector
 from connectors.processing.agent import Agent
 from connectors.processing.stream import Stream
 from connectors.processing.topic import Topic
@@ -53,9 +54,13 @@ class Fixup(FaustFixup):
     def enabled(self) -> bool:
         return True
 
+    def on_worker_init(self) -> None:
+        if _scheme_of_broker(self.app.conf) in BROKERS:
+            relax_collector()
+
 
 def _configure(_: Any, conf: Any, **__: Any) -> None:
-    broker = URL(str(_current(conf, "broker")[0])).scheme
+    broker = _scheme_of_broker(conf)
     store = URL(_current(conf, "store")).scheme
     if broker not in BROKERS:
         if store in POSTGRES:
@@ -69,6 +74,10 @@ def _configure(_: Any, conf: Any, **__: Any) -> None:
             setattr(conf, name, ours)
     if _current(conf, "broker_commit_interval") == FAUST_COMMIT_INTERVAL:
         conf.broker_commit_interval = COMMIT_INTERVAL
+
+
+def _scheme_of_broker(conf: Any) -> str:
+    return URL(str(_current(conf, "broker")[0])).scheme
 
 
 def _current(conf: Any, name: str) -> Any:

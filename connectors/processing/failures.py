@@ -39,7 +39,7 @@ def set_aside(
         error,
     )
     if isinstance(message, ParkedMessage):
-        backing.unit.parking.done(message)
+        message.parking.done(message)
     backing.unit.bury(letter_about(app, message, error, agent=agent, attempts=attempts))
 
 

@@ -66,7 +66,9 @@ class Line:
 class ParkedMessage(ConsumerMessage):
     """A message that comes from its line and not from its log."""
 
-    def __init__(self, line: Line, row: asyncpg.Record, *, generation_id: int) -> None:
+    def __init__(
+        self, parking: Parking, line: Line, row: asyncpg.Record, *, generation_id: int
+    ) -> None:
         super().__init__(
             topic=row["topic"],
             partition=row["partition"],
@@ -81,6 +83,7 @@ class ParkedMessage(ConsumerMessage):
             tp=line.tp,
             generation_id=generation_id,
         )
+        self.parking = parking
         self.line = line
         self.id: int = row["id"]
         self.attempts: int = row["attempts"]
@@ -89,7 +92,7 @@ class ParkedMessage(ConsumerMessage):
     def on_final_ack(self, consumer: Any) -> bool:
         self.acked = True
         # Its position was passed when it was parked.
-        consumer.note_effects()
+        consumer.note_progress()
         return True
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from connectors.errors import WrongPartition
+
 
 @dataclass(frozen=True, slots=True)
 class Retries:
@@ -13,7 +15,8 @@ class Retries:
     The pause grows by ``factor`` with each attempt, from ``delay`` to at most ``max_delay``
     seconds, and is spread at random by ``jitter`` of itself in both directions, so that what
     failed together does not come back together. An exception of a class in ``never`` is not
-    tried again. After the last attempt the event becomes a dead letter.
+    tried again, nor is a write to another partition's row. After the last attempt the event
+    becomes a dead letter.
     """
 
     attempts: int = 3
@@ -35,7 +38,8 @@ class Retries:
 
     def allow(self, attempts: int, error: Exception) -> bool:
         """Whether to try again after so many attempts, the last of which raised this."""
-        return attempts < self.attempts and not isinstance(error, self.never)
+        hopeless = (*self.never, WrongPartition)
+        return attempts < self.attempts and not isinstance(error, hopeless)
 
     def pause(self, attempts: int) -> float:
         """Seconds until the next attempt after so many."""

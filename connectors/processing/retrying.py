@@ -65,7 +65,7 @@ class Retrier:
         if row is None:
             parking.not_now(line, pause=LOOK_AGAIN)
             return
-        message = ParkedMessage(line, row, generation_id=generation)
+        message = ParkedMessage(parking, line, row, generation_id=generation)
         if not await self._deliver(message, line.agent):
             logger.error(
                 "Parked events of %s wait for the agent %s, which nobody runs",

@@ -15,24 +15,36 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from faust.types import EventT
 
 
-class Change(NamedTuple):
+class Change:
     """A row as it is to be."""
 
-    partition: int
-    row: Any
-    encoded: Any
-    """As it goes into the database; ``None`` where the row is to go."""
-    causes: list[Scope]
-    """What made it so since the last commit, in order."""
+    __slots__ = ("causes", "encoded", "partition", "row")
+
+    def __init__(self, partition: int, row: Any, encoded: Any, causes: list[Scope]) -> None:
+        self.partition = partition
+        self.row = row
+        self.encoded = encoded
+        """As it goes into the database; ``None`` where the row is to go."""
+        self.causes = causes
+        """What made it so since the last commit, in order."""
+
+    def follow(self, later: Change) -> None:
+        """Become a later change of the same row, and remember what caused both."""
+        self.partition, self.row, self.encoded = later.partition, later.row, later.encoded
+        # One list that grows: a key that every event writes would be copied each time.
+        self.causes += later.causes
 
 
 Changes: TypeAlias = dict[Any, Change]
 """By key."""
+
+
+_NOTHING: Changes = {}
 
 
 class Table(Protocol):
@@ -61,15 +73,24 @@ class Scope:
         """What is being processed, in order."""
         self.reader = reader
         """The agent, by name; empty where it is none."""
-        self._writes: dict[Table, Changes] = {}
-        self._deferred: list[Callable[[], None]] = []
+        # Made when something is written: most events write little, and many nothing.
+        self._writes: dict[Table, Changes] | None = None
+        self._deferred: list[Callable[[], None]] | None = None
 
-    def writes_to(self, table: Table) -> Changes:
-        """The changes of a table so far; add to them to write."""
-        return self._writes.setdefault(table, {})
+    def written_to(self, table: Table) -> Mapping[Any, Change]:
+        """The changes of a table so far, by key."""
+        return _NOTHING if self._writes is None else self._writes.get(table, _NOTHING)
+
+    def write(self, table: Table, key: Any, change: Change) -> None:
+        """Change a row of a table when the event is finished."""
+        if self._writes is None:
+            self._writes = {}
+        self._writes.setdefault(table, {})[key] = change
 
     def defer(self, effect: Callable[[], None]) -> None:
         """Do something when the event is finished, in order, and never if it fails."""
+        if self._deferred is None:
+            self._deferred = []
         self._deferred.append(effect)
 
     def join(self) -> None:
@@ -77,10 +98,12 @@ class Scope:
         if self.state is not State.OPEN:
             return
         self.state = State.JOINED
-        for table, changes in self._writes.items():
-            table.apply(changes)
-        for effect in self._deferred:
-            effect()
+        if self._writes is not None:
+            for table, changes in self._writes.items():
+                table.apply(changes)
+        if self._deferred is not None:
+            for effect in self._deferred:
+                effect()
         self._forget()
 
     def drop(self) -> None:
@@ -91,7 +114,7 @@ class Scope:
 
     def _forget(self) -> None:
         # A row that was changed remembers its scopes until it is committed.
-        self._writes, self._deferred = {}, []
+        self._writes = self._deferred = None
 
 
 _current: ContextVar[Scope | None] = ContextVar("redfaust_scope", default=None)

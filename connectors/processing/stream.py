@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from faust.agents.agent import current_agent
 from faust.exceptions import Skip
@@ -16,7 +16,7 @@ from faust.types import ChannelT, EventT
 from mode.utils.futures import maybe_async
 
 from connectors.processing.backing import Backing, backing_of
-from connectors.processing.parking import ParkedMessage
+from connectors.processing.parking import ParkedMessage, Parking
 from connectors.processing.queue import EventQueue
 from connectors.processing.scope import Scope, open_scope
 from connectors.processing.topic import Topic
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from connectors.transports.consumer import Consumer
 
 T = TypeVar("T")
+
+_HandOut: TypeAlias = Callable[[EventT[Any], Any], Any]
+"""What an iterator gives of an event and its processed value."""
 
 YIELD_EVERY = 64
 """Events after which the loop lets other tasks run. Faust does so after each one."""
@@ -40,6 +43,11 @@ class Stream(FaustStream[T]):
 
     _observed = False
     _sensor_state: dict[Any, Any] | None = None
+    _backing: Backing | None = None
+    reader = ""
+    """The agent whose events these are, by name; empty where it is none."""
+    _queue: EventQueue
+    _consumer: Consumer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -53,24 +61,28 @@ class Stream(FaustStream[T]):
         """Whether its end was asked for from outside, as at a stop."""
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        channel = self.channel
-        if isinstance(channel, ChannelT) and isinstance(channel.queue, EventQueue):
-            iterator = self._events(channel.queue)
-            self._active_agens.add(iterator)
-            return iterator
-        return super().__aiter__()
+        return self._iterate(_value) or super().__aiter__()
 
-    async def _events(self, queue: EventQueue) -> AsyncGenerator[Any, None]:
-        self._finalized = True
-        self.told_to_end = False
-        # An agent's stream outlives its function, which is started anew after a failure.
-        stop_after = await self.maybe_start() and not self._is_an_agents()
-        self.app.consumer.read_by(self)  # type: ignore[attr-defined] # ours, as this stream is
-        # The built-in monitor is told of batches by the conductor: asking it about each event
-        # would cost more than the event. Sensors that the application added see each one.
-        self._observed = any(type(sensor) is not Monitor for sensor in self.app.sensors)
-        backing = backing_of(self.app)
-        buffered = queue.buffered
+    def events(self) -> AsyncIterable[EventT[Any]]:
+        """The events instead of their values."""
+        return self._iterate(_event) or super().events()
+
+    def items(self) -> AsyncIterator[tuple[Any, Any]]:
+        """Keys and values, these before the stream's processors."""
+        return self._iterate(_item) or super().items()
+
+    def _iterate(self, hand_out: _HandOut) -> AsyncIterator[Any] | None:
+        """``None`` for a channel that is not ours."""
+        queue = self.channel.queue if isinstance(self.channel, ChannelT) else None
+        if not isinstance(queue, EventQueue):
+            return None
+        iterator = self._events(queue, hand_out)
+        self._active_agens.add(iterator)
+        return iterator
+
+    async def _events(self, queue: EventQueue, hand_out: _HandOut) -> AsyncGenerator[Any, None]:
+        stop_after = await self._begin(queue)
+        flow, buffered = self.app.flow_control, queue.buffered
         since_yield = 0
         try:
             while not self.should_stop:
@@ -80,31 +92,31 @@ class Stream(FaustStream[T]):
                 if buffered and not queue._errors:
                     event = buffered.popleft()
                     since_yield += 1
-                else:
-                    try:
-                        event = await queue.get()
-                    except StopAsyncIteration:  # how Faust ends a stream from outside
-                        self.told_to_end = True
-                        return
+                elif (waited_for := await self._wait_for(queue)) is not None:
+                    event = waited_for
                     since_yield = 0
-                if not self._is_current(event):
-                    queue.done(event)
-                    continue
-                if backing is not None and backing.unit.parking and self._parked(backing, event):
-                    continue
-                scope = self._open_scope([event])
-                value = await self._enter(event, scope)
-                acknowledge = self.enable_acks or value is self._skipped_value
-                if value is not self._skipped_value:
-                    self.events_total += 1
-                    yield value
-                self.current_event = None
-                if acknowledge:
-                    self.settle(event)
                 else:
-                    if self._is_this_workers(event):
-                        scope.join()
+                    return
+                parking = self._parking
+                if not flow.is_active() or not self._is_this_workers(event):
+                    # It was fetched before partitions moved: an heir has it.
                     queue.done(event)
+                    continue
+                if parking and parking.holds(self.reader, event.message):
+                    parking.queue(self.reader, event.message)
+                    self.settle(event)
+                    continue
+                self._take_up(event)
+                value = event.value
+                if self._processors or self.join_strategy is not None:
+                    value = await self._process(value)
+                skipped = value is self._skipped_value
+                put_down = self.settle if self.enable_acks or skipped else self._leave
+                if not skipped:
+                    self.events_total += 1
+                    yield hand_out(event, value)
+                self.current_event = None
+                put_down(event)
         finally:
             self._channel_stop_iteration(self.channel)
             if stop_after:
@@ -112,58 +124,62 @@ class Stream(FaustStream[T]):
                 self.service_reset()
                 self._active_agens.clear()
 
-    def _parked(self, backing: Backing, event: EventT[Any]) -> bool:
-        """Park an event if another of its key is."""
-        parking = backing.unit.parking
-        held = parking.holds(self.reader, event.message)
-        if held:
-            parking.queue(self.reader, event.message)
-            self.settle(event)
-        return held
+    async def _begin(self, queue: EventQueue) -> bool:
+        """Start the stream; whether it is to be stopped when its iterator ends."""
+        self._finalized = True
+        self.told_to_end = False
+        self._queue, self._consumer = queue, cast("Consumer", self.app.consumer)
+        self._backing = backing_of(self.app)
+        self.reader = cast(Topic, self.channel).reader
+        # An agent's stream outlives its function, which is started anew after a failure.
+        stop_after = await self.maybe_start() and not self._is_an_agents()
+        self._consumer.read_by(self)
+        # The built-in monitor is told of batches by the conductor: asking it about each event
+        # would cost more than the event. Sensors that the application added see each one.
+        self._observed = any(type(sensor) is not Monitor for sensor in self.app.sensors)
+        return stop_after
 
-    def _open_scope(self, events: list[EventT[Any]]) -> Scope:
-        scope = open_scope(events, self.reader)
-        for event in events:
-            if isinstance(message := event.message, ParkedMessage):
-                backing = backing_of(self.app)
-                assert backing is not None
-                scope.defer(partial(backing.unit.parking.done, message))
-        return scope
+    async def _wait_for(self, queue: EventQueue) -> EventT[Any] | None:
+        """The next event; ``None`` at the end."""
+        try:
+            event: EventT[Any] = await queue.get()
+        except StopAsyncIteration:  # how Faust ends a stream from outside
+            self.told_to_end = True
+            return None
+        return event
 
     @property
-    def reader(self) -> str:
-        """The agent whose events these are, by name; empty where it is none."""
-        return self.channel.reader if isinstance(self.channel, Topic) else ""
+    def _parking(self) -> Parking | None:
+        """What is parked of the partitions that this worker has now."""
+        return None if self._backing is None else self._backing.unit.parking
 
     def _is_an_agents(self) -> bool:
         agent = current_agent()
         root = self.get_root_stream()
         return agent is not None and any(actor.stream is root for actor in agent._actors)  # type: ignore[attr-defined]
 
-    def _is_current(self, event: EventT[Any]) -> bool:
-        """False for events that were fetched before partitions moved: an heir has them."""
-        return self.app.flow_control.is_active() and self._is_this_workers(event)
-
     def _is_this_workers(self, event: EventT[Any]) -> bool:
         """False for events whose partitions have moved since: they are delivered again."""
         return event.message.generation_id == self.app.consumer_generation_id
 
-    async def _enter(self, event: EventT[Any], scope: Scope) -> Any:
-        """Make an event the current one and run the stream's processors over its value."""
+    def _take_up(self, event: EventT[Any]) -> Scope:
+        """Make an event the current one."""
         message = event.message
         if not self.enable_acks:
             self._let_go_of_acknowledged()
-        self.in_hand[event] = scope
-        if not message.tracked:
-            message.tracked = True
-            if self._observed:
-                self._on_message_in(message.tp, message.offset, message)
+        scope = self.in_hand[event] = open_scope((event,), self.reader)
+        if isinstance(message, ParkedMessage):
+            scope.defer(partial(message.parking.done, message))
         if self._observed:
+            if not message.tracked:
+                message.tracked = True
+                self._on_message_in(message.tp, message.offset, message)
             self._sensor_state = self._on_stream_event_in(message.tp, message.offset, self, event)
         self._set_current_event(event)
-        value = event.value
-        if not self._processors and self.join_strategy is None:
-            return value
+        return scope
+
+    async def _process(self, value: Any) -> Any:
+        """Run the stream's processors over a value."""
         try:
             for processor in self._processors:
                 value = await maybe_async(processor(value))
@@ -189,10 +205,9 @@ class Stream(FaustStream[T]):
 
     def take_back(self, events: Sequence[EventT[Any]]) -> None:
         """Have events that failed handed out once more, before all others."""
-        buffered = cast(EventQueue, cast(Topic, self.channel).queue).buffered
         for event in events:
             del self.in_hand[event]
-        buffered.extendleft(reversed(events))
+        self._queue.buffered.extendleft(reversed(events))
 
     async def let_go(self) -> None:
         """Close what an agent's function has left half read, so that it can be started anew."""
@@ -201,16 +216,38 @@ class Stream(FaustStream[T]):
                 await iterator.aclose()
                 self._active_agens.discard(iterator)
 
+    def _leave(self, event: EventT[Any]) -> None:
+        """What was written for an event counts; when it is finished is up to the application."""
+        scope = self.in_hand.get(event)
+        if scope is not None and self._is_this_workers(event):
+            scope.join()
+        self._queue.done(event)
+
     def settle(self, event: EventT[Any]) -> None:
         """Note an event as finished by this stream, with what was written for it."""
-        self._put_down(event)
-        cast(EventQueue, cast(Topic, self.channel).queue).done(event)
-        last = event.ack()
         message = event.message
+        scope = self.in_hand.pop(event, None)
+        if scope is not None and self._is_this_workers(event):
+            scope.join()
+        self._queue.done(event)
+        last = message.ack(self._consumer)
         if not last:
-            reader = cast(Topic, self.channel).reader
-            cast("Consumer", self.app.consumer).finished_by(message, reader)
+            self._consumer.finished_by(message, self.reader)
+        if not self._consumer.progress_noted:
+            self._consumer.note_progress()
         if self._observed:
             self._on_stream_event_out(message.tp, message.offset, self, event, self._sensor_state)
             if last:
                 self._on_message_out(message.tp, message.offset, message)
+
+
+def _value(_: EventT[Any], value: Any) -> Any:
+    return value
+
+
+def _item(event: EventT[Any], _: Any) -> tuple[Any, Any]:
+    return event.key, event.value
+
+
+def _event(event: EventT[Any], _: Any) -> EventT[Any]:
+    return event

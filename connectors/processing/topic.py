@@ -9,6 +9,7 @@ from faust.topics import Topic as FaustTopic
 from faust.types import EventT, Message
 from mode.utils.queues import ThrowableQueue
 
+from connectors.processing.decoding import Decode, decoder
 from connectors.processing.queue import EventQueue, KeyedQueue
 
 
@@ -30,6 +31,7 @@ class Topic(FaustTopic):
         """The agent that reads this instance, by name; empty where it is none."""
         self.concurrent = concurrent
         """Whether several instances of that agent share the events."""
+        self._decode: Decode | None = None
 
     def _clone_args(self) -> Mapping[str, Any]:
         ours = {"reader": self.reader, "concurrent": self.concurrent}
@@ -46,18 +48,14 @@ class Topic(FaustTopic):
         self, messages: Iterable[Message]
     ) -> tuple[list[EventT[Any]], list[Undecodable]]:
         """Turn messages into events; those that cannot be are returned beside them."""
-        app, schema = self.app, self.schema
+        if self._decode is None:
+            self._decode = decoder(self.app, self.schema)
+        decode = self._decode
         events: list[EventT[Any]] = []
         refused: list[Undecodable] = []
         for message in messages:
             try:
-                key = schema.loads_key(app, message)
-                if message.value is None and schema.allow_empty:
-                    value = None
-                else:
-                    value = schema.loads_value(app, message)
+                events.append(decode(message))
             except Exception as error:  # whatever it is, it comes from this message
                 refused.append(Undecodable(message, error))
-            else:
-                events.append(app.create_event(key, value, message.headers, message))
         return events, refused

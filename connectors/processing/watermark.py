@@ -12,7 +12,7 @@ arithmetic commits past an unfinished event: faust-streaming#606).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from connectors.transports.broker import Advance
@@ -52,17 +52,20 @@ class Watermark:
         """Everything below is finished."""
         return self._position
 
-    def deliver(self, offsets: Iterable[int]) -> None:
-        """Note events as delivered, in their order in the partition."""
-        unfinished = self._unfinished
+    def deliver(self, offsets: Sequence[int]) -> Mapping[int, Readers]:
+        """Note events as delivered, in their order in the partition.
+
+        Returns those that were finished before, and by whom: empty for all.
+        """
+        ahead, unfinished = self._ahead, self._unfinished
         idle = not unfinished
         unfinished.extend(offsets)
+        if not ahead:
+            return {}
+        done_by = {offset: ahead[offset] for offset in offsets if offset in ahead}
         if idle:
             self._pass_finished()
-
-    def done_by(self, offset: int) -> Readers | None:
-        """Who finished an event before it was delivered: empty for all, ``None`` for nobody."""
-        return self._ahead.get(offset)
+        return done_by
 
     def finish(self, offset: int) -> None:
         """Note an event as finished by all. An offset that is not in flight changes nothing."""
@@ -70,6 +73,11 @@ class Watermark:
         if not unfinished or offset < unfinished[0]:
             return
         self._version += 1
+        if not self._ahead and offset == unfinished[0]:  # in order, as nearly always
+            unfinished.popleft()
+            self._position = offset + 1
+            self._finished_since += 1
+            return
         self._ahead[offset] = EVERYBODY
         if offset == unfinished[0]:
             self._pass_finished()

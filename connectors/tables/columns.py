@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any, get_origin
 
 import orjson
+from faust.serializers import codecs
 from pydantic import BaseModel
+
+from connectors.processing.decoding import is_fausts_own
 
 
 @dataclass(frozen=True)
@@ -71,23 +74,43 @@ def key_column(key_type: Any, *, windowed: bool) -> Column:
 
 def value_column(
     value_type: Any,
+    serializer: Any,
     dumps: Callable[[Any], bytes | None],
     loads: Callable[[bytes], Any],
 ) -> Column:
     """JSON: by pydantic where the type is its model, by Faust's serializers otherwise.
 
-    What comes out of JSON by itself (a list, a dictionary, a number) needs no type of Faust's.
+    What JSON has by itself (a list, a dictionary, a number) takes the short way in, where the
+    serializer is Faust's own, and needs no type of Faust's on the way out.
     """
     if value_type is bytes:
         return BYTES
     if isinstance(value_type, type) and issubclass(value_type, BaseModel):
         return Column("jsonb", "text", _encode_model, value_type.model_validate_json)
+
+    def encode(value: Any) -> str:
+        return _storable((dumps(value) or b"null").decode())
+
+    def encode_plain(value: Any) -> str:
+        kind = type(value)
+        if kind is int and _SMALLEST <= value <= _LARGEST:
+            return str(value)
+        return _storable(_json(value).decode()) if kind in _PLAIN else encode(value)
+
     return Column(
         "jsonb",
         "text",
-        lambda value: _storable((dumps(value) or b"null").decode()),
+        encode_plain if is_fausts_own(serializer, "json") else encode,
         orjson.loads if _is_plain(value_type) else lambda text: loads(text.encode()),
     )
+
+
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+"""The integers that orjson writes. What is larger fails as anything fails that is no JSON."""
+
+_PLAIN = frozenset({dict, list, str, float, bool})
+
+_json = codecs.json().dumps
 
 
 def _is_plain(value_type: Any) -> bool:

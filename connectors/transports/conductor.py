@@ -83,8 +83,10 @@ class Conductor(FaustConductor):
         monitor.messages_received_by_topic[tp.topic] += len(messages)
         for message in messages:
             # Before anything can finish it, so that it does not count as done too early.
-            done = done_by.get(message.offset, EVERYBODY)
-            message.incref(sum(channel.reader not in done for channel in channels))
+            message.refcount = len(channels)
+            if done_by:
+                done = done_by.get(message.offset, EVERYBODY)
+                message.refcount = sum(channel.reader not in done for channel in channels)
             if not message.refcount:
                 self.app.consumer.ack(message)
         decoded: dict[Any, tuple[list[Any], list[Undecodable]]] = {}

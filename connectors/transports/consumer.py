@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.consumer import RecordMap
-from faust.types import TP, ConsumerMessage, Message
+from faust.types import TP, Message
 from faust.types.transports import TPorTopicSet
 from mode import Seconds, Service
 from mode.services import ServiceT
@@ -38,6 +38,7 @@ from connectors.processing.stream import Stream
 from connectors.processing.watermark import EVERYBODY, Readers, Watermark
 from connectors.transports.broker import Broker, Record, TopicSpec
 from connectors.transports.conductor import Conductor
+from connectors.transports.delivered import Delivered
 from connectors.transports.membership import Membership
 from connectors.transports.producer import Producer
 
@@ -93,6 +94,8 @@ class Consumer(FaustConsumer):
         self._readers: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
         self._commit_fails = False
         self._throttled: set[TP] = set()
+        self.progress_noted = False
+        """Whether :meth:`note_progress` has been called since the loop was last free."""
         self._refused_until: dict[TP, float] = {}
         self._stop_by: float | None = None
         self._taken: Mapping[TP, Committed] | None = None
@@ -147,7 +150,7 @@ class Consumer(FaustConsumer):
         self._owned = owned
         # Nothing is read until the committed positions are known, also of what stays: Faust
         # resumes the flow before.
-        self._next, self._watermarks = {}, {}
+        self._next, self._watermarks, self._throttled = {}, {}, set()
         if (backing := backing_of(app)) is not None:
             backing.start_over()
         # Before the tables are loaded: nobody else can change them any more.
@@ -174,7 +177,7 @@ class Consumer(FaustConsumer):
         """Undo in memory what was not committed, and go on from what was."""
         # From now on nothing that is in progress counts any more.
         self.app.consumer_generation_id += 1
-        self._next, self._watermarks = {}, {}
+        self._next, self._watermarks, self._throttled = {}, {}, set()
         if (backing := backing_of(self.app)) is not None:
             backing.start_over()
         self._membership.start_over()
@@ -228,16 +231,19 @@ class Consumer(FaustConsumer):
 
     async def _deliver(self, conductor: Conductor, tp: TP, records: Sequence[Record]) -> None:
         self._next[tp] = self._ends[tp] = records[-1].offset + 1
-        done_by: dict[int, Readers] = {}
+        watermark: Watermark | None = None
+        done_by: Mapping[int, Readers] = {}
         if self.app.topics.acks_enabled_for(tp.topic):
             watermark = self._watermarks[tp]
             if self._condemned:
                 self._set_condemned_aside(tp, records, watermark)
-            done = {record.offset: watermark.done_by(record.offset) for record in records}
-            done_by = {offset: readers for offset, readers in done.items() if readers}
-            watermark.deliver(done)
-            records = [record for record in records if done[record.offset] != EVERYBODY]
-        messages = [self._to_message(tp, record) for record in records]
+            done_by = watermark.deliver([record.offset for record in records])
+        generation, now = self.app.consumer_generation_id, time.monotonic()
+        messages = [
+            Delivered(tp, record, watermark=watermark, generation_id=generation, time_in=now)
+            for record in records
+            if not done_by or done_by.get(record.offset) != EVERYBODY
+        ]
         await conductor.deliver(tp, messages, done_by)
 
     def _set_condemned_aside(self, tp: TP, records: Sequence[Record], watermark: Watermark) -> None:
@@ -246,6 +252,9 @@ class Consumer(FaustConsumer):
                 message = self._to_message(tp, record)
                 set_aside(self.app, message, error, agent=reader or label)
                 watermark.pass_over(record.offset, reader)
+
+    def _to_message(self, tp: TP, record: Record) -> Delivered:
+        return Delivered(tp, record, watermark=None, generation_id=0, time_in=time.monotonic())
 
     def _readable(self) -> dict[TP, int]:
         """Positions of the partitions that may be read: not paused, not too much in flight."""
@@ -277,22 +286,6 @@ class Consumer(FaustConsumer):
                 await self._read_again.wait()
         except TimeoutError:
             return
-
-    def _to_message(self, tp: TP, record: Record) -> ConsumerMessage:
-        return ConsumerMessage(
-            topic=tp.topic,
-            partition=tp.partition,
-            offset=record.offset,
-            timestamp=record.timestamp,
-            timestamp_type=0,
-            headers=list(record.headers),
-            key=record.key,
-            value=record.value,
-            checksum=None,
-            time_in=time.monotonic(),
-            tp=tp,
-            generation_id=self.app.consumer_generation_id,
-        )
 
     @Service.task
     async def _retry(self) -> None:
@@ -360,35 +353,41 @@ class Consumer(FaustConsumer):
 
     # -- commit ------------------------------------------------------------------------------
 
-    def ack(self, message: Message) -> bool:
+    def ack(self, message: Any) -> bool:
         """Note a message as finished by all who got it."""
         if message.acked:
             return False
         message.acked = True
-        watermark = self._watermarks.get(message.tp)
-        if watermark is None or message.generation_id != self.app.consumer_generation_id:
-            # It was read before partitions moved, and is delivered again.
+        if message.watermark is None or message.generation_id != self.app.consumer_generation_id:
+            # Of a topic without positions; or read before partitions moved, and delivered again.
             return False
-        if not self.app.topics.acks_enabled_for(message.topic):
-            return False
-        watermark.finish(message.offset)
-        self._commit_wanted.set()
-        if message.tp in self._throttled and watermark.in_flight <= self._in_flight_limit // 2:
-            self._throttled.discard(message.tp)
-            self._read_again.set()
+        message.watermark.finish(message.offset)
+        if not self.progress_noted:
+            self.note_progress()
         return True
 
     def read_by(self, stream: Stream[Any]) -> None:
         """Note a stream, whose events in progress are waited for before partitions move."""
         self._readers.add(stream)
 
-    def note_effects(self) -> None:
-        """Note that there is something to commit beside what is finished of the logs."""
-        self._commit_wanted.set()
-
     def note_progress(self) -> None:
-        """Note that a stream has one event less in progress."""
+        """Note that a stream has one event less in progress.
+
+        What follows from it is done as soon as the loop is free: once for many events.
+        """
+        if not self.progress_noted:
+            self.progress_noted = True
+            asyncio.get_running_loop().call_soon(self._tell_progress)
+
+    def _tell_progress(self) -> None:
+        self.progress_noted = False
         self._finished.set()
+        self._commit_wanted.set()
+        half = self._in_flight_limit // 2
+        relieved = {tp for tp in self._throttled if self._watermarks[tp].in_flight <= half}
+        if relieved:
+            self._throttled -= relieved
+            self._read_again.set()
 
     @property
     def unacked(self) -> set[Message]:
@@ -435,10 +434,12 @@ class Consumer(FaustConsumer):
 
     def finished_by(self, message: Message, reader: str) -> None:
         """Note a message as finished by one of several agents; the last one acknowledges it."""
+        if message.generation_id != self.app.consumer_generation_id:
+            return
         watermark = self._watermarks.get(message.tp)
         if watermark is not None and reader and not message.acked:
             watermark.finish_by(message.offset, reader)
-            self._commit_wanted.set()
+            self.note_progress()
 
     @Service.task
     async def _commit_handler(self) -> None:

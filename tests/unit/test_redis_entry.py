@@ -5,9 +5,15 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from connectors.transports.broker import Outgoing
+from connectors.transports.broker import Outgoing, Record
 from connectors.transports.redis.entry import decode, encode
 from connectors.transports.redis.offsets import offset_of, seconds_of, stream_id
+
+
+def read(entry_id: bytes, fields: list[bytes]) -> Record:
+    (record,) = decode([(entry_id, fields)])
+    return record
+
 
 LARGEST = b"18446744073709551615-18446744073709551615"
 
@@ -26,31 +32,44 @@ def test_offsets_sort_as_redis_sorts_ids() -> None:
 
 
 def test_the_time_is_that_of_the_id_unless_one_was_given() -> None:
-    now = decode(b"1795447978783-5", [b"_v", b"x"])
+    now = read(b"1795447978783-5", [b"_v", b"x"])
     assert now.timestamp == 1795447978.783 == seconds_of(now.offset)
-    assert decode(b"1795447978783-5", [b"_v", b"x", b"_t", b"1500"]).timestamp == 1.5
+    assert read(b"1795447978783-5", [b"_v", b"x", b"_t", b"1500"]).timestamp == 1.5
 
 
 def test_an_entry_survives() -> None:
     entry = Outgoing("t", b"value", b"key", (("h", b"1"), ("h", b"2")), 0, 12.5)
     fields = [f if isinstance(f, bytes) else str(f).encode() for f in encode(entry)]
-    record = decode(b"1-1", fields)
+    record = read(b"1-1", fields)
     assert (record.value, record.key, record.headers) == (b"value", b"key", entry.headers)
     assert record.timestamp == 12.5
 
 
 def test_an_entry_without_envelope_is_its_fields() -> None:
-    record = decode(b"1-1", [b"type", b"OrderCreated", b"_k", "ü".encode()])
+    record = read(b"1-1", [b"type", b"OrderCreated", b"_k", "ü".encode()])
     assert orjson.loads(record.value or b"") == {"type": "OrderCreated", "_k": "ü"}
     assert record.key is None
     assert record.headers == ()
 
 
 def test_an_entry_that_is_not_text_keeps_its_bytes() -> None:
-    assert decode(b"1-1", [b"\xff\xfe", b"\x00\x01"]).value == b"\xff\xfe \x00\x01"
+    assert read(b"1-1", [b"\xff\xfe", b"\x00\x01"]).value == b"\xff\xfe \x00\x01"
 
 
 def test_an_entry_whose_time_is_none_has_that_of_its_id() -> None:
     for garbage in (b"soon", b"9" * 400, b""):
-        record = decode(b"1500-0", [b"_v", b"x", b"_t", garbage])
+        record = read(b"1500-0", [b"_v", b"x", b"_t", garbage])
         assert (record.value, record.timestamp) == (b"x", 1.5)
+
+
+def test_entries_of_one_moment_and_of_others_have_their_own_offsets() -> None:
+    ids = [b"1500-0", b"1500-1", b"1500-18446744073709551615", b"1501-0", b"1500-7", LARGEST]
+    records = decode((entry_id, [b"_v", entry_id, b"_k", b"key"]) for entry_id in ids)
+    assert [record.offset for record in records] == [offset_of(entry_id) for entry_id in ids]
+    assert [record.timestamp for record in records] == [seconds_of(r.offset) for r in records]
+    assert [(record.value, record.key) for record in records] == [(i, b"key") for i in ids]
+
+
+def test_an_entry_that_was_deleted_is_left_out() -> None:
+    kept = [b"_v", b"x"]
+    assert [r.offset for r in decode([(b"0-1", []), (b"0-2", kept), (b"0-3", [])])] == [2]

@@ -1,4 +1,4 @@
--- The first of a line from this id on; of an event without a key the id is known.
+-- The first of a line from this id on. Of an event without a key the id is known.
 SELECT id, topic, partition, position, timestamp, key, value, headers, attempts
 FROM redfaust.parked
 WHERE app = $1 AND agent = $2 AND topic = $3 AND partition = $4 AND id >= $6

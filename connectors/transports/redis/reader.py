@@ -66,7 +66,7 @@ class StreamReader:
                 *command, "STREAMS", *streams, *last_read
             )
         return {
-            streams[stream]: [decode(entry_id, fields) for entry_id, fields in entries if fields]
+            streams[stream]: decode(entries)
             for stream, entries in cast("list[tuple[bytes, list[Any]]]", reply or [])
         }
 
