@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -59,7 +60,27 @@ def without_password(url: str) -> str:
 
 @contextmanager
 def our_errors(url: str) -> Iterator[None]:
-    """Raise what Redis raises as errors of :mod:`connectors.errors`."""
+    """Raise what Redis raises as errors of :mod:`connectors.errors`, and lose no cancellation.
+
+    Redis-py sends by ``asyncio.wait_for``, which before Python 3.12 swallows a cancellation that
+    comes just when it ends (python/cpython#86296). Whoever was to end would go on.
+    """
+    cancellations = _cancellations()
+    try:
+        with _translated(url):
+            yield
+    finally:
+        if _cancellations() > cancellations:
+            raise asyncio.CancelledError
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
     shown = without_password(url)
     try:
         yield
