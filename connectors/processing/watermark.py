@@ -67,6 +67,10 @@ class Watermark:
             self._pass_finished()
         return done_by
 
+    def done_by(self, offset: int) -> Readers | None:
+        """Who finished an event before it was delivered: empty for all, ``None`` for nobody."""
+        return self._ahead.get(offset)
+
     def finish(self, offset: int) -> None:
         """Note an event as finished by all. An offset that is not in flight changes nothing."""
         unfinished = self._unfinished

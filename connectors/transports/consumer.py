@@ -248,7 +248,10 @@ class Consumer(FaustConsumer):
 
     def _set_condemned_aside(self, tp: TP, records: Sequence[Record], watermark: Watermark) -> None:
         for record in records:
+            done_by = watermark.done_by(record.offset)
             for reader, label, error in self._condemned.get((tp, record.offset), ()):
+                if done_by is not None and (done_by == EVERYBODY or reader in done_by):
+                    continue  # as it was before: its dead letter is committed
                 message = self._to_message(tp, record)
                 set_aside(self.app, message, error, agent=reader or label)
                 watermark.pass_over(record.offset, reader)

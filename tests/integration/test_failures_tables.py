@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import string
+from collections.abc import Awaitable
 from typing import Any
 
 import asyncpg
@@ -137,3 +139,45 @@ async def test_a_table_that_cannot_be_written_is_waited_for(
         await fetch(database_url, "ALTER TABLE test.away RENAME TO kept")
         await eventually(lambda: all_finished(app))
     assert await fetch(database_url, "SELECT value::int FROM test.kept") == [(1000,)]
+
+
+async def test_an_event_that_was_refused_is_set_aside_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if its position has not been passed when another one is refused."""
+    monkeypatch.setattr("connectors.transports.consumer.DRAIN_FOR", 0.1)
+    app = new_app("memory://again", database_url)
+    texts, gate = app.topic("texts", key_type=str), asyncio.Event()
+    written = app.Table("written", key_type=str, value_type=str, options={"indexes": ["value"]})
+    counts = app.Table("counts", key_type=str, value_type=int, default=int)
+
+    @app.agent(texts, concurrency=2)
+    async def write(stream: Any) -> None:
+        async for key, text in stream.items():
+            if key == "slow":
+                await gate.wait()
+            written[key] = text
+
+    @app.agent(texts)
+    async def count(stream: Any) -> None:
+        async for key, text in stream.items():
+            assert text
+            counts[key] += 1
+
+    def letters() -> Awaitable[list[tuple[Any, ...]]]:
+        return fetch(database_url, "SELECT agent, key FROM redfaust.dead_letters ORDER BY id")
+
+    async def letters_about(*keys: bytes) -> bool:
+        return {key for _, key in await letters()} == set(keys)
+
+    async with running(app):
+        await texts.send(key="slow", value="fine", partition=0)
+        await texts.send(key="bad", value=TOO_LONG, partition=0)
+        await eventually(lambda: letters_about(b"bad"))
+        await texts.send(key="worse", value=TOO_LONG, partition=0)
+        await eventually(lambda: letters_about(b"bad", b"worse"))
+        gate.set()
+        await eventually(lambda: all_finished(app, "texts"))
+    assert [key for _, key in await letters()] == [b"bad", b"worse"]
+    rows = await fetch(database_url, "SELECT key, value::int FROM test.counts ORDER BY key")
+    assert rows == [("bad", 1), ("slow", 1), ("worse", 1)]
