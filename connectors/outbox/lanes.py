@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from typing import NamedTuple
 
+from faust.types import TP
+
 from connectors import crash
 from connectors.errors import LaneOvertaken
 from connectors.outbox.entries import Staged, as_row
@@ -34,15 +36,15 @@ async def open_lanes(connection: Connection, producers: Collection[str]) -> dict
 
 
 async def raise_lanes(
-    connection: Connection, marks: Mapping[str, int], *, leave_out: int
+    connection: Connection, marks: Mapping[str, Mapping[TP, int]], *, leave_out: int
 ) -> dict[str, int]:
-    """Raise the last number of each lane above its highest mark, by so many; return them.
+    """Raise the last number of each lane above its marks, by ``leave_out``; return them.
 
-    A lane that is not in the database is missing.
+    A database that was set back, by a restore or a replica that lagged, has forgotten numbers that
+    streams have seen, and would take for repeats. A lane that it does not know is missing.
     """
-    rows = await connection.fetch(
-        _query("raise_lanes"), list(marks), list(marks.values()), leave_out
-    )
+    highest = [max(of_lane.values(), default=0) for of_lane in marks.values()]
+    rows = await connection.fetch(_query("raise_lanes"), list(marks), highest, leave_out)
     return {row["lane"]: row["last_number"] for row in rows}
 
 
@@ -53,7 +55,7 @@ async def stage(
 
     Each lane comes with its last number and the entries that get the numbers behind it. One batch
     a lane is stored and its last number raised, in one round trip; lanes without entries are left
-    alone. After the commit the batches are given to a :class:`~connectors.outbox.publisher.Publisher`.
+    alone. After the commit the batches go to :meth:`connectors.outbox.publisher.Publisher.put`.
 
     Raises :class:`~connectors.errors.LaneOvertaken` if a lane has another last number; then the
     transaction must be rolled back. Raises :class:`asyncpg.DataError` for what Postgres cannot
