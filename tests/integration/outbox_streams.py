@@ -128,3 +128,12 @@ async def kill_session_of(database: Database, query: str) -> int:
             query,
         )
         return killed
+
+
+async def is_active(*relays: Relay) -> None:
+    """Wait until one of them is."""
+
+    async def check() -> bool:
+        return any(relay.active for relay in relays)
+
+    await eventually(check)

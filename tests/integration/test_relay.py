@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import resources
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -14,7 +16,7 @@ from connectors.outbox.lanes import open_lanes, stage
 from connectors.outbox.outbox import Outbox, outbox_status
 from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
+from connectors.postgres.migrate import migrate, migrate_connectors
 from connectors.transports.broker import LaneBatch, Outgoing, Place
 from tests.integration.outbox_streams import (
     TIMEOUT,
@@ -22,6 +24,7 @@ from tests.integration.outbox_streams import (
     Stream,
     drained,
     eventually,
+    is_active,
     kill_session_of,
     new_relay,
     publish,
@@ -35,15 +38,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await migrate_connectors(database)
     yield database
     await database.close()
-
-
-async def is_active(*relays: Relay) -> None:
-    """Wait until one of them is."""
-
-    async def check() -> bool:
-        return any(relay.active for relay in relays)
-
-    await eventually(check)
 
 
 async def test_committed_rows_reach_the_broker_in_order_and_leave(database: Database) -> None:
@@ -242,6 +236,37 @@ async def test_what_is_claimed_goes_first_and_in_the_order_of_its_numbers(
     async with running(database, stream, batch=1):
         assert await stream.reaches(4) == [b"first", b"second", b"third", b"fourth"]
         await drained(database)
+
+
+async def test_rows_that_were_claimed_before_there_were_batches_are_published(
+    database_url: str, tmp_path: Path
+) -> None:
+    everything = resources.files("connectors.postgres").joinpath("migrations")
+    for migration in everything.iterdir():
+        if migration.name < "0004":
+            (tmp_path / migration.name).write_text(migration.read_text())
+    database = await Database.connect(database_url)
+    try:
+        await migrate(database, "connectors", tmp_path)
+        async with database.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO redfaust.lanes (lane, last_number, relay_of) SELECT 'relay-x', 8,"
+                " system_identifier || '/' || oid FROM pg_control_system(), pg_database"
+                " WHERE datname = current_database();"
+                "INSERT INTO redfaust.outbox (topic, key, value, headers, lane, number) VALUES"
+                " ('orders', 'k', 'third', '{}', NULL, NULL),"
+                """ ('orders', 'k', 'second', '{"a": "1"}', 'relay-x', 8),"""
+                " ('orders', 'k', 'first', '{}', 'relay-x', 7)"
+            )
+        await migrate_connectors(database)
+        stream = Stream()
+        async with running(database, stream):
+            assert await stream.reaches(3) == [b"first", b"second", b"third"]
+            await drained(database)
+        assert stream.entries[1] == Outgoing("orders", b"second", b"k", (("a", b"1"),))
+        assert (await lane_of(database))[0] == "relay-x"
+    finally:
+        await database.close()
 
 
 async def test_a_relay_that_lost_its_lock_and_appends_late_does_no_harm(

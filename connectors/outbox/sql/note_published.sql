@@ -1,4 +1,4 @@
--- $1 lanes and $2 last numbers of batches; of their lanes' places $3 lane, $4 topic, $5 partition,
+-- $1 lanes and $2 last numbers of batches, and of their lanes' places $3 lane, $4 topic, $5 partition,
 -- $6 mark, $7 position.
 -- Does not wait for the disk: a batch that a crash of the server makes unpublished again is
 -- appended again, which is harmless.
