@@ -1,7 +1,7 @@
 """Named points at which a test may kill the process.
 
-``FAUST_CRASH_AT=relay.appended`` kills it with SIGKILL where it passes the point of that name,
-``FAUST_CRASH_AT=relay.appended:3`` where it does so for the third time. Otherwise a point does
+``FAUST_CRASH_AT=outbox.appended`` kills it with SIGKILL where it passes the point of that name,
+``FAUST_CRASH_AT=outbox.appended:3`` where it does so for the third time. Otherwise a point does
 nothing. A point's name is ``<room>.<what has just happened>``.
 """
 

@@ -5,7 +5,9 @@
     ConnectorError
     ├── BrokerError
     │   ├── BrokerUnavailable      cannot be reached now; repeating may help
-    │   └── BrokerUnsupported      lacks a command that is needed; repeating will not help
+    │   ├── BrokerUnsupported      lacks a command that is needed; repeating will not help
+    │   └── PartlyRefused, EntriesRefused, LogSetBack
+    │                              what became of entries: see transports/broker.py
     ├── DatabaseError
     │   ├── DatabaseUnavailable    cannot be reached now; repeating may help
     │   ├── SchemaTooNew           migrated by a newer release than this one
@@ -13,6 +15,7 @@
     ├── DeadLetterError
     │   ├── DeadLetterUnknown      there is none of that number
     │   └── DeadLetterResolved     it was replayed or discarded before
+    ├── LaneOvertaken              somebody else numbers what this process sends
     ├── WrongPartition             a table was written with a key of another partition
     └── MailError
         ├── MailRejected           the recipient was refused for good
@@ -64,6 +67,10 @@ class DeadLetterUnknown(DeadLetterError):
 
 class DeadLetterResolved(DeadLetterError):
     """The dead letter was replayed or discarded before."""
+
+
+class LaneOvertaken(ConnectorError):
+    """A lane has another last number than its owner believes."""
 
 
 class WrongPartition(ConnectorError):

@@ -15,6 +15,7 @@ from app.settings import Settings
 from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
+from connectors.processing.unsent import keep_unsent
 from connectors.transports.brokers import broker_by_url
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ async def _connected(settings: Settings) -> AsyncIterator[Relay]:
     )
     try:
         await broker.open()
-        yield Relay(database, broker)
+        yield Relay(database, broker, set_aside=keep_unsent(database, settings.app_id))
     finally:
         await broker.close()
         await database.close()

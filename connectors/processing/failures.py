@@ -9,8 +9,9 @@ from faust.types import AppT, Message
 
 from connectors.errors import DatabaseUnavailable
 from connectors.processing.backing import backing_of
-from connectors.processing.dead_letters import NewDeadLetter, letter_about
+from connectors.processing.dead_letters import letter_about
 from connectors.processing.parking import ParkedMessage
+from connectors.processing.unsent import letter_unsent
 from connectors.transports.broker import Outgoing
 
 RETRY_EVERY = 1.0
@@ -46,18 +47,7 @@ def set_aside(
 async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None:
     """Store an event that the broker refused to take; on return the event that sent it may be
     finished. While the database cannot be reached this waits."""
-    letter = NewDeadLetter(
-        app=app.conf.id,
-        agent=None,
-        topic=entry.topic,
-        partition=entry.partition or 0,
-        position=0,  # it never had one
-        key=entry.key,
-        value=entry.value,
-        headers=entry.headers,
-        error=error,
-        attempts=1,
-    )
+    letter = letter_unsent(app.conf.id, entry, error)
     backing = backing_of(app)
     if backing is None:
         logger.error("The broker did not take an event of %s", entry.topic, exc_info=error)

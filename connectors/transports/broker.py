@@ -10,7 +10,7 @@ A *position* is the offset of the next entry to read: everything below it is don
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -54,12 +54,39 @@ class Outgoing:
 class Numbered(NamedTuple):
     """An entry with its number in the *lane* that sends it.
 
-    A lane is one ordered producer, named by a text.
+    A lane is one ordered producer, named by a text without a colon.
     """
 
     number: int
     """From 1, strictly growing within a lane, below 2**53. Numbers may be left out."""
     entry: Outgoing
+
+
+class LaneBatch(NamedTuple):
+    """What a lane sends in one go."""
+
+    lane: str
+    entries: Sequence[Numbered]
+    """In the order of their numbers."""
+    after: Mapping[TP, int] = {}
+    """The lane's mark in each log, as the sender knows it; where it is missing, any will do."""
+
+
+class Place(NamedTuple):
+    """How far a lane has come in one log."""
+
+    mark: int
+    """Its highest number there."""
+    position: int
+    """Behind its last entry there, or further."""
+
+
+class Refused(NamedTuple):
+    """An entry that a broker does not take, and will not."""
+
+    lane: str
+    number: int
+    error: BrokerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +113,27 @@ class PartlyRefused(BrokerError):
         """What became of each entry, in their order."""
         refused = [outcome for outcome in outcomes if isinstance(outcome, BrokerError)]
         super().__init__(f"{len(refused)} of {len(outcomes)} entries were refused: {refused[0]}")
+
+
+class EntriesRefused(BrokerError):
+    """Entries of lanes were refused for good. Of the others, some may not be appended yet."""
+
+    def __init__(self, refused: Sequence[Refused]) -> None:
+        self.refused = refused
+        """At least one, and of a log on which several would be refused perhaps only the first."""
+        super().__init__(f"{len(refused)} entries were refused: {refused[0].error}")
+
+
+class LogSetBack(BrokerError):
+    """Logs lack what lanes have put there, since the broker has lost what it had confirmed."""
+
+    def __init__(self, lanes: Collection[str]) -> None:
+        self.lanes = frozenset(lanes)
+        """Those that lack something."""
+        super().__init__(
+            f"the broker has lost entries of {len(self.lanes)} lanes: "
+            "what is kept of them has to be appended again, from the oldest"
+        )
 
 
 class Advance(NamedTuple):
@@ -171,20 +219,26 @@ class Broker(Protocol):
         """Append in order per partition; an unknown topic is created with the default number
         of partitions. Raises :class:`PartlyRefused` if entries cannot be taken for good."""
 
-    async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
-        """Append in order per partition what the lane has not put there yet.
+    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+        """Append in order per partition what the lanes have not put there yet.
 
         Each partition keeps a mark: the highest number of the lane in it. An entry whose number
         is not above it is skipped, so everything may be sent again, by anybody, at any time.
         Mark and entries of a partition never disagree, not even after a crash. An entry without
-        key and partition goes where its number says.
+        key and partition goes where its number says. A lane may come once in ``batches``.
+
+        Returns, by lane, the places it has come to in the logs of these entries.
 
         After an error some partitions may have their entries and others not. Repeat these
         entries before sending higher numbers: a number that is passed is taken for sent.
+
+        Raises :class:`EntriesRefused` if entries cannot be taken for good: repeat without them,
+        once they are kept elsewhere. Raises :class:`LogSetBack` where a mark is lower than
+        ``after``; no entry of that lane is appended to that log then.
         """
 
-    async def marks(self, lane: str) -> Mapping[TP, int]:
-        """The lane's mark in each partition where it has one."""
+    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        """By lane, its mark in each partition where it has one. Every given lane is there."""
 
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float

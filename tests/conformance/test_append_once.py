@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 from faust.types import TP
 
-from connectors.transports.broker import Broker, Numbered, Outgoing, Record, TopicSpec
+from connectors.transports.broker import (
+    Broker,
+    LaneBatch,
+    LogSetBack,
+    Numbered,
+    Outgoing,
+    Place,
+    Record,
+    TopicSpec,
+)
 
 TOPIC = "events"
 FIRST = TP(TOPIC, 0)
@@ -14,6 +25,14 @@ SECOND = TP(TOPIC, 1)
 
 def numbered(number: int, partition: int = 0) -> Numbered:
     return Numbered(number, Outgoing(TOPIC, b"%d" % number, partition=partition))
+
+
+async def send(broker: Broker, lane: str, entries: Sequence[Numbered]) -> Mapping[TP, Place]:
+    return (await broker.append_once([LaneBatch(lane, entries)])).get(lane, {})
+
+
+async def marks(broker: Broker, lane: str) -> Mapping[TP, int]:
+    return (await broker.marks([lane]))[lane]
 
 
 async def records(broker: Broker, tp: TP = FIRST) -> list[Record]:
@@ -29,66 +48,66 @@ async def values(broker: Broker, tp: TP = FIRST) -> list[bytes | None]:
 async def test_a_batch_that_is_repeated_is_there_once(broker: Broker) -> None:
     batch = [numbered(n) for n in range(1, 51)]
     for _ in range(3):
-        await broker.append_once("lane", batch)
+        await send(broker, "lane", batch)
     assert await values(broker) == [b"%d" % n for n in range(1, 51)]
-    assert await broker.marks("lane") == {FIRST: 50}
+    assert await marks(broker, "lane") == {FIRST: 50}
 
 
 async def test_nothing_is_appended_of_nothing(broker: Broker) -> None:
-    await broker.append_once("lane", [])
-    assert await broker.marks("lane") == {}
+    await send(broker, "lane", [])
+    assert await marks(broker, "lane") == {}
 
 
 async def test_what_is_new_in_a_repeated_batch_is_appended(broker: Broker) -> None:
-    await broker.append_once("lane", [numbered(1), numbered(2)])
-    await broker.append_once("lane", [numbered(2), numbered(3), numbered(7)])
-    await broker.append_once("lane", [numbered(3), numbered(7), numbered(8)])
+    await send(broker, "lane", [numbered(1), numbered(2)])
+    await send(broker, "lane", [numbered(2), numbered(3), numbered(7)])
+    await send(broker, "lane", [numbered(3), numbered(7), numbered(8)])
     assert await values(broker) == [b"1", b"2", b"3", b"7", b"8"]
 
 
 async def test_a_number_that_was_passed_is_not_appended(broker: Broker) -> None:
-    await broker.append_once("lane", [numbered(5)])
-    await broker.append_once("lane", [numbered(4)])
+    await send(broker, "lane", [numbered(5)])
+    await send(broker, "lane", [numbered(4)])
     assert await values(broker) == [b"5"]
 
 
 async def test_a_number_twice_in_a_batch_is_there_once(broker: Broker) -> None:
-    await broker.append_once("lane", [numbered(1), numbered(1), numbered(2)])
+    await send(broker, "lane", [numbered(1), numbered(1), numbered(2)])
     assert await values(broker) == [b"1", b"2"]
 
 
 async def test_lanes_do_not_touch_each_other(broker: Broker) -> None:
-    await broker.append_once("a", [numbered(1), numbered(2)])
-    await broker.append_once("b", [numbered(1)])
-    await broker.append_once("a", [numbered(2), numbered(3)])
-    await broker.append_once("b", [numbered(1), numbered(2)])
+    await send(broker, "a", [numbered(1), numbered(2)])
+    await send(broker, "b", [numbered(1)])
+    await send(broker, "a", [numbered(2), numbered(3)])
+    await send(broker, "b", [numbered(1), numbered(2)])
     assert await values(broker) == [b"1", b"2", b"1", b"3", b"2"]
-    assert (await broker.marks("a"), await broker.marks("b")) == ({FIRST: 3}, {FIRST: 2})
-    assert await broker.marks("c") == {}
+    assert (await marks(broker, "a"), await marks(broker, "b")) == ({FIRST: 3}, {FIRST: 2})
+    assert await marks(broker, "c") == {}
 
 
 async def test_it_does_not_touch_what_is_appended_otherwise(broker: Broker) -> None:
-    await broker.append_once("lane", [numbered(1)])
+    await send(broker, "lane", [numbered(1)])
     await broker.append([Outgoing(TOPIC, b"foreign", partition=0)])
-    await broker.append_once("lane", [numbered(1), numbered(2)])
+    await send(broker, "lane", [numbered(1), numbered(2)])
     assert await values(broker) == [b"1", b"foreign", b"2"]
 
 
 async def test_a_crash_between_two_partitions_is_mended_by_repeating(broker: Broker) -> None:
     batch = [numbered(n, n % 2) for n in range(1, 7)]
-    await broker.append_once("lane", [each for each in batch if each.entry.partition == 1])
-    assert await broker.marks("lane") == {SECOND: 5}
-    await broker.append_once("lane", batch)
+    await send(broker, "lane", [each for each in batch if each.entry.partition == 1])
+    assert await marks(broker, "lane") == {SECOND: 5}
+    await send(broker, "lane", batch)
     assert await values(broker, FIRST) == [b"2", b"4", b"6"]
     assert await values(broker, SECOND) == [b"1", b"3", b"5"]
-    assert await broker.marks("lane") == {FIRST: 6, SECOND: 5}
+    assert await marks(broker, "lane") == {FIRST: 6, SECOND: 5}
 
 
 async def test_topics_have_marks_of_their_own(broker: Broker) -> None:
     other = TP("other", 0)
-    await broker.append_once("lane", [Numbered(1, Outgoing("other", b"1", partition=0))])
-    await broker.append_once("lane", [numbered(2)])
-    assert await broker.marks("lane") == {other: 1, FIRST: 2}
+    await send(broker, "lane", [Numbered(1, Outgoing("other", b"1", partition=0))])
+    await send(broker, "lane", [numbered(2)])
+    assert await marks(broker, "lane") == {other: 1, FIRST: 2}
     assert (await values(broker, other), await values(broker)) == ([b"1"], [b"2"])
 
 
@@ -96,7 +115,7 @@ async def test_an_entry_stays_what_it_is(broker: Broker) -> None:
     headers = (("a", b"1"), ("b", b"\x00\xff"), ("a", b"2"))
     full = Outgoing(TOPIC, b"\x00value\xff", b"key", headers, 0, 1234567.891)
     nothing, empty = Outgoing(TOPIC, None, None, (), 0), Outgoing(TOPIC, b"", b"", (), 0)
-    await broker.append_once("lane", [Numbered(1, full), Numbered(2, nothing), Numbered(3, empty)])
+    await send(broker, "lane", [Numbered(1, full), Numbered(2, nothing), Numbered(3, empty)])
     first, second, third = await records(broker)
     assert first[1:] == (1234567.891, b"key", b"\x00value\xff", headers)
     assert (second.key, second.value, second.headers) == (None, None, ())
@@ -107,8 +126,8 @@ async def test_an_entry_lands_on_the_same_partition_again(broker: Broker) -> Non
     await broker.create_topic(TopicSpec(TOPIC, 4))
     batch = [Numbered(n, Outgoing(TOPIC, b"%d" % n)) for n in range(1, 101)]
     batch += [Numbered(n, Outgoing(TOPIC, b"%d" % n, b"k%d" % n)) for n in range(101, 201)]
-    await broker.append_once("lane", batch)
-    await broker.append_once("lane", batch)
+    await send(broker, "lane", batch)
+    await send(broker, "lane", batch)
     placed = [await values(broker, TP(TOPIC, partition)) for partition in range(4)]
     assert sorted(int(value or b"") for of_one in placed for value in of_one) == list(range(1, 201))
     assert all(len(of_one) >= 25 for of_one in placed)
@@ -118,18 +137,78 @@ async def test_a_key_goes_where_it_goes_otherwise(broker: Broker) -> None:
     await broker.create_topic(TopicSpec(TOPIC, 8))
     for n in range(20):
         [appended] = await broker.append([Outgoing(TOPIC, b"", b"%d" % n)])
-        await broker.append_once("lane", [Numbered(n + 1, Outgoing(TOPIC, b"!", b"%d" % n))])
+        await send(broker, "lane", [Numbered(n + 1, Outgoing(TOPIC, b"!", b"%d" % n))])
         assert (await values(broker, appended.tp))[-1] == b"!"
 
 
 @pytest.mark.parametrize("number", [2**31, 10**12, 2**53 - 1])
 async def test_numbers_may_be_large(broker: Broker, number: int) -> None:
-    await broker.append_once("lane", [numbered(number - 1), numbered(number)])
-    await broker.append_once("lane", [numbered(number - 1), numbered(number)])
+    await send(broker, "lane", [numbered(number - 1), numbered(number)])
+    await send(broker, "lane", [numbered(number - 1), numbered(number)])
     assert await values(broker) == [b"%d" % (number - 1), b"%d" % number]
-    assert await broker.marks("lane") == {FIRST: number}
+    assert await marks(broker, "lane") == {FIRST: number}
 
 
 async def test_an_unknown_topic_gets_the_default_number_of_partitions(broker: Broker) -> None:
-    await broker.append_once("lane", [numbered(1)])
+    await send(broker, "lane", [numbered(1)])
     assert await broker.topics() == {TOPIC: 2}
+
+
+async def test_several_lanes_go_at_once(broker: Broker) -> None:
+    batches = [
+        LaneBatch("a", [numbered(1), numbered(2, 1)]),
+        LaneBatch("b", [numbered(7), numbered(8)]),
+    ]
+    for _ in range(2):
+        await broker.append_once(batches)
+    assert (await values(broker, FIRST), await values(broker, SECOND)) == (
+        [b"1", b"7", b"8"],
+        [b"2"],
+    )
+    assert await broker.marks(["a", "b", "c"]) == {
+        "a": {FIRST: 1, SECOND: 2},
+        "b": {FIRST: 8},
+        "c": {},
+    }
+
+
+async def test_nothing_at_all_is_appended(broker: Broker) -> None:
+    assert await broker.append_once([]) == {}
+    assert await broker.marks([]) == {}
+
+
+async def test_places_are_the_marks_and_positions_behind_the_entries(broker: Broker) -> None:
+    places = await send(broker, "lane", [numbered(1), numbered(2), numbered(3, 1)])
+    assert {tp: place.mark for tp, place in places.items()} == {FIRST: 2, SECOND: 3}
+    assert {tp: place.position for tp, place in places.items()} == {
+        tp: (await records(broker, tp))[-1].offset + 1 for tp in (FIRST, SECOND)
+    }
+
+
+async def test_places_of_what_is_there_already_are_not_before_it(broker: Broker) -> None:
+    first = await send(broker, "lane", [numbered(1), numbered(2)])
+    await broker.append([Outgoing(TOPIC, b"foreign", partition=0)])
+    again = await send(broker, "lane", [numbered(1)])
+    assert again[FIRST].mark == 2
+    assert again[FIRST].position >= first[FIRST].position
+
+
+async def test_a_log_that_lacks_what_was_put_there_takes_nothing(broker: Broker) -> None:
+    await send(broker, "lane", [numbered(1), numbered(2)])
+    batches = [
+        LaneBatch("lane", [numbered(5), numbered(6)], after={FIRST: 4}),
+        LaneBatch("other", [numbered(3)], after={FIRST: 0, SECOND: 9}),
+    ]
+    with pytest.raises(LogSetBack) as raised:
+        await broker.append_once(batches)
+    assert raised.value.lanes == {"lane"}
+    assert await marks(broker, "lane") == {FIRST: 2}
+    assert (await values(broker))[:2] == [b"1", b"2"]
+    assert b"5" not in await values(broker)
+
+
+async def test_a_log_that_has_what_was_put_there_takes_more(broker: Broker) -> None:
+    await send(broker, "lane", [numbered(1), numbered(2)])
+    await broker.append_once([LaneBatch("lane", [numbered(3)], after={FIRST: 1})])
+    await broker.append_once([LaneBatch("lane", [numbered(4)], after={FIRST: 3, SECOND: 1})])
+    assert await values(broker) == [b"1", b"2", b"3", b"4"]

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import resources
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -11,15 +12,24 @@ import pytest
 from faust.types import TP
 
 from connectors.errors import BrokerUnavailable, DatabaseUnavailable
+from connectors.outbox.lanes import open_lanes, stage
 from connectors.outbox.outbox import Outbox, outbox_status
-from connectors.outbox.relay import Logs, Relay
+from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.transports.broker import Numbered, Outgoing
-
-TIMEOUT = 10.0
-NEVER = 600.0
-"""A poll that no test waits for: what arrives was notified, or due."""
+from connectors.postgres.migrate import migrate, migrate_connectors
+from connectors.transports.broker import LaneBatch, Outgoing, Place
+from tests.integration.outbox_streams import (
+    TIMEOUT,
+    Halting,
+    Stream,
+    drained,
+    eventually,
+    is_active,
+    kill_session_of,
+    new_relay,
+    publish,
+    running,
+)
 
 
 @pytest.fixture
@@ -28,103 +38,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await migrate_connectors(database)
     yield database
     await database.close()
-
-
-class Stream:
-    """Takes what relays append: one log."""
-
-    def __init__(self) -> None:
-        self.entries: list[Outgoing] = []
-        self.batches: list[int] = []
-        self._marks: dict[str, int] = {}
-        self._grown = asyncio.Condition()
-
-    async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
-        async with self._grown:
-            mark = self._marks.get(lane, 0)
-            self.entries += [entry for number, entry in entries if number > mark]
-            self.batches.append(len(entries))
-            self._marks[lane] = max(mark, *(number for number, _ in entries))
-            self._grown.notify_all()
-
-    async def marks(self, lane: str) -> Mapping[TP, int]:
-        return {TP("orders", 0): self._marks[lane]} if lane in self._marks else {}
-
-    async def reaches(self, length: int) -> list[bytes | None]:
-        async with asyncio.timeout(TIMEOUT), self._grown:
-            await self._grown.wait_for(lambda: len(self.entries) >= length)
-        return [entry.value for entry in self.entries]
-
-
-class Halting(Stream):
-    """Stops the first relay just before its first batch reaches the stream."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.halted = asyncio.Event()
-        self.go_on = asyncio.Event()
-
-    async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
-        if not self.halted.is_set():
-            self.halted.set()
-            await self.go_on.wait()
-        await super().append_once(lane, entries)
-
-
-@asynccontextmanager
-async def running(
-    database: Database, logs: Logs, *, batch: int = 500, poll: float = NEVER
-) -> AsyncIterator[Relay]:
-    relay, stop = Relay(database, logs, batch=batch, poll=poll), asyncio.Event()
-    task = asyncio.create_task(relay.run(stop))
-    try:
-        yield relay
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, TIMEOUT)
-
-
-async def publish(database: Database, *values: bytes, available_at: datetime | None = None) -> None:
-    async with Outbox(database).transaction() as tx:
-        for value in values:
-            await tx.publish("orders", value, key="o-1", available_at=available_at)
-
-
-async def eventually(check: Callable[[], Awaitable[object]]) -> None:
-    """Wait for what nobody announces."""
-    async with asyncio.timeout(TIMEOUT):
-        while not await check():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
-async def drained(database: Database) -> None:
-    """Wait until the outbox holds nothing that is due."""
-
-    async def is_empty() -> bool:
-        return (await outbox_status(database)).depth == 0
-
-    await eventually(is_empty)
-
-
-async def kill_session_of(database: Database, query: str) -> int:
-    """End the sessions whose last statement contains the text; return how many."""
-    async with database.transaction() as connection:
-        killed: int = await connection.fetchval(
-            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid() "
-            "AND strpos(query, $1) > 0",
-            query,
-        )
-        return killed
-
-
-async def is_active(*relays: Relay) -> None:
-    """Wait until one of them is."""
-
-    async def check() -> bool:
-        return any(relay.active for relay in relays)
-
-    await eventually(check)
 
 
 async def test_committed_rows_reach_the_broker_in_order_and_leave(database: Database) -> None:
@@ -136,7 +49,7 @@ async def test_committed_rows_reach_the_broker_in_order_and_leave(database: Data
     async with running(database, stream) as relay:
         await stream.reaches(3)
         await drained(database)
-        assert (relay.active, relay.published, relay.batches) == (True, 3, 1)
+        assert (relay.active, relay.published, stream.batches) == (True, 3, [3])
     assert stream.entries == [
         Outgoing("orders", b"1", b"o-1", (("type", b"OrderCreated"),)),
         Outgoing("users", None, b"\xff"),
@@ -247,7 +160,7 @@ async def test_a_spare_succeeds_a_relay_whose_session_dies(
 ) -> None:
     monkeypatch.setattr("connectors.outbox.relay.SPARE_POLL", 0.05)
     old, new = Stream(), Stream()
-    relay, stop = Relay(database, old, poll=NEVER), asyncio.Event()
+    relay, stop = new_relay(database, old), asyncio.Event()
     task = asyncio.create_task(relay.run(stop))
     await is_active(relay)
     async with running(database, new) as spare:
@@ -263,12 +176,12 @@ async def test_a_spare_succeeds_a_relay_whose_session_dies(
 
 async def test_a_broker_that_is_away_costs_nothing(database: Database) -> None:
     class Away(Stream):
-        async def append_once(self, *_: object) -> None:
+        async def append_once(self, _: object) -> Mapping[str, Mapping[TP, Place]]:
             raise BrokerUnavailable("away")
 
     await publish(database, b"1", b"2")
     with pytest.raises(BrokerUnavailable):
-        await asyncio.wait_for(Relay(database, Away()).run(asyncio.Event()), TIMEOUT)
+        await asyncio.wait_for(new_relay(database, Away()).run(asyncio.Event()), TIMEOUT)
     assert (await outbox_status(database)).depth == 2
 
     stream = Stream()
@@ -276,17 +189,20 @@ async def test_a_broker_that_is_away_costs_nothing(database: Database) -> None:
         assert await stream.reaches(2) == [b"1", b"2"]
 
 
-async def test_a_relay_that_dies_before_sweeping_has_published_once(database: Database) -> None:
+async def test_a_relay_that_dies_before_it_notes_has_published_once(database: Database) -> None:
     class Deadly(Stream):
-        async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
-            await super().append_once(lane, entries)
+        async def append_once(
+            self, batches: Sequence[LaneBatch]
+        ) -> Mapping[str, Mapping[TP, Place]]:
+            places = await super().append_once(batches)
             if len(self.batches) == 1:
-                assert await kill_session_of(database, "UNION ALL") == 1
+                raise BrokerUnavailable("the answer was lost")
+            return places
 
     await publish(database, b"1", b"2")
     stream = Deadly()
-    with pytest.raises(DatabaseUnavailable):
-        await asyncio.wait_for(Relay(database, stream).run(asyncio.Event()), TIMEOUT)
+    with pytest.raises(BrokerUnavailable):
+        await asyncio.wait_for(new_relay(database, stream).run(asyncio.Event()), TIMEOUT)
     async with running(database, stream):
         await publish(database, b"3")
         assert await stream.reaches(3) == [b"1", b"2", b"3"]
@@ -297,7 +213,7 @@ async def test_a_relay_that_dies_before_sweeping_has_published_once(database: Da
 async def test_a_batch_that_has_begun_is_finished_before_stopping(database: Database) -> None:
     stream, stop = Halting(), asyncio.Event()
     await publish(database, b"1", b"2")
-    task = asyncio.create_task(Relay(database, stream, batch=1).run(stop))
+    task = asyncio.create_task(new_relay(database, stream, batch=1).run(stop))
     await asyncio.wait_for(stream.halted.wait(), TIMEOUT)
     stop.set()
     stream.go_on.set()
@@ -309,17 +225,48 @@ async def test_what_is_claimed_goes_first_and_in_the_order_of_its_numbers(
     database: Database,
 ) -> None:
     async with database.transaction() as connection:  # as a relay left it that died
+        [lane] = (await open_lanes(connection, ["relay"])).values()
+        await stage(connection, {lane: (0, [Outgoing("orders", b"first")])})
+        await stage(connection, {lane: (1, [Outgoing("orders", b"second")])})
         await connection.execute(
-            "INSERT INTO redfaust.outbox (topic, value, lane, number, available_at) VALUES "
-            "('orders', 'fourth', NULL, NULL, NULL), "
-            "('orders', 'third', NULL, NULL, now() - interval '1 min'), "
-            "('orders', 'second', 'relay-x', 8, NULL), "
-            "('orders', 'first', 'relay-x', 7, now() - interval '1 s')"
+            "INSERT INTO redfaust.outbox (topic, value, available_at) VALUES "
+            "('orders', 'fourth', NULL), ('orders', 'third', now() - interval '1 min')"
         )
     stream = Stream()
     async with running(database, stream, batch=1):
         assert await stream.reaches(4) == [b"first", b"second", b"third", b"fourth"]
         await drained(database)
+
+
+async def test_rows_that_were_claimed_before_there_were_batches_are_published(
+    database_url: str, tmp_path: Path
+) -> None:
+    everything = resources.files("connectors.postgres").joinpath("migrations")
+    for migration in everything.iterdir():
+        if migration.name < "0004":
+            (tmp_path / migration.name).write_text(migration.read_text())
+    database = await Database.connect(database_url)
+    try:
+        await migrate(database, "connectors", tmp_path)
+        async with database.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO redfaust.lanes (lane, last_number, relay_of) SELECT 'relay-x', 8,"
+                " system_identifier || '/' || oid FROM pg_control_system(), pg_database"
+                " WHERE datname = current_database();"
+                "INSERT INTO redfaust.outbox (topic, key, value, headers, lane, number) VALUES"
+                " ('orders', 'k', 'third', '{}', NULL, NULL),"
+                """ ('orders', 'k', 'second', '{"a": "1"}', 'relay-x', 8),"""
+                " ('orders', 'k', 'first', '{}', 'relay-x', 7)"
+            )
+        await migrate_connectors(database)
+        stream = Stream()
+        async with running(database, stream):
+            assert await stream.reaches(3) == [b"first", b"second", b"third"]
+            await drained(database)
+        assert stream.entries[1] == Outgoing("orders", b"second", b"k", (("a", b"1"),))
+        assert (await lane_of(database))[0] == "relay-x"
+    finally:
+        await database.close()
 
 
 async def test_a_relay_that_lost_its_lock_and_appends_late_does_no_harm(
@@ -328,7 +275,7 @@ async def test_a_relay_that_lost_its_lock_and_appends_late_does_no_harm(
     monkeypatch.setattr("connectors.outbox.relay.SPARE_POLL", 0.05)
     stream = Halting()
     await publish(database, b"1", b"2")
-    zombie = asyncio.create_task(Relay(database, stream).run(asyncio.Event()))
+    zombie = asyncio.create_task(new_relay(database, stream).run(asyncio.Event()))
     await asyncio.wait_for(stream.halted.wait(), TIMEOUT)
     assert await kill_session_of(database, "UNION ALL") == 1
     async with running(database, stream):
@@ -353,11 +300,11 @@ class Unlocked(Relay):
 async def test_two_relays_that_take_turns_step_by_step_publish_once(database: Database) -> None:
     stream, stop = Halting(), asyncio.Event()
     await publish(database, b"1", b"2")
-    first = Unlocked(database, stream, poll=0.01)
+    first = new_relay(database, stream, kind=Unlocked, poll=0.01)
     slow = asyncio.create_task(first.run(stop))
     await asyncio.wait_for(stream.halted.wait(), TIMEOUT)  # it has claimed 1 and 2
 
-    fast = asyncio.create_task(Unlocked(database, stream, poll=0.01).run(stop))
+    fast = asyncio.create_task(new_relay(database, stream, kind=Unlocked, poll=0.01).run(stop))
     assert await stream.reaches(2) == [b"1", b"2"]
     await drained(database)
     await publish(database, b"3")
@@ -380,7 +327,9 @@ async def _is(fact: bool) -> bool:
 
 async def test_without_any_lock_relays_publish_once_and_in_order(database: Database) -> None:
     stream, stop = Stream(), asyncio.Event()
-    relays = [Unlocked(database, stream, batch=batch, poll=0.01) for batch in (1, 7, 50)]
+    relays = [
+        new_relay(database, stream, kind=Unlocked, batch=batch, poll=0.01) for batch in (1, 7, 50)
+    ]
     tasks = [asyncio.create_task(relay.run(stop)) for relay in relays]
     for begin in range(0, 600, 6):
         await publish(database, *(b"%d" % n for n in range(begin, begin + 6)))
@@ -417,21 +366,23 @@ async def test_a_late_append_that_the_database_has_forgotten_hides_no_other(
 ) -> None:
     stream = Halting()
     await publish(database, b"1", b"2")
-    zombie = asyncio.create_task(Relay(database, stream).run(asyncio.Event()))
+    zombie = asyncio.create_task(new_relay(database, stream).run(asyncio.Event()))
     await asyncio.wait_for(stream.halted.wait(), TIMEOUT)
     assert await kill_session_of(database, "UNION ALL") == 1
     async with database.transaction() as connection:  # a replica that knows nothing of 1 and 2
-        await connection.execute("DELETE FROM redfaust.outbox")
+        await connection.execute("DELETE FROM redfaust.batches")
         await connection.execute("UPDATE redfaust.lanes SET last_number = last_number - 2")
 
     class Slower(Stream):
         marks = stream.marks
 
-        async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
+        async def append_once(
+            self, batches: Sequence[LaneBatch]
+        ) -> Mapping[str, Mapping[TP, Place]]:
             stream.go_on.set()
             with pytest.raises(DatabaseUnavailable):
                 await zombie
-            await stream.append_once(lane, entries)
+            return await stream.append_once(batches)
 
     await publish(database, b"3", b"4")
     async with running(database, Slower()):

@@ -16,11 +16,11 @@ from faust.types import TP
 
 from connectors import crash
 from connectors.outbox.outbox import Outbox, outbox_status
-from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.transports.redis import RedisBroker
 from connectors.transports.redis.offsets import BEGINNING
+from tests.integration.outbox_streams import new_relay
 
 TIMEOUT = 30.0
 PARTITIONS = 3
@@ -85,7 +85,7 @@ def relay_until_killed(point: str, broker_url: str, database_url: str) -> None:
     async def run() -> None:
         broker = RedisBroker(broker_url, default_partitions=PARTITIONS)
         database = await Database.connect(database_url)
-        await Relay(database, broker).run(asyncio.Event())
+        await new_relay(database, broker, poll=1.0).run(asyncio.Event())
 
     asyncio.run(run())
 
@@ -123,7 +123,7 @@ async def crash_the_command_at(point: str, broker_url: str, database_url: str) -
 async def relay_the_rest(database: Database, broker: RedisBroker) -> None:
     """A relay that nobody kills."""
     stop = asyncio.Event()
-    relay = asyncio.create_task(Relay(database, broker).run(stop))
+    relay = asyncio.create_task(new_relay(database, broker, poll=1.0).run(stop))
     async with asyncio.timeout(TIMEOUT):
         while (await outbox_status(database)).depth:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.02)
@@ -166,11 +166,11 @@ async def everything_is_published_once_in_order(
 @pytest.mark.parametrize(
     "points",
     [
-        ["relay.leading"],
+        ["outbox.taken_over"],
         ["relay.claimed"],
-        ["relay.appended"],
-        ["relay.deleted"],
-        ["relay.claimed:3", "relay.appended", "relay.claimed", "relay.appended:2"],
+        ["outbox.appended"],
+        ["outbox.published"],
+        ["relay.claimed:3", "outbox.appended", "relay.claimed", "outbox.appended:2"],
     ],
     ids=" then ".join,
 )
@@ -190,6 +190,6 @@ async def test_the_command_can_be_killed_as_well(
 ) -> None:
     async with rows_inserted(database) as writers:
         pass
-    await crash_the_command_at("relay.appended:2", broker_url, database_url)
+    await crash_the_command_at("outbox.appended:2", broker_url, database_url)
     await relay_the_rest(database, broker)
     await everything_is_published_once_in_order(writers, broker)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit, urlunsplit
@@ -15,13 +15,13 @@ from faust.types import TP
 from redis.asyncio import Redis
 
 from connectors.outbox.outbox import Outbox, outbox_status
-from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
-from connectors.transports.broker import Numbered
+from connectors.transports.broker import LaneBatch, Place
 from connectors.transports.redis import RedisBroker
 from connectors.transports.redis.offsets import BEGINNING
+from tests.integration.outbox_streams import new_relay
 
 TIMEOUT = 10.0
 ORDERS = TP("orders", 0)
@@ -56,7 +56,7 @@ async def publish(database: Database, *values: bytes, available_at: datetime | N
 
 async def relay_everything(database: Database, broker: RedisBroker) -> None:
     stop = asyncio.Event()
-    relay = asyncio.create_task(Relay(database, broker).run(stop))
+    relay = asyncio.create_task(new_relay(database, broker, poll=1.0).run(stop))
     async with asyncio.timeout(TIMEOUT):
         while any(await waiting(database)):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.02)
@@ -101,7 +101,7 @@ async def test_two_databases_share_a_redis(
 async def mark(database: Database, broker: RedisBroker) -> int:
     async with database.transaction() as connection:
         lane = await connection.fetchval("SELECT lane FROM redfaust.lanes")
-    return (await broker.marks(lane))[ORDERS]
+    return (await broker.marks([lane]))[lane][ORDERS]
 
 
 async def test_after_redis_was_wiped_numbers_go_on(
@@ -127,13 +127,16 @@ async def test_what_was_claimed_before_redis_was_wiped_is_published(
     class Unreached:
         marks = broker.marks
 
-        async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
-            await broker.append_once(lane, entries[:1])
+        async def append_once(
+            self, batches: Sequence[LaneBatch]
+        ) -> Mapping[str, Mapping[TP, Place]]:
+            [batch] = batches
+            await broker.append_once([batch._replace(entries=batch.entries[:1])])
             raise Dying
 
     await publish(database, b"1", b"2")
     with pytest.raises(Dying):
-        await Relay(database, Unreached()).run(asyncio.Event())
+        await new_relay(database, Unreached(), poll=1.0).run(asyncio.Event())
     assert await values(broker) == [b"1"]
     async with Redis.from_url(broker_url) as client:
         await client.flushall()

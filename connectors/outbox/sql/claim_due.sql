@@ -6,7 +6,7 @@ WITH due AS (
         (
             SELECT id, available_at
             FROM redfaust.outbox
-            WHERE lane IS NULL AND available_at <= now()
+            WHERE available_at <= now()
             ORDER BY available_at, id
             LIMIT $3
         )
@@ -14,7 +14,7 @@ WITH due AS (
         (
             SELECT id, available_at
             FROM redfaust.outbox
-            WHERE lane IS NULL AND available_at IS NULL
+            WHERE available_at IS NULL
             ORDER BY id
             LIMIT $3
         )
@@ -26,14 +26,22 @@ counter AS (
     UPDATE redfaust.lanes
     SET last_number = last_number + (SELECT count(*) FROM due)
     WHERE lane = $1 AND last_number = $2 AND EXISTS (SELECT FROM due)
-    RETURNING lane
+    RETURNING lane, last_number
 ),
 claimed AS (
-    UPDATE redfaust.outbox AS row
-    SET lane = counter.lane, number = $2 + due.place
-    FROM due, counter
+    DELETE FROM redfaust.outbox AS row
+    USING due, counter
     -- The array says the same once more, so that the planner expects few rows.
     WHERE row.id = due.id AND row.id = ANY (ARRAY(SELECT id FROM due))
-    RETURNING row.id, row.lane, row.number, row.topic, row.key, row.value, row.headers
+    RETURNING
+        counter.lane,
+        counter.last_number,
+        ROW(
+            $2 + due.place, row.topic, NULL, row.key, row.value, row.headers, NULL
+        )::redfaust.entry AS entry
 )
-SELECT id, lane, number, topic, key, value, headers FROM claimed ORDER BY number
+INSERT INTO redfaust.batches (lane, first_number, last_number, entries)
+SELECT lane, $2 + 1, last_number, array_agg(entry ORDER BY (entry).number)
+FROM claimed
+GROUP BY lane, last_number
+RETURNING lane, first_number, last_number, entries

@@ -3,5 +3,5 @@ SELECT
     (
         SELECT extract(epoch FROM min(available_at) - now())::float8
         FROM redfaust.outbox
-        WHERE lane IS NULL AND available_at IS NOT NULL
+        WHERE available_at IS NOT NULL
     ) AS seconds_until_due

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from faust.types import TP
@@ -19,10 +19,12 @@ from connectors.transports.broker import (
     SILENCE,
     Advance,
     Appended,
+    LaneBatch,
+    LogSetBack,
     Member,
-    Numbered,
     Outgoing,
     PartitionStatus,
+    Place,
     Record,
     TopicSpec,
 )
@@ -90,14 +92,28 @@ class MemoryBroker:
         records.append(Record(len(records), timestamp, entry.key, entry.value, entry.headers))
         return Appended(tp, len(records) - 1, now)
 
-    async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
+    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+        lots = [
+            (lane, self._target_of_numbered(*numbered), numbered, after)
+            for lane, entries, after in batches
+            for numbered in entries
+        ]
+        marks = self._log.marks
+        if set_back := {
+            lane for lane, tp, _, after in lots if marks.get((lane, tp), 0) < after.get(tp, 0)
+        }:
+            raise LogSetBack(set_back)
         new = []
-        for number, entry in entries:
-            tp = self._target_of_numbered(number, entry)
-            if number > self._log.marks.get((lane, tp), 0):
-                self._log.marks[lane, tp] = number
+        for lane, tp, (number, entry), _ in lots:
+            if number > marks.get((lane, tp), 0):
+                marks[lane, tp] = number
                 new.append(replace(entry, partition=tp.partition))
         await self.append(new)
+        places: dict[str, dict[TP, Place]] = {}
+        for lane, tp, _, _ in lots:
+            place = Place(marks[lane, tp], len(self._log.records[tp]))
+            places.setdefault(lane, {})[tp] = place
+        return places
 
     def _target_of_numbered(self, number: int, entry: Outgoing) -> TP:
         partitions = self._log.topics.setdefault(entry.topic, self._default_partitions)
@@ -105,8 +121,12 @@ class MemoryBroker:
             return TP(entry.topic, entry.partition)
         return TP(entry.topic, partition_of_numbered(entry.key, number, partitions))
 
-    async def marks(self, lane: str) -> Mapping[TP, int]:
-        return {tp: mark for (name, tp), mark in self._log.marks.items() if name == lane}
+    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
+        for (lane, tp), mark in self._log.marks.items():
+            if lane in found:
+                found[lane][tp] = mark
+        return found
 
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import orjson
@@ -14,11 +14,13 @@ from connectors.transports.broker import (
     SILENCE,
     Advance,
     Appended,
+    LaneBatch,
     Member,
     Numbered,
     Outgoing,
     PartitionStatus,
     PartlyRefused,
+    Place,
     Record,
     TopicSpec,
 )
@@ -26,7 +28,7 @@ from connectors.transports.partitioner import partition_of, partition_of_numbere
 from connectors.transports.redis import keys
 from connectors.transports.redis.client import connect, our_errors, script
 from connectors.transports.redis.entry import encode
-from connectors.transports.redis.lanes import Lanes
+from connectors.transports.redis.lanes import Lanes, Lot
 from connectors.transports.redis.lease import Lease
 from connectors.transports.redis.offsets import BEGINNING, offset_of, seconds_of, stream_id
 from connectors.transports.redis.reader import StreamReader
@@ -108,12 +110,18 @@ class RedisBroker:
             return TP(entry.topic, entry.partition)
         return TP(entry.topic, partition_of(entry.key, partitions))
 
-    async def append_once(self, lane: str, entries: Sequence[Numbered]) -> None:
+    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
         with our_errors(self._url):
-            logs: dict[TP, list[Numbered]] = {}
-            for numbered in entries:
-                logs.setdefault(await self._target_of_numbered(numbered), []).append(numbered)
-            await self._lanes.append(lane, logs)
+            lots: dict[tuple[str, TP], list[Numbered]] = {}
+            for batch in batches:
+                for numbered in batch.entries:
+                    tp = await self._target_of_numbered(numbered)
+                    lots.setdefault((batch.lane, tp), []).append(numbered)
+            after = {batch.lane: batch.after for batch in batches}
+            return await self._lanes.append(
+                Lot(lane, tp, after[lane].get(tp, 0), entries)
+                for (lane, tp), entries in lots.items()
+            )
 
     async def _target_of_numbered(self, numbered: Numbered) -> TP:
         number, entry = numbered
@@ -122,11 +130,11 @@ class RedisBroker:
             return TP(entry.topic, entry.partition)
         return TP(entry.topic, partition_of_numbered(entry.key, number, partitions))
 
-    async def marks(self, lane: str) -> Mapping[TP, int]:
+    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         with our_errors(self._url):
             topics = await self._topics.all()
             tps = await self._topics.expand(topics, default=self._default_partitions)
-            return await self._lanes.marks(lane, tps)
+            return await self._lanes.marks(lanes, tps)
 
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float

@@ -6,29 +6,44 @@ lost together: whatever the mark says is true of the stream that it lies beside.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import zip_longest
-from typing import TypeAlias
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from faust.types import TP
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from connectors.errors import BrokerError
-from connectors.transports.broker import Numbered
+from connectors.transports.broker import (
+    EntriesRefused,
+    LogSetBack,
+    Numbered,
+    Place,
+    Refused,
+)
 from connectors.transports.redis import keys
 from connectors.transports.redis.client import script
 from connectors.transports.redis.entry import encode
+from connectors.transports.redis.offsets import offset_of
 
 CALL_BYTES = 1 << 20
 """Bytes after which a call of the script takes no further entry: Redis does nothing else while
 it runs, and holds it in memory twice."""
 
-MAX_FIELDS = 7000
-"""Fields and values of an entry; Lua hands no more than 8,000 values to a function."""
+MAX_HEADERS = 3_000
+"""Headers of an entry; Lua hands no more than 8,000 values to a function."""
 
-_Argument: TypeAlias = bytes | int
-_Call: TypeAlias = list[_Argument]
+_Call: TypeAlias = list[bytes | int]
+_Reply: TypeAlias = list[bytes]
+
+
+class Lot(NamedTuple):
+    """What a lane sends to one log."""
+
+    lane: str
+    tp: TP
+    after: int
+    entries: Sequence[Numbered]
 
 
 class Lanes:
@@ -38,55 +53,96 @@ class Lanes:
         self._client = client
         self._script = script(client, "append_once").script
 
-    async def append(self, lane: str, logs: Mapping[TP, Sequence[Numbered]]) -> None:
+    async def append(self, lots: Iterable[Lot]) -> dict[str, dict[TP, Place]]:
         """See :meth:`~connectors.transports.broker.Broker.append_once`.
 
         One round trip, unless a stream's entries are larger than ``CALL_BYTES``. Then its next
         call waits for the success of the one before: a mark must not pass what has failed.
         """
-        calls = [list(_calls(entries)) for entries in logs.values()]
-        for turn in zip_longest(*calls):
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for tp, call in zip(logs, turn, strict=True):
-                    if call is not None:
-                        # The source rather than its hash, which Redis may have forgotten.
-                        pipeline.execute_command(
-                            "EVAL", self._script, 2, keys.stream(tp), keys.lanes(tp), lane, *call
-                        )
-                await _results(pipeline)
+        lots = list(lots)
+        if refused := [refusal for lot in lots for refusal in _with_too_many_headers(lot)]:
+            raise EntriesRefused(refused)
+        places: dict[str, dict[TP, Place]] = {}
+        set_back: set[str] = set()
+        waiting = [(lot, _calls(lot)) for lot in lots]
+        while waiting:
+            turn = [(lot, calls, call) for lot, calls in waiting if (call := next(calls, None))]
+            replies = await self._evaluate([(lot, call) for lot, _, call in turn])
+            waiting = []
+            for (lot, calls, _), reply in zip(turn, replies, strict=True):
+                match reply:
+                    case [b"SETBACK"]:
+                        set_back.add(lot.lane)
+                    case [b"REFUSED", number, reason]:
+                        refused += _refusals(lot, int(number), reason.decode("utf-8", "replace"))
+                    case [_, mark, last_id]:
+                        place = Place(int(mark), offset_of(last_id) + 1)
+                        places.setdefault(lot.lane, {})[lot.tp] = place
+                        waiting.append((lot, calls))
+        if set_back:
+            raise LogSetBack(set_back)
+        if refused:
+            raise EntriesRefused(refused)
+        return places
 
-    async def marks(self, lane: str, tps: Iterable[TP]) -> dict[TP, int]:
-        """The lane's mark in each log where it has one."""
-        tps = list(tps)
+    async def _evaluate(self, calls: Sequence[tuple[Lot, _Call]]) -> list[_Reply]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for (lane, tp, _, _), call in calls:
+                # The source rather than its hash, which Redis may have forgotten.
+                pipeline.execute_command(
+                    "EVAL", self._script, 2, keys.stream(tp), keys.lanes(tp), lane, *call
+                )
+            return await _results(pipeline)
+
+    async def marks(self, lanes: Collection[str], tps: Iterable[TP]) -> dict[str, dict[TP, int]]:
+        """The marks of the lanes in each log where they have one."""
+        tps, lanes = list(tps), list(lanes)
+        found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
+        if not found:
+            return found
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp in tps:
-                pipeline.hget(keys.lanes(tp), lane)
-            marks = await _results(pipeline)
-        return {tp: int(mark) for tp, mark in zip(tps, marks, strict=True) if mark is not None}
+                pipeline.hmget(keys.lanes(tp), lanes)
+            replies = await _results(pipeline)
+        for tp, marks in zip(tps, replies, strict=True):
+            for lane, mark in zip(lanes, marks, strict=True):
+                if mark is not None:
+                    found[lane][tp] = int(mark)
+        return found
 
 
-def _calls(entries: Sequence[Numbered]) -> Iterator[_Call]:
-    call: _Call = []
+def _calls(lot: Lot) -> Iterator[_Call]:
+    """What is behind the lane in each call of the script."""
+    call: _Call = [lot.after]
     size = 0
-    for number, entry in entries:
+    for number, entry in lot.entries:
         fields = encode(entry)
-        if len(fields) > MAX_FIELDS:
-            raise BrokerError(
-                f"entry {number} for {entry.topic} has {len(entry.headers)} headers, "
-                f"more than a script can append: send fewer than {MAX_FIELDS // 2 - 2}"
-            )
         call += (number, len(fields), *fields)
         size += sum(len(field) for field in fields if isinstance(field, bytes))
         if size >= CALL_BYTES:
             yield call
-            call, size = [], 0
-    if call:
+            call, size = [number], 0
+    if len(call) > 1:
         yield call
 
 
-async def _results(pipeline: Pipeline) -> list[bytes | None]:
+def _with_too_many_headers(lot: Lot) -> Iterator[Refused]:
+    for number, entry in lot.entries:
+        if len(entry.headers) > MAX_HEADERS:
+            reason = f"an entry for {entry.topic} has {len(entry.headers)} headers"
+            error = BrokerError(f"{reason}, more than can be appended: send up to {MAX_HEADERS}")
+            yield Refused(lot.lane, number, error)
+
+
+def _refusals(lot: Lot, number: int, reason: str) -> list[Refused]:
+    error = BrokerError(f"Redis refused an entry for {lot.tp.topic}: {reason}")
+    numbers = [number] if number else [each.number for each in lot.entries]
+    return [Refused(lot.lane, each, error) for each in numbers]
+
+
+async def _results(pipeline: Pipeline) -> list[Any]:
     # Redis-py's own error of a pipeline shows the command, and so the event.
-    replies: list[bytes | None] = await pipeline.execute(raise_on_error=False)
+    replies: list[Any] = await pipeline.execute(raise_on_error=False)
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply

@@ -1,0 +1,209 @@
+"""From the database onto the logs: appends stored batches, and notes that they are published."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from faust.types import TP
+
+from connectors import crash
+from connectors.errors import BrokerError
+from connectors.outbox.entries import Staged, from_rows, staged
+from connectors.outbox.lanes import Lane, open_lanes, raise_lanes
+from connectors.postgres.database import Connection, Database
+from connectors.postgres.queries import load
+from connectors.transports.broker import (
+    EntriesRefused,
+    LaneBatch,
+    LogSetBack,
+    Numbered,
+    Outgoing,
+    Place,
+    Refused,
+)
+
+PAGE = 8
+"""Batches that are read from the database at a time."""
+LEFT_OUT = 1 << 20
+"""Numbers that are left out when a lane is taken over, more than a batch has. What its owner before
+may still append, stored in a database that has forgotten it since, lies below its own then."""
+
+SetAside: TypeAlias = Callable[[Connection, Outgoing, BrokerError], Awaitable[None]]
+"""Keeps an entry that the broker refused for good, in the transaction that takes it out of its
+batch: it is kept once."""
+
+logger = logging.getLogger(__name__)
+
+
+class Logs(Protocol):
+    """What publishing needs of a :class:`~connectors.transports.broker.Broker`."""
+
+    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+        """Append what the lanes have not put there yet."""
+
+    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        """The last numbers that lanes have put there."""
+
+
+class Journal:
+    """Publishes batches of the lanes that it follows, those of one lane in their order.
+
+    Every method may raise what broker and database raise. Then nothing is lost, and repeating is
+    harmless: whoever publishes a batch again finds the marks above it.
+    """
+
+    def __init__(self, database: Database, logs: Logs, *, set_aside: SetAside) -> None:
+        self._database = database
+        self._logs = logs
+        self._set_aside = set_aside
+        # By lane, its marks as they were last seen: whom they are missing from has lost entries.
+        self._followed: dict[str, dict[TP, int]] = {}
+        # A mark must not pass what another task is about to append again.
+        self._one_at_a_time = asyncio.Lock()
+        self.published = 0
+        """Entries published since the start."""
+
+    async def take_over(
+        self, producers: Collection[str], *, leave_out: int = LEFT_OUT
+    ) -> dict[str, Lane]:
+        """Follow the lanes of these producers, publish what is left of them, and say where each
+        goes on: above its marks, by ``leave_out``."""
+        async with self._one_at_a_time:
+            async with self._database.transaction() as connection:
+                lanes = await open_lanes(connection, producers)
+            marks = await self._logs.marks(lanes.values())
+            # Before looking for what is left: who stages in between then changes this number.
+            async with self._database.transaction() as connection:
+                numbers = await raise_lanes(connection, marks, leave_out=leave_out)
+            crash.point("outbox.taken_over")
+            self._follow(marks)
+            await self._publish_unpublished(lanes.values())
+            return {producer: Lane(lane, numbers.get(lane, 0)) for producer, lane in lanes.items()}
+
+    async def publish_left(self, seconds: float) -> None:
+        """Publish what has been unpublished for so long, whosever it is."""
+        async with self._one_at_a_time:
+            async with self._database.transaction() as connection:
+                rows = await connection.fetch(_query("select_left_lanes"), seconds)
+            lanes = [row["lane"] for row in rows]
+            others = [lane for lane in lanes if lane not in self._followed]
+            try:
+                self._follow(await self._logs.marks(others))
+                await self._publish_unpublished(lanes)
+            finally:
+                self._forget(others)
+
+    async def forget(self, lanes: Iterable[str]) -> None:
+        """Follow them no more."""
+        async with self._one_at_a_time:
+            self._forget(lanes)
+
+    async def publish(self, batches: Sequence[Staged]) -> None:
+        """Append batches, and note that they are published; those of other lanes are left out."""
+        async with self._one_at_a_time:
+            await self._publish(batches)
+
+    def _follow(self, marks: Mapping[str, Mapping[TP, int]]) -> None:
+        self._followed.update({lane: dict(of_lane) for lane, of_lane in marks.items()})
+
+    def _forget(self, lanes: Iterable[str]) -> None:
+        for lane in lanes:
+            self._followed.pop(lane, None)
+
+    async def _publish_unpublished(self, lanes: Collection[str]) -> None:
+        while batches := await self._fetch("select_unpublished", list(lanes), PAGE):
+            await self._publish(batches)
+
+    async def _append_again(self, lanes: Collection[str]) -> None:
+        """All that is kept of these lanes, from the oldest; what is there is skipped."""
+        logger.warning("The broker has lost entries of %s lanes, which follow again", len(lanes))
+        self._follow(await self._logs.marks(lanes))
+        for lane in lanes:
+            last_number = 0
+            while batches := await self._fetch("select_kept", lane, last_number, PAGE):
+                await self._publish(batches)
+                last_number = batches[-1].last_number
+
+    async def _publish(self, batches: Sequence[Staged]) -> None:
+        while True:
+            batches = [batch for batch in batches if batch.lane in self._followed]
+            try:
+                places = await self._append(batches)
+                break
+            except EntriesRefused as refusal:
+                batches = await self._without(batches, refusal.refused)
+            except LogSetBack as loss:
+                await self._append_again(loss.lanes)
+        if not batches:
+            return
+        crash.point("outbox.appended")
+        await self._note_published(batches, places)
+        self.published += sum(len(batch.entries) for batch in batches)
+        crash.point("outbox.published")
+
+    async def _append(self, batches: Iterable[Staged]) -> Mapping[str, Mapping[TP, Place]]:
+        entries: dict[str, list[Numbered]] = {}
+        for batch in batches:
+            entries.setdefault(batch.lane, []).extend(batch.entries)
+        places = await self._logs.append_once(
+            [LaneBatch(lane, of_lane, self._followed[lane]) for lane, of_lane in entries.items()]
+        )
+        for lane, of_lane in places.items():
+            self._followed[lane].update({tp: place.mark for tp, place in of_lane.items()})
+        return places
+
+    async def _without(self, batches: Iterable[Staged], refused: Iterable[Refused]) -> list[Staged]:
+        """The batches without refused entries, which are set aside."""
+        errors: dict[str, dict[int, BrokerError]] = {}
+        for lane, number, error in refused:
+            errors.setdefault(lane, {})[number] = error
+        kept = []
+        for batch in batches:
+            refusals = errors.get(batch.lane, {})
+            entries = tuple(each for each in batch.entries if each.number not in refusals)
+            if len(entries) < len(batch.entries):
+                await self._set_aside_from(batch, refusals)
+                crash.point("outbox.set_aside")
+            kept.append(batch._replace(entries=entries))
+        return kept
+
+    async def _set_aside_from(self, batch: Staged, errors: Mapping[int, BrokerError]) -> None:
+        async with self._database.transaction() as connection:
+            # Somebody else may publish the same batch: whoever comes second finds nothing there.
+            stored = await connection.fetchval(
+                _query("lock_entries"), batch.lane, batch.last_number
+            )
+            for number, entry in from_rows(stored or ()):
+                if number in errors:
+                    await self._set_aside(connection, entry, errors[number])
+            await connection.execute(
+                _query("drop_entries"), batch.lane, batch.last_number, list(errors)
+            )
+
+    async def _note_published(
+        self, batches: Sequence[Staged], places: Mapping[str, Mapping[TP, Place]]
+    ) -> None:
+        rows = [
+            (lane, tp.topic, tp.partition, mark, position)
+            for lane, of_lane in places.items()
+            for tp, (mark, position) in of_lane.items()
+        ]
+        columns = map(list, zip(*rows, strict=True)) if rows else ([],) * 5
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                _query("note_published"),
+                [batch.lane for batch in batches],
+                [batch.last_number for batch in batches],
+                *columns,
+            )
+
+    async def _fetch(self, query: str, *arguments: object) -> list[Staged]:
+        async with self._database.transaction() as connection:
+            return staged(await connection.fetch(_query(query), *arguments))
+
+
+def _query(name: str) -> str:
+    return load("connectors.outbox", name)

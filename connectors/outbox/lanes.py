@@ -1,0 +1,94 @@
+"""Lanes: who numbers what is sent, and storing it with the transaction that sends it.
+
+A *producer* is whatever sends in one order: a partition of an application, whose owner sends what
+its events send, or the relay. Its *lane* is drawn for it in this database, and is the name by which
+streams know it: a copy of the database draws lanes of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count
+from typing import NamedTuple
+
+from faust.types import TP
+
+from connectors import crash
+from connectors.errors import LaneOvertaken
+from connectors.outbox.entries import Staged, as_row
+from connectors.postgres.database import Connection
+from connectors.postgres.queries import load
+from connectors.transports.broker import Numbered, Outgoing
+
+
+class Lane(NamedTuple):
+    """A lane in the hands of its owner."""
+
+    name: str
+    last_number: int
+    """The last number given. Whoever finds another one is not alone."""
+
+
+async def open_lanes(connection: Connection, producers: Collection[str]) -> dict[str, str]:
+    """The name of each producer's lane, drawn at first sight."""
+    rows = await connection.fetch(_query("open_lanes"), list(producers))
+    return {row["producer"]: row["lane"] for row in rows}
+
+
+async def raise_lanes(
+    connection: Connection, marks: Mapping[str, Mapping[TP, int]], *, leave_out: int
+) -> dict[str, int]:
+    """Raise the last number of each lane above its marks, by ``leave_out``; return them.
+
+    A database that was set back, by a restore or a replica that lagged, has forgotten numbers that
+    streams have seen, and would take for repeats. A lane that it does not know is missing.
+    """
+    highest = [max(of_lane.values(), default=0) for of_lane in marks.values()]
+    rows = await connection.fetch(_query("raise_lanes"), list(marks), highest, leave_out)
+    return {row["lane"]: row["last_number"] for row in rows}
+
+
+async def stage(
+    connection: Connection, lanes: Mapping[str, tuple[int, Sequence[Outgoing]]]
+) -> list[Staged]:
+    """Store what lanes send, within the caller's transaction, which has fenced others out.
+
+    Each lane comes with its last number and the entries that get the numbers behind it. One batch
+    a lane is stored and its last number raised, in one round trip; lanes without entries are left
+    alone. After the commit the batches go to :meth:`connectors.outbox.publisher.Publisher.put`.
+
+    Raises :class:`~connectors.errors.LaneOvertaken` if a lane has another last number; then the
+    transaction must be rolled back. Raises :class:`asyncpg.DataError` for what Postgres cannot
+    store: a topic with NUL, a partition beyond four bytes.
+    """
+    batches = [
+        _number(lane, last_number, entries)
+        for lane, (last_number, entries) in lanes.items()
+        if entries
+    ]
+    if not batches:
+        return batches
+    stored = await connection.fetch(
+        _query("stage_batches"),
+        [batch.lane for batch in batches],
+        [batch.first_number - 1 for batch in batches],
+        [len(batch.entries) for batch in batches],
+        [as_row(numbered) for batch in batches for numbered in batch.entries],
+    )
+    overtaken = {batch.lane for batch in batches} - {row["lane"] for row in stored}
+    if overtaken:
+        raise LaneOvertaken(
+            f"{len(overtaken)} lanes, {min(overtaken)} among them, were taken over by somebody "
+            "else, or the database was set back: take them over again before sending"
+        )
+    crash.point("outbox.staged")
+    return batches
+
+
+def _number(lane: str, last_number: int, entries: Sequence[Outgoing]) -> Staged:
+    numbered = tuple(map(Numbered, count(last_number + 1), entries))
+    return Staged(lane, last_number + 1, last_number + len(numbered), numbered)
+
+
+def _query(name: str) -> str:
+    return load("connectors.outbox", name)

@@ -1,0 +1,133 @@
+"""Publishes what a process has committed, while its next commit is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+
+import asyncpg
+
+from connectors.errors import (
+    BrokerUnavailable,
+    ConnectorError,
+    DatabaseUnavailable,
+    LaneOvertaken,
+)
+from connectors.outbox.entries import Staged
+from connectors.outbox.journal import Journal, Logs, SetAside
+from connectors.outbox.lanes import Lane
+from connectors.postgres.database import Database
+
+MAX_UNPUBLISHED = 10_000
+"""Entries that may wait to be published; committing more waits."""
+ROUND = 2_000
+"""Entries after which no further batch joins those that are published in one go."""
+RETRY_EVERY = 0.5
+"""Seconds between two attempts while broker or database are away."""
+
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Publishes the batches of the lanes that one process owns, each lane strictly in order.
+
+    An entry that the broker refuses for good is set aside; nothing else is passed over.
+    """
+
+    def __init__(self, database: Database, logs: Logs, *, set_aside: SetAside) -> None:
+        self._journal = Journal(database, logs, set_aside=set_aside)
+        self._owned: dict[str, Lane] = {}
+        self._waiting: deque[Staged] = deque()
+        self._put = 0
+        self._published = 0
+        self._news = asyncio.Event()
+        self._progress = asyncio.Condition()
+
+    async def take_over(self, producers: Collection[str]) -> Mapping[str, Lane]:
+        """Own the lanes of these producers from now on, and no others.
+
+        The caller has fenced off who owned them before. What is left of them is published first,
+        and their numbers are raised above all marks, so that a database that was set back does not
+        use a number again. Returns each producer's lane with its last number. Lanes that were
+        owned before are left alone, and returned with the last number that :meth:`put` has seen;
+        to begin anew with one, let it go first.
+
+        Raises what broker and database raise; then nothing new is owned: call it again.
+        """
+        lost = self._owned.keys() - set(producers)
+        await self._journal.forget([self._owned.pop(producer).name for producer in lost])
+        if gained := set(producers) - self._owned.keys():
+            self._owned.update(await self._journal.take_over(gained))
+        return dict(self._owned)
+
+    def put(self, staged: Sequence[Staged]) -> None:
+        """Publish what was committed, soon. Those of lanes that were lost are left to their heir.
+
+        Raises :class:`~connectors.errors.LaneOvertaken` if a batch does not follow the one that
+        was put before: what is between them was committed, perhaps, and would be passed over.
+        """
+        producers = {lane.name: producer for producer, lane in self._owned.items()}
+        for batch in staged:
+            producer = producers.get(batch.lane)
+            if producer is None:
+                continue
+            last_number = self._owned[producer].last_number
+            if batch.first_number != last_number + 1:
+                raise LaneOvertaken(
+                    f"{batch.first_number} does not follow {last_number} on the lane of "
+                    f"{producer}: take it over again before sending"
+                )
+            self._owned[producer] = Lane(batch.lane, batch.last_number)
+            self._waiting.append(batch)
+            self._put += len(batch.entries)
+        self._news.set()
+
+    async def has_room(self) -> None:
+        """Wait while more than ``MAX_UNPUBLISHED`` entries are not published."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._put - self._published <= MAX_UNPUBLISHED)
+
+    async def drained(self) -> None:
+        """Wait until everything that was put up to now is published, or left to an heir."""
+        goal = self._put
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._published >= goal)
+
+    async def run(self) -> None:
+        """Publish until cancelled. While broker or database are away this tries again."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._waiting:
+                batches = self._next_round()
+                await self._publish(batches)
+                # Not before: if this is cancelled, what follows must not pass them.
+                for _ in batches:
+                    self._waiting.popleft()
+                async with self._progress:
+                    self._published += sum(len(batch.entries) for batch in batches)
+                    self._progress.notify_all()
+
+    def _next_round(self) -> list[Staged]:
+        batches: list[Staged] = []
+        size = 0
+        for batch in self._waiting:
+            batches.append(batch)
+            size += len(batch.entries)
+            if size >= ROUND:
+                break
+        return batches
+
+    async def _publish(self, batches: Sequence[Staged]) -> None:
+        while True:
+            try:
+                await self._journal.publish(batches)
+            except (BrokerUnavailable, DatabaseUnavailable) as error:
+                logger.warning("Publishing waits: %s", error)
+            except (ConnectorError, asyncpg.PostgresError) as error:
+                logger.error("Publishing waits for something to be mended: %s", error)
+            else:
+                return
+            await asyncio.sleep(RETRY_EVERY)

@@ -1,0 +1,404 @@
+"""Owners of lanes: what they stage in their transactions, and how it gets onto the logs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from faust.types import TP
+
+from connectors.errors import BrokerError, BrokerUnavailable, LaneOvertaken
+from connectors.outbox.entries import Staged
+from connectors.outbox.journal import LEFT_OUT, Logs, SetAside
+from connectors.outbox.lanes import Lane, open_lanes, stage
+from connectors.outbox.outbox import outbox_status
+from connectors.outbox.publisher import Publisher
+from connectors.postgres.database import Connection, Database
+from connectors.postgres.migrate import migrate_connectors
+from connectors.transports.broker import (
+    EntriesRefused,
+    LaneBatch,
+    Numbered,
+    Outgoing,
+    Place,
+    Refused,
+)
+from tests.integration.outbox_streams import (
+    TIMEOUT,
+    Stream,
+    drained,
+    is_active,
+    nothing_is_refused,
+    running,
+)
+
+OWNER = "shop/orders/0"
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = await Database.connect(database_url)
+    await migrate_connectors(database)
+    yield database
+    await database.close()
+
+
+def new_publisher(
+    database: Database, logs: Logs, set_aside: SetAside = nothing_is_refused
+) -> Publisher:
+    return Publisher(database, logs, set_aside=set_aside)
+
+
+@asynccontextmanager
+async def publishing(publisher: Publisher) -> AsyncIterator[None]:
+    task = asyncio.create_task(publisher.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def commit(database: Database, lane: Lane, *values: bytes) -> Staged:
+    async with database.transaction() as connection:
+        entries = [Outgoing("orders", value) for value in values]
+        [staged] = await stage(connection, {lane.name: (lane.last_number, entries)})
+    return staged
+
+
+async def all_published(publisher: Publisher) -> None:
+    await asyncio.wait_for(publisher.drained(), TIMEOUT)
+
+
+async def batches(database: Database) -> list[tuple[int, int, bool]]:
+    async with database.transaction() as connection:
+        return [
+            tuple(row)
+            for row in await connection.fetch(
+                "SELECT first_number, last_number, published_at IS NOT NULL"
+                " FROM redfaust.batches ORDER BY lane, last_number"
+            )
+        ]
+
+
+async def test_what_is_committed_is_published_in_order(database: Database) -> None:
+    stream = Stream()
+    publisher = new_publisher(database, stream)
+    lane = (await publisher.take_over([OWNER]))[OWNER]
+    async with publishing(publisher):
+        for n in range(0, 30, 3):
+            staged = await commit(database, lane, *(b"%d" % n for n in range(n, n + 3)))
+            publisher.put([staged])
+            lane = Lane(lane.name, staged.last_number)
+        await all_published(publisher)
+    assert await stream.reaches(30) == [b"%d" % n for n in range(30)]
+    assert (await outbox_status(database)).depth == 0
+    assert all(published for _, _, published in await batches(database))
+
+
+async def test_an_entry_survives_the_database(database: Database) -> None:
+    headers = (("b", b"\xff\x00"), ("a", b""), ("b", b"again"))
+    entries = [
+        Outgoing("orders", b"\x00value\xff", b"key", headers, 3, 1234567.891),
+        Outgoing("users", None),
+        Outgoing("users", b"", b""),
+    ]
+    async with database.transaction() as connection:
+        lanes = await open_lanes(connection, [OWNER])
+        [staged] = await stage(connection, {lanes[OWNER]: (0, entries)})
+    assert staged == Staged(
+        lanes[OWNER], 1, 3, tuple(Numbered(n + 1, entry) for n, entry in enumerate(entries))
+    )
+    stream = Stream()
+    await new_publisher(database, stream).take_over([OWNER])
+    assert stream.entries == entries
+
+
+async def test_several_lanes_are_staged_at_once(database: Database) -> None:
+    stream = Stream()
+    publisher = new_publisher(database, stream)
+    owned = await publisher.take_over(["a", "b", "c", "idle"])
+    sizes = {"a": 1, "b": 500, "c": 3, "idle": 0}
+    async with database.transaction() as connection:
+        staged = await stage(
+            connection,
+            {
+                owned[name].name: (
+                    owned[name].last_number,
+                    [Outgoing("orders", b"%s%d" % (name.encode(), n)) for n in range(size)],
+                )
+                for name, size in sizes.items()
+            },
+        )
+    assert [len(batch.entries) for batch in staged] == [1, 500, 3]
+    heir = new_publisher(database, stream)
+    again = await heir.take_over(["a", "b", "c", "idle"])
+    for name, size in sizes.items():
+        assert again[name].last_number == owned[name].last_number + size + LEFT_OUT
+        values = [e.value for e in stream.entries if (e.value or b"").startswith(name.encode())]
+        assert values == [b"%s%d" % (name.encode(), n) for n in range(size)]
+
+
+async def test_a_lane_that_was_taken_over_stages_nothing(database: Database) -> None:
+    stream = Stream()
+    old = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
+    new = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
+    with pytest.raises(LaneOvertaken, match="take them over again"):
+        await commit(database, old, b"late")
+    assert await batches(database) == []
+    assert (await commit(database, new, b"1")).first_number == new.last_number + 1
+
+
+async def test_a_lane_that_the_database_forgot_stages_nothing(database: Database) -> None:
+    publisher = new_publisher(database, Stream())
+    lane = (await publisher.take_over([OWNER]))[OWNER]
+    async with database.transaction() as connection:
+        await connection.execute("DELETE FROM redfaust.lanes")
+    with pytest.raises(LaneOvertaken):
+        await commit(database, lane, b"1")
+    await publisher.take_over([])
+    again = (await publisher.take_over([OWNER]))[OWNER]
+    assert again.name != lane.name
+    await commit(database, again, b"1")
+
+
+async def test_what_is_rolled_back_is_not_published(database: Database) -> None:
+    async def roll_back(lane: Lane) -> None:
+        async with database.transaction() as connection:
+            entries = [Outgoing("orders", b"never")]
+            await stage(connection, {lane.name: (lane.last_number, entries)})
+            raise LookupError
+
+    stream = Stream()
+    lane = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
+    with pytest.raises(LookupError):
+        await roll_back(lane)
+    await commit(database, lane, b"1")
+    await new_publisher(database, stream).take_over([OWNER])
+    assert await stream.reaches(1) == [b"1"]
+
+
+async def test_what_an_owner_left_is_published_before_its_heir_goes_on(database: Database) -> None:
+    stream = Stream()
+    lane = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
+    for n in range(20):  # it dies before it publishes any of them
+        staged = await commit(database, lane, b"%d" % n)
+        lane = Lane(lane.name, staged.last_number)
+
+    heir = new_publisher(database, stream)
+    lane = (await heir.take_over([OWNER, "shop/orders/1"]))[OWNER]
+    assert await stream.reaches(20) == [b"%d" % n for n in range(20)]
+    async with publishing(heir):
+        heir.put([await commit(database, lane, b"20")])
+        await all_published(heir)
+    assert await stream.reaches(21) == [b"%d" % n for n in range(21)]
+
+
+async def test_a_database_that_was_set_back_uses_no_number_again(database: Database) -> None:
+    stream = Stream()
+    publisher = new_publisher(database, stream)
+    lane = (await publisher.take_over([OWNER]))[OWNER]
+    async with publishing(publisher):
+        publisher.put([await commit(database, lane, b"1", b"2", b"3")])
+        await all_published(publisher)
+    async with database.transaction() as connection:  # as a restored backup would have it
+        await connection.execute("UPDATE redfaust.lanes SET last_number = 1")
+        await connection.execute("DELETE FROM redfaust.batches")
+
+    heir = new_publisher(database, stream)
+    again = (await heir.take_over([OWNER]))[OWNER]
+    assert again.last_number > lane.last_number + 3
+    async with publishing(heir):
+        heir.put([await commit(database, again, b"4")])
+        await all_published(heir)
+    assert await stream.reaches(4) == [b"1", b"2", b"3", b"4"]
+
+
+async def test_a_lane_that_is_kept_goes_on_while_others_come_and_go(database: Database) -> None:
+    stream = Stream()
+    publisher = new_publisher(database, stream)
+    lane = (await publisher.take_over(["a"]))["a"]
+    staged = await commit(database, lane, b"1")
+    publisher.put([staged])
+    owned = await publisher.take_over(["a", "b"])
+    assert owned["a"] == Lane(lane.name, staged.last_number)
+    owned = await publisher.take_over(["a"])
+    assert owned.keys() == {"a"}
+    publisher.put([await commit(database, owned["a"], b"2")])
+    async with publishing(publisher):
+        await all_published(publisher)
+    assert await stream.reaches(2) == [b"1", b"2"]
+
+
+async def test_what_belongs_to_lost_lanes_is_left_to_their_heir(database: Database) -> None:
+    stream = Stream()
+    publisher = new_publisher(database, stream)
+    owned = await publisher.take_over(["kept", "lost"])
+    publisher.put([await commit(database, owned["lost"], b"before")])
+    await publisher.take_over(["kept"])
+    publisher.put([await commit(database, Lane(owned["lost"].name, LEFT_OUT + 1), b"behind")])
+    publisher.put([await commit(database, owned["kept"], b"kept")])
+    async with publishing(publisher):
+        await all_published(publisher)
+    assert await stream.reaches(1) == [b"kept"]
+    await new_publisher(database, stream).take_over(["lost"])
+    assert await stream.reaches(3) == [b"kept", b"before", b"behind"]
+
+
+async def test_a_batch_that_was_not_put_is_not_passed_over(database: Database) -> None:
+    publisher = new_publisher(database, Stream())
+    lane = (await publisher.take_over([OWNER]))[OWNER]
+    forgotten = await commit(database, lane, b"1")
+    with pytest.raises(LaneOvertaken, match="does not follow"):
+        publisher.put([await commit(database, Lane(lane.name, forgotten.last_number), b"2")])
+
+
+class Failing(Stream):
+    """Raises so many times, after it has appended."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+        places = await super().append_once(batches)
+        if self.left:
+            self.left -= 1
+            raise BrokerUnavailable("the answer was lost")
+        return places
+
+
+async def test_a_broker_that_is_away_is_waited_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.01)
+    stream = Failing(3)
+    publisher = new_publisher(database, stream)
+    lane = (await publisher.take_over([OWNER]))[OWNER]
+    async with publishing(publisher):
+        staged = await commit(database, lane, b"1", b"2")
+        publisher.put([staged])
+        publisher.put([await commit(database, Lane(lane.name, staged.last_number), b"3")])
+        await all_published(publisher)
+    assert await stream.reaches(3) == [b"1", b"2", b"3"]
+    assert stream.left == 0
+
+
+async def test_a_publisher_that_is_stopped_and_started_passes_nothing_over(
+    database: Database,
+) -> None:
+    class Away(Stream):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = asyncio.Event()
+            self.away = True
+
+        async def append_once(
+            self, batches: Sequence[LaneBatch]
+        ) -> Mapping[str, Mapping[TP, Place]]:
+            self.asked.set()
+            if self.away:
+                raise BrokerUnavailable("away")
+            return await super().append_once(batches)
+
+    stream = Away()
+    publisher = new_publisher(database, stream)
+    lane = (await publisher.take_over([OWNER]))[OWNER]
+    staged = await commit(database, lane, b"1")
+    publisher.put([staged])
+    async with publishing(publisher):
+        await asyncio.wait_for(stream.asked.wait(), TIMEOUT)
+    stream.away = False
+    publisher.put([await commit(database, Lane(lane.name, staged.last_number), b"2")])
+    async with publishing(publisher):
+        await all_published(publisher)
+    assert await stream.reaches(2) == [b"1", b"2"]
+
+
+async def test_there_is_no_room_while_too_much_is_unpublished(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.publisher.MAX_UNPUBLISHED", 3)
+    publisher = new_publisher(database, Stream())
+    lane = (await publisher.take_over([OWNER]))[OWNER]
+    staged = await commit(database, lane, b"1", b"2", b"3")
+    publisher.put([staged])
+    await asyncio.wait_for(publisher.has_room(), TIMEOUT)
+    publisher.put([await commit(database, Lane(lane.name, staged.last_number), b"4")])
+    waiting = asyncio.create_task(publisher.has_room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    async with publishing(publisher):
+        await asyncio.wait_for(waiting, TIMEOUT)
+        await all_published(publisher)
+
+
+async def test_a_refused_entry_is_set_aside_once_and_the_others_go_on(database: Database) -> None:
+    class Picky(Stream):
+        async def append_once(
+            self, batches: Sequence[LaneBatch]
+        ) -> Mapping[str, Mapping[TP, Place]]:
+            for lane, entries, _ in batches:
+                for number, entry in entries:
+                    if (entry.value or b"").startswith(b"bad"):
+                        raise EntriesRefused([Refused(lane, number, BrokerError("never"))])
+            return await super().append_once(batches)
+
+    async def keep(connection: Connection, entry: Outgoing, error: BrokerError) -> None:
+        await connection.execute("INSERT INTO kept VALUES ($1, $2)", entry.value, str(error))
+
+    async with database.transaction() as connection:
+        await connection.execute("CREATE TABLE kept (value bytea, error text)")
+    stream = Picky()
+    # Two of them publish the same batches, as an owner and a relay may.
+    first, second = (new_publisher(database, stream, keep) for _ in range(2))
+    lane = (await first.take_over([OWNER]))[OWNER]
+    staged = await commit(database, lane, b"1", b"bad 2", b"3", b"bad 4")
+    first.put([staged])
+    await asyncio.gather(second.take_over([OWNER]), _publish_all(first))
+    async with database.transaction() as connection:
+        kept = [tuple(row) for row in await connection.fetch("SELECT * FROM kept ORDER BY 1")]
+    assert kept == [(b"bad 2", "never"), (b"bad 4", "never")]
+    assert await stream.reaches(2) == [b"1", b"3"]
+
+
+async def _publish_all(publisher: Publisher) -> None:
+    async with publishing(publisher):
+        await all_published(publisher)
+
+
+async def test_a_relay_publishes_what_an_owner_left(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.relay.LEFT_AFTER", 0.05)
+    stream = Stream()
+    lane = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
+    async with running(database, stream, poll=0.05) as relay:
+        await is_active(relay)
+        staged = await commit(database, lane, b"1", b"2")
+        await stream.reaches(2)
+        await commit(database, Lane(lane.name, staged.last_number), b"3")
+        assert await stream.reaches(3) == [b"1", b"2", b"3"]
+        await drained(database)
+
+
+async def test_owner_and_relay_publish_each_entry_once_and_in_order(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.relay.LEFT_AFTER", 0.0)
+    stream = Stream()
+    publisher = new_publisher(database, stream)
+    lane = (await publisher.take_over([OWNER]))[OWNER]
+    async with running(database, stream, poll=0.001), publishing(publisher):
+        for n in range(200):
+            staged = await commit(database, lane, b"%d" % n)
+            publisher.put([staged])
+            lane = Lane(lane.name, staged.last_number)
+        await all_published(publisher)
+        await drained(database)
+    assert await stream.reaches(200) == [b"%d" % n for n in range(200)]
+    assert len(stream.entries) == 200
+    assert sum(stream.batches) > 200  # both were at work
