@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import faust
-from faust.types import StreamT
+from faust.types import EventT, StreamT
 
 from agents.errors import UnknownRecipient
 from agents.rendering import render
 from agents.routing import send, sent_home
 from agents.topics import Topics
+from connectors.errors import MailRejected
 from connectors.mail import Mail
+from connectors.processing.retries import Retries
 from models.envelope import Message
 from models.events import Event, NotificationFailed, NotificationRequested, NotificationSent
 from models.fields import MAX_NOTE
 from models.rows import NotificationRow, NotificationStatus
+
+PATIENCE = Retries(
+    attempts=10, delay=0.5, factor=3.0, max_delay=900.0, never=(MailRejected, UnknownRecipient)
+)
+"""A mail server may be away for an hour. What it refuses for good is not sent again."""
 
 AddressOf = Callable[[str], Awaitable[str | None]]
 """The mail address of a user by id; ``None`` where nobody knows it."""
@@ -39,7 +46,12 @@ def install(app: faust.App, topics: Topics, mailer: SendsMail, address_of: Addre
         options={"indexes": ["user_id"]},
     )
 
-    @app.agent(topics.notifications, name="notifications")
+    async def tell_why(event: EventT[Message[Event]], error: Exception) -> None:
+        message = cast(Message[Event], event.value)
+        if isinstance(message.event, NotificationRequested):
+            await send(topics.notifications, failure(message, message.event, error))
+
+    @app.agent(topics.notifications, name="notifications", retries=PATIENCE, on_give_up=tell_why)
     async def notify(stream: StreamT[Message[Event]]) -> None:
         async for message in stream:
             if await sent_home(topics.notifications, message):
@@ -49,11 +61,7 @@ def install(app: faust.App, topics: Topics, mailer: SendsMail, address_of: Addre
                 continue
             match message.event:
                 case NotificationRequested() as request:
-                    try:
-                        sent = message.caused(await deliver(request))
-                    except Exception as error:
-                        await send(topics.notifications, failure(message, request, error))
-                        raise
+                    sent = message.caused(await deliver(request))
                     notifications[request.notification_id] = row_of_sent(sent)
                     await send(topics.notifications, sent)
                 case NotificationFailed() as failed:

@@ -15,6 +15,7 @@ from faust.fixups.base import Fixup as FaustFixup
 from faust.tables.manager import TableManager as FaustTableManager
 from faust.topics import Topic as FaustTopic
 from faust.types import AppT
+from faust.types.enums import ProcessingGuarantee
 from yarl import URL
 
 from connectors.collector import relax_collector
@@ -59,7 +60,7 @@ class Fixup(FaustFixup):
             relax_collector()
 
 
-def _configure(_: Any, conf: Any, **__: Any) -> None:
+def _configure(app: Any, conf: Any, **_: Any) -> None:
     broker = _scheme_of_broker(conf)
     store = URL(_current(conf, "store")).scheme
     if broker not in BROKERS:
@@ -72,8 +73,24 @@ def _configure(_: Any, conf: Any, **__: Any) -> None:
     for name, (default, ours) in _CLASSES.items():
         if _current(conf, name) is default:
             setattr(conf, name, ours)
+    _guarantee(app, conf, store)
     if _current(conf, "broker_commit_interval") == FAUST_COMMIT_INTERVAL:
         conf.broker_commit_interval = COMMIT_INTERVAL
+
+
+def _guarantee(app: Any, conf: Any, store: str) -> None:
+    """Exactly once is the default with Postgres, and cannot be had without."""
+    if store not in POSTGRES:
+        if _current(conf, "processing_guarantee") is ProcessingGuarantee.EXACTLY_ONCE:
+            raise ImproperlyConfigured(
+                'processing_guarantee="exactly_once" needs a store that commits what events '
+                f"do together with their positions: postgresql://, not {store}://"
+            )
+        return
+    # Faust's default is a value like any other; what the application wrote tells them apart.
+    _, written = app._default_options
+    if written.get("processing_guarantee") is None:
+        conf.processing_guarantee = ProcessingGuarantee.EXACTLY_ONCE
 
 
 def _scheme_of_broker(conf: Any) -> str:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from connectors.outbox.headers import pack
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
+from connectors.transports.broker import Outgoing
+
+
+class Scheduled(NamedTuple):
+    """An entry that is to be sent later."""
+
+    entry: Outgoing
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,12 @@ class Transaction:
             available_at,
         )
         return row_id
+
+
+async def schedule(connection: Connection, entries: Iterable[Scheduled]) -> None:
+    """Put entries into the outbox, within a transaction."""
+    rows = [(e.topic, e.key, e.value, pack(e.headers), at) for e, at in entries]
+    await connection.executemany(load("connectors.outbox", "insert_row"), rows)
 
 
 class Outbox:

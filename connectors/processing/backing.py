@@ -7,19 +7,26 @@ from typing import cast
 
 from faust.types import AppT
 
+from connectors.outbox.journal import Logs
+from connectors.outbox.publisher import Publisher
 from connectors.postgres.database import Database
 from connectors.processing.committer import Committer
 from connectors.processing.dead_letters import DeadLetters
 from connectors.processing.unit_of_work import Rows, UnitOfWork
+from connectors.processing.unsent import keep_unsent
 
 
 class Backing:
     """The database of one application, from its start to its end."""
 
-    def __init__(self, app: AppT, database: Database, tables: Callable[[], Iterable[Rows]]) -> None:
+    def __init__(
+        self, app: AppT, database: Database, logs: Logs, tables: Callable[[], Iterable[Rows]]
+    ) -> None:
         self.database = database
         self.dead_letters = DeadLetters(database)
-        self.committer = Committer(app.conf.id, database, self.dead_letters)
+        set_aside = keep_unsent(database, app.conf.id)
+        self.publisher = Publisher(database, logs, set_aside=set_aside)
+        self.committer = Committer(app.conf.id, database, self.dead_letters, self.publisher)
         self._tables = tables
         self.unit = UnitOfWork(tables)
         """Of the current assignment of partitions."""

@@ -61,6 +61,7 @@ async def commit_progress(
         batch = unit.take()
         try:
             await _has_been_sent(sent)
+            await backing.publisher.has_room()
             await backing.committer.commit(batch, progress)
         except (BrokerUnavailable, DatabaseError):
             if unit is backing.unit:  # otherwise partitions have moved: it is all done again

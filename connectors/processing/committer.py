@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -16,7 +16,11 @@ import asyncpg
 from faust.types import TP
 
 from connectors import crash
-from connectors.errors import ConnectorError, DatabaseError, DatabaseUnavailable
+from connectors.errors import ConnectorError, DatabaseError, DatabaseUnavailable, LaneOvertaken
+from connectors.outbox.entries import Staged
+from connectors.outbox.lanes import Lane, stage
+from connectors.outbox.outbox import schedule
+from connectors.outbox.publisher import Publisher
 from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.queries import load
 from connectors.processing import parked_rows
@@ -56,8 +60,12 @@ class Committed(NamedTuple):
 class Committer:
     """Commits for one application, under the epochs of the partitions that it has taken."""
 
-    def __init__(self, app_id: str, database: Database, dead_letters: DeadLetters) -> None:
+    def __init__(
+        self, app_id: str, database: Database, dead_letters: DeadLetters, publisher: Publisher
+    ) -> None:
         self._app_id = app_id
+        self._publisher = publisher
+        self._lanes: dict[TP, Lane] = {}
         self._database = database
         self._dead_letters = dead_letters
         self._log = ""
@@ -84,12 +92,20 @@ class Committer:
             )
             parking.load(await parked_rows.select_lines(connection, self._app_id, groups.keys()))
         crash.point("commit.taken")
+        await self._take_lanes(groups.keys())
         taken = {}
         for row in rows:
             tp = TP(row["topic"], row["partition"])
             self._epochs[tp] = row["epoch"]
             taken[tp] = Committed(int(row["position"]), _decode_ahead(row["ahead"]))
         return taken
+
+    async def _take_lanes(self, tps: Iterable[TP]) -> None:
+        producers = {f"{self._app_id}/{tp.topic}/{tp.partition}": tp for tp in tps}
+        # All anew, since nobody may know what became of the last commit.
+        await self._publisher.take_over(())
+        lanes = await self._publisher.take_over(producers)
+        self._lanes = {producers[producer]: lane for producer, lane in lanes.items()}
 
     async def commit(self, batch: Batch, progress: Mapping[TP, Progress]) -> None:
         """Write rows of all tables, dead letters, what is sent, and progress, or nothing of it.
@@ -102,29 +118,34 @@ class Committer:
         must be mended; then nothing has happened.
         """
         in_doubt = False
+        staged: Sequence[Staged] = ()
         while True:
             try:
                 async with self._database.transaction() as connection:
                     if not (in_doubt and await self._has(connection, batch)):
-                        await self._write(connection, batch, progress)
+                        staged = await self._write(connection, batch, progress)
                         crash.point("commit.written")
-                crash.point("commit.committed")
-                return
+                break
             except DatabaseUnavailable as error:
                 in_doubt = True
                 logger.warning("The commit waits: %s", error)
                 await asyncio.sleep(RETRY_EVERY)
+            except LaneOvertaken as error:
+                raise Fenced(str(error)) from error
             except REFUSED as error:
                 raise await self._why(batch, error) from error
             except asyncpg.PostgresError as error:
                 raise DatabaseError(f"The tables cannot be written ({error})") from error
+        crash.point("commit.committed")
+        self._lanes = {tp: _moved(lane, staged) for tp, lane in self._lanes.items()}
+        self._publisher.put(staged)
 
     async def _has(self, connection: Connection, batch: Batch) -> bool:
         return bool(await connection.fetchval(_query("find_batch"), self._app_id, batch.number))
 
     async def _write(
         self, connection: Connection, batch: Batch, progress: Mapping[TP, Progress]
-    ) -> None:
+    ) -> Sequence[Staged]:
         # First, since it also keeps everybody else from taking these partitions until the end.
         await self._advance(connection, batch, progress)
         crash.point("commit.fenced")
@@ -133,6 +154,15 @@ class Committer:
         for letter in batch.letters:
             await self._dead_letters.add(letter, connection=connection)
         await parked_rows.write(connection, self._app_id, batch.parked)
+        if batch.scheduled:
+            await schedule(connection, batch.scheduled)
+        return await stage(
+            connection,
+            {
+                self._lanes[tp].name: (self._lanes[tp].last_number, e)
+                for tp, e in batch.sent.items()
+            },
+        )
 
     async def _advance(
         self, connection: Connection, batch: Batch, progress: Mapping[TP, Progress]
@@ -163,6 +193,11 @@ class Committer:
         if causes:
             return RowsRefused(causes)
         return DatabaseError(f"The tables cannot be written ({error})")
+
+
+def _moved(lane: Lane, staged: Sequence[Staged]) -> Lane:
+    last = [batch.last_number for batch in staged if batch.lane == lane.name]
+    return lane._replace(last_number=last[0]) if last else lane
 
 
 def _encode_ahead(ahead: Mapping[int, Readers]) -> dict[str, list[str]]:

@@ -25,16 +25,19 @@ async def select_lines(
     )
 
 
-async def select_first(connection: Connection, app: str, line: Line) -> asyncpg.Record | None:
-    """The first event of a line; ``None`` if it is not committed yet."""
-    return await connection.fetchrow(
-        _query("select_first_parked"),
+async def select_parked(
+    connection: Connection, app: str, line: Line, limit: int
+) -> Sequence[asyncpg.Record]:
+    """The first events of a line, in order, as far as they are committed."""
+    return await connection.fetch(
+        _query("select_parked"),
         app,
         line.agent,
         line.tp.topic,
         line.tp.partition,
         line.key,
         line.first_id,
+        limit,
     )
 
 

@@ -23,6 +23,7 @@ import asyncio
 import enum
 import heapq
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
@@ -61,6 +62,8 @@ class Line:
     """Rows of the line have this id or a higher one."""
     due: float = 0.0
     """By the monotonic clock."""
+    fetched: deque[asyncpg.Record] = field(default_factory=deque)
+    """Rows that were read from the database and not handed out yet."""
 
 
 class ParkedMessage(ConsumerMessage):
@@ -187,6 +190,7 @@ class Parking:
         """Have an event that failed tried again later."""
         if isinstance(message, ParkedMessage):
             line = message.line
+            line.fetched.clear()  # they come behind it
             self._changes.failed.append((line, message.id, failure))
             self._stop_retrying(line)
         elif self.holds(agent, message):  # of a batch that failed, the second of its key

@@ -11,13 +11,16 @@ from faust.types import AppT
 
 from connectors.errors import DatabaseUnavailable
 from connectors.processing.backing import Backing
-from connectors.processing.parked_rows import select_first
+from connectors.processing.parked_rows import select_parked
 from connectors.processing.parking import Line, ParkedMessage, Parking
 
 logger = logging.getLogger(__name__)
 
 LOOK_AGAIN = 0.1
 """Seconds until a line is looked at again whose first event is not committed yet."""
+
+AT_A_TIME = 100
+"""Events of a line that are read from the database in one go."""
 
 AWAY = 1.0
 """Seconds until that while the database is away."""
@@ -53,18 +56,24 @@ class Retrier:
                 async with asyncio.timeout(IDLE if pause is None else min(pause, IDLE)):
                     await parking.changed.wait()
 
+    async def _fetch(self, line: Line) -> None:
+        async with self._backing.database.transaction() as connection:
+            app = self._app.conf.id
+            line.fetched.extend(await select_parked(connection, app, line, AT_A_TIME))
+
     async def _retry(self, parking: Parking, line: Line) -> None:
         generation = self._app.consumer_generation_id
-        try:
-            async with self._backing.database.transaction() as connection:
-                row = await select_first(connection, self._app.conf.id, line)
-        except DatabaseUnavailable as error:
-            logger.warning("Retrying waits for the database: %s", error)
-            parking.not_now(line, pause=AWAY)
-            return
-        if row is None:
+        if not line.fetched:
+            try:
+                await self._fetch(line)
+            except DatabaseUnavailable as error:
+                logger.warning("Retrying waits for the database: %s", error)
+                parking.not_now(line, pause=AWAY)
+                return
+        if not line.fetched:
             parking.not_now(line, pause=LOOK_AGAIN)
             return
+        row = line.fetched.popleft()
         message = ParkedMessage(parking, line, row, generation_id=generation)
         if not await self._deliver(message, line.agent):
             logger.error(
@@ -72,4 +81,5 @@ class Retrier:
                 line.tp.topic,
                 line.agent,
             )
+            line.fetched.clear()
             parking.not_now(line, pause=NOBODY)

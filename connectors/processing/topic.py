@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple, cast
 
+from faust.exceptions import ImproperlyConfigured
 from faust.topics import Topic as FaustTopic
-from faust.types import EventT, Message
+from faust.types import EventT, HeadersArg, Message
 from mode.utils.queues import ThrowableQueue
 
+from connectors.outbox.outbox import Scheduled, schedule
+from connectors.processing.backing import backing_of
 from connectors.processing.decoding import Decode, decoder
 from connectors.processing.queue import EventQueue, KeyedQueue
+from connectors.processing.scope import current_scope
+from connectors.transports.broker import Outgoing
 
 
 class Undecodable(NamedTuple):
@@ -32,6 +39,36 @@ class Topic(FaustTopic):
         self.concurrent = concurrent
         """Whether several instances of that agent share the events."""
         self._decode: Decode | None = None
+
+    async def schedule(
+        self,
+        *,
+        at: datetime,
+        key: Any = None,
+        value: Any = None,
+        headers: HeadersArg | None = None,
+    ) -> None:
+        """Send an event when its time (with time zone) has come, through the outbox.
+
+        In an agent it belongs to the event that is processed, as :meth:`send` does; elsewhere it
+        is stored at once, and DatabaseUnavailable may be raised. Raises ImproperlyConfigured
+        where the store is not Postgres.
+        """
+        if at.tzinfo is None:
+            raise ValueError("at needs a time zone, for instance datetime.now(UTC)")
+        backing = backing_of(self.app)
+        if backing is None:
+            raise ImproperlyConfigured("scheduling needs store=postgresql://, and a started app")
+        message = self.as_future_message(key=key, value=value, headers=headers).message
+        sent = cast("tuple[bytes | None, bytes | None]", (message.key, message.value))
+        pairs = cast("dict[str, bytes]", message.headers or {}).items()
+        entry = Outgoing(self.get_topic_name(), sent[1], sent[0], tuple(pairs))
+        scope = current_scope()
+        if scope is not None:
+            scope.defer(partial(backing.unit.schedule, entry, at))
+            return
+        async with backing.database.transaction() as connection:
+            await schedule(connection, [Scheduled(entry, at)])
 
     def _clone_args(self) -> Mapping[str, Any]:
         ours = {"reader": self.reader, "concurrent": self.concurrent}

@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from faust.types import TP
 
+from connectors.outbox.outbox import Scheduled
 from connectors.postgres.database import Connection
 from connectors.processing.dead_letters import NewDeadLetter
 from connectors.processing.parking import Changes as ParkedChanges
@@ -42,13 +43,6 @@ class Rows(Protocol):
 
     async def find_refused(self, connection: Connection, changes: Changes) -> dict[Any, Exception]:
         """The keys of changes that Postgres does not take, and why. Nothing is written."""
-
-
-class Scheduled(NamedTuple):
-    """An entry that is to be sent later."""
-
-    entry: Outgoing
-    at: datetime
 
 
 @dataclass

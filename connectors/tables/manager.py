@@ -50,7 +50,8 @@ class TableManager(FaustTableManager):
         async with database.transaction() as connection:
             for store in self._stores():
                 await store.create(connection)
-        self.backing = Backing(self.app, database, self._stores)
+        broker = self.app.transport.broker  # type: ignore[attr-defined] # ours, as the store is
+        self.backing = Backing(self.app, database, broker, self._stores)
 
     async def _update_channels(self) -> None:
         self._tables_finalized.set()

@@ -291,6 +291,12 @@ class Consumer(FaustConsumer):
             return
 
     @Service.task
+    async def _publish(self) -> None:
+        await self.app.tables.wait_until_tables_registered()
+        if (backing := backing_of(self.app)) is not None:
+            await backing.publisher.run()
+
+    @Service.task
     async def _retry(self) -> None:
         await self.app.tables.wait_until_tables_registered()
         if (backing := backing_of(self.app)) is not None:
@@ -421,6 +427,8 @@ class Consumer(FaustConsumer):
                 # One that is on its way began before the last events were finished.
                 await self.maybe_wait_for_commit_to_finish()
                 await self.commit()
+                if (backing := backing_of(self.app)) is not None:
+                    await backing.publisher.drained()
         except (ConnectorError, TimeoutError) as error:
             self.log.warning("The last events will be delivered again: %s", error or "no answer")
 

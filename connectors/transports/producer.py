@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any, cast
 
 from faust.exceptions import ProducerSendError
 from faust.transport.producer import Producer as FaustProducer
-from faust.types import TP, HeadersArg, RecordMetadata
+from faust.types import TP, FutureMessage, HeadersArg, RecordMetadata
+from faust.types.enums import ProcessingGuarantee
 from mode import Seconds, Service
 
 from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.processing.backing import backing_of
 from connectors.processing.failures import set_aside_unsent
+from connectors.processing.scope import Scope, current_scope
 from connectors.transports.broker import (
     Appended,
     Broker,
@@ -51,8 +55,10 @@ class Sent(RecordMetadata):
 class Producer(FaustProducer):
     """Collects what is sent while the last batch is on its way, then appends it in one go.
 
-    At least once: when the broker goes away in the middle of a batch, the batch is repeated until
-    it is there. An entry that the broker refuses for good is set aside as a dead letter.
+    What an event sends where ``processing_guarantee`` is ``exactly_once`` is not sent from here:
+    it waits in the event's scope, is stored by the commit and published behind it. Everything
+    else is sent at least once: when the broker goes away in the middle of a batch, the batch is
+    repeated until it is there. An entry that the broker refuses for good becomes a dead letter.
     """
 
     mundane_level = "debug"
@@ -93,16 +99,53 @@ class Producer(FaustProducer):
         *,
         transactional_id: str | None = None,  # noqa: ARG002 - Kafka's
     ) -> Awaitable[RecordMetadata]:
-        """Schedule an entry; the awaitable that is returned is done when it is appended."""
-        await self._room.wait()
-        future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        """Schedule an entry; the awaitable that is returned is done when it is appended.
+
+        Of an entry that is sent with the commit of its event it is done at once, and the offset is
+        -1: that it has none yet.
+        """
         entry = Outgoing(topic, value, key, _as_headers(headers), partition, timestamp)
+        future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        if (scope := self._scope()) is not None:
+            self._send_with_commit(scope, entry)
+            future.set_result(_not_there_yet(entry))
+            return future
+        await self._room.wait()
         self._waiting.append((entry, future))
         self._accepted += 1
         if len(self._waiting) >= MAX_BUFFERED:
             self._room.clear()
         self._news.set()
         return future
+
+    def send_soon(self, fut: FutureMessage) -> None:
+        scope, message = self._scope(), fut.message
+        if scope is None:
+            super().send_soon(fut)
+            return
+        topic = message.channel.get_topic_name()
+        key, value = cast("tuple[bytes | None, bytes | None]", (message.key, message.value))
+        headers = _as_headers(message.headers)
+        entry = Outgoing(topic, value, key, headers, message.partition, message.timestamp)
+        self._send_with_commit(scope, entry)
+        fut.set_result(_not_there_yet(entry))
+
+    def _scope(self) -> Scope | None:
+        """The scope with which an event is to be sent; ``None``: it is to be sent at once."""
+        scope = current_scope()
+        if scope is None or not self._exactly_once or backing_of(self.app) is None:
+            return None
+        return scope
+
+    @cached_property
+    def _exactly_once(self) -> bool:
+        guarantee: object = self.app.conf.processing_guarantee
+        return guarantee is ProcessingGuarantee.EXACTLY_ONCE
+
+    def _send_with_commit(self, scope: Scope, entry: Outgoing) -> None:
+        backing = backing_of(self.app)
+        assert backing is not None
+        scope.defer(partial(backing.unit.send, scope.events[0].message.tp, entry))
 
     async def send_and_wait(
         self,
@@ -220,6 +263,11 @@ class Producer(FaustProducer):
 
     def supports_headers(self) -> bool:
         return True
+
+
+def _not_there_yet(entry: Outgoing) -> Sent:
+    tp = TP(entry.topic, -1 if entry.partition is None else entry.partition)
+    return Sent(tp.topic, tp.partition, tp, -1, entry.timestamp, None)
 
 
 def _as_headers(headers: HeadersArg | None) -> Headers:

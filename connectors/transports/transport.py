@@ -12,6 +12,7 @@ from connectors.transports.broker import Broker
 from connectors.transports.conductor import Conductor
 from connectors.transports.consumer import Consumer
 from connectors.transports.producer import Producer
+from connectors.transports.transactions import TransactionManager
 
 
 class BrokerTransport(FaustTransport):
@@ -20,6 +21,7 @@ class BrokerTransport(FaustTransport):
     Consumer = Consumer
     Producer = Producer
     Conductor = Conductor
+    TransactionManager = TransactionManager
 
     @cached_property
     def broker(self) -> Broker:

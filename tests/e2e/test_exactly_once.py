@@ -9,6 +9,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import orjson
 import redis.asyncio
 
@@ -60,6 +61,7 @@ async def test_killed_again_and_again_it_books_each_event_once(
     await broker.append(entries[-LAST:])
     try:
         await eventually(lambda: _below(lag, 0))
+        await eventually(lambda: _nothing_parked(database_url))
     finally:
         worker.terminate()
         assert worker.wait(20) == 0
@@ -87,6 +89,14 @@ async def test_killed_again_and_again_it_books_each_event_once(
 
 async def _below(lag: Callable[[], Awaitable[int]], target: int) -> bool:
     return await lag() <= target
+
+
+async def _nothing_parked(database_url: str) -> bool:
+    connection = await asyncpg.connect(database_url)
+    try:
+        return not await connection.fetchval("SELECT EXISTS (SELECT FROM redfaust.parked)")
+    finally:
+        await connection.close()
 
 
 def _start(broker_url: str, database_url: str) -> subprocess.Popen[bytes]:
