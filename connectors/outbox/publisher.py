@@ -108,8 +108,8 @@ class Publisher:
             else:
                 self._news.clear()
                 with suppress(TimeoutError):
-                    wait = self._housekeeping.seconds_until_due
-                    await asyncio.wait_for(self._news.wait(), wait)
+                    async with asyncio.timeout(self._housekeeping.seconds_until_due):
+                        await self._news.wait()
 
     async def _publish(self, batches: Sequence[Staged]) -> None:
         if not await self._try(self._journal.publish(batches)):

@@ -119,7 +119,8 @@ class Relay:
 
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
