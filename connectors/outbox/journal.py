@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from typing import Protocol, TypeAlias
 
 from faust.types import TP
@@ -27,6 +36,9 @@ from connectors.transports.broker import (
 
 PAGE = 8
 """Batches that are read from the database at a time."""
+LOOK_BACK = 10_000
+"""The latest batches of a lane, which tell how far it has come. A broker loses the end of what it
+had confirmed, so what is lost begins in one of them."""
 LEFT_OUT = 1 << 20
 """Numbers that are left out when a lane is taken over, more than a batch has. What its owner before
 may still append, stored in a database that has forgotten it since, lies below its own then."""
@@ -46,6 +58,12 @@ class Logs(Protocol):
 
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         """The last numbers that lanes have put there."""
+
+    async def incarnation(self) -> str:
+        """Another one whenever something may have been lost."""
+
+    async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        """The positions below which every group is done."""
 
 
 class Journal:
@@ -80,6 +98,7 @@ class Journal:
                 numbers = await raise_lanes(connection, marks, leave_out=leave_out)
             crash.point("outbox.taken_over")
             self._follow(marks)
+            await self._restore(marks)
             await self._publish_unpublished(lanes.values())
             return {producer: Lane(lane, numbers.get(lane, 0)) for producer, lane in lanes.items()}
 
@@ -89,12 +108,23 @@ class Journal:
             async with self._database.transaction() as connection:
                 rows = await connection.fetch(_query("select_left_lanes"), seconds)
             lanes = [row["lane"] for row in rows]
-            others = [lane for lane in lanes if lane not in self._followed]
-            try:
-                self._follow(await self._logs.marks(others))
+            async with self._following(lanes) as marks:
+                await self._restore(marks)
                 await self._publish_unpublished(lanes)
-            finally:
-                self._forget(others)
+
+    async def restore(self, lanes: Collection[str]) -> Collection[str]:
+        """Append again what logs have lost of these lanes; returns those that had lost something.
+
+        The marks tell: a log has lost entries if the mark of a lane is lower than it was when the
+        lane's batches were published.
+        """
+        async with self._one_at_a_time, self._following(lanes) as marks:
+            return await self._restore(marks)
+
+    @property
+    def followed(self) -> Collection[str]:
+        """The lanes whose batches are published here."""
+        return list(self._followed)
 
     async def forget(self, lanes: Iterable[str]) -> None:
         """Follow them no more."""
@@ -113,19 +143,46 @@ class Journal:
         for lane in lanes:
             self._followed.pop(lane, None)
 
+    @asynccontextmanager
+    async def _following(
+        self, lanes: Collection[str]
+    ) -> AsyncIterator[Mapping[str, Mapping[TP, int]]]:
+        """Follow other lanes as well, for as long as this takes; gives the marks of them all."""
+        others = [lane for lane in lanes if lane not in self._followed]
+        marks = await self._logs.marks(lanes)
+        self._follow({lane: marks[lane] for lane in others})
+        try:
+            yield marks
+        finally:
+            self._forget(others)
+
+    async def _restore(self, marks: Mapping[str, Mapping[TP, int]]) -> Collection[str]:
+        """See :meth:`restore`, for lanes that are followed and have these marks now."""
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(_query("select_reached"), list(marks), LOOK_BACK)
+        reached = [(row["lane"], TP(row["topic"], row["partition"]), row["mark"]) for row in rows]
+        reached += [(lane, *seen) for lane in marks for seen in self._followed[lane].items()]
+        begin: dict[str, int] = {}
+        for lane, tp, mark in reached:
+            left = marks[lane].get(tp, 0)
+            if left < mark:
+                begin[lane] = min(left, begin.get(lane, left))
+        self._follow({lane: marks[lane] for lane in begin})
+        for lane, number in begin.items():
+            await self._append_again(lane, number)
+        return begin
+
     async def _publish_unpublished(self, lanes: Collection[str]) -> None:
         while batches := await self._fetch("select_unpublished", list(lanes), PAGE):
             await self._publish(batches)
 
-    async def _append_again(self, lanes: Collection[str]) -> None:
-        """All that is kept of these lanes, from the oldest; what is there is skipped."""
-        logger.warning("The broker has lost entries of %s lanes, which follow again", len(lanes))
-        self._follow(await self._logs.marks(lanes))
-        for lane in lanes:
-            last_number = 0
-            while batches := await self._fetch("select_kept", lane, last_number, PAGE):
-                await self._publish(batches)
-                last_number = batches[-1].last_number
+    async def _append_again(self, lane: str, last_number: int) -> None:
+        """All that is kept of a lane behind this number; what is on its logs is skipped."""
+        logger.warning("The broker has lost what followed %s on lane %s", last_number, lane)
+        while batches := await self._fetch("select_kept", lane, last_number, PAGE):
+            await self._publish(batches)
+            last_number = batches[-1].last_number
+        crash.point("outbox.restored")
 
     async def _publish(self, batches: Sequence[Staged]) -> None:
         while True:
@@ -136,7 +193,7 @@ class Journal:
             except EntriesRefused as refusal:
                 batches = await self._without(batches, refusal.refused)
             except LogSetBack as loss:
-                await self._append_again(loss.lanes)
+                await self._restore(await self._logs.marks(loss.lanes))
         if not batches:
             return
         crash.point("outbox.appended")

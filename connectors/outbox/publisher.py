@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 import asyncpg
 
@@ -16,6 +17,7 @@ from connectors.errors import (
     LaneOvertaken,
 )
 from connectors.outbox.entries import Staged
+from connectors.outbox.housekeeping import Housekeeping
 from connectors.outbox.journal import Journal, Logs, SetAside
 from connectors.outbox.lanes import Lane
 from connectors.postgres.database import Database
@@ -38,6 +40,7 @@ class Publisher:
 
     def __init__(self, database: Database, logs: Logs, *, set_aside: SetAside) -> None:
         self._journal = Journal(database, logs, set_aside=set_aside)
+        self._housekeeping = Housekeeping(database, logs, self._journal, everybody=False)
         self._owned: dict[str, Lane] = {}
         self._waiting: deque[Staged] = deque()
         self._put = 0
@@ -98,17 +101,27 @@ class Publisher:
     async def run(self) -> None:
         """Publish until cancelled. While broker or database are away this tries again."""
         while True:
-            await self._news.wait()
-            self._news.clear()
-            while self._waiting:
-                batches = self._next_round()
-                await self._publish(batches)
-                # Not before: if this is cancelled, what follows must not pass them.
-                for _ in batches:
-                    self._waiting.popleft()
-                async with self._progress:
-                    self._published += sum(len(batch.entries) for batch in batches)
-                    self._progress.notify_all()
+            if not self._housekeeping.seconds_until_due:
+                await self._try(self._housekeeping.keep())
+            elif self._waiting:
+                await self._publish(self._next_round())
+            else:
+                self._news.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._housekeeping.seconds_until_due):
+                        await self._news.wait()
+
+    async def _publish(self, batches: Sequence[Staged]) -> None:
+        if not await self._try(self._journal.publish(batches)):
+            self._housekeeping.hurry()
+            await asyncio.sleep(RETRY_EVERY)
+            return
+        # Not before: if this is cancelled, what follows must not pass them.
+        for _ in batches:
+            self._waiting.popleft()
+        async with self._progress:
+            self._published += sum(len(batch.entries) for batch in batches)
+            self._progress.notify_all()
 
     def _next_round(self) -> list[Staged]:
         batches: list[Staged] = []
@@ -120,14 +133,13 @@ class Publisher:
                 break
         return batches
 
-    async def _publish(self, batches: Sequence[Staged]) -> None:
-        while True:
-            try:
-                await self._journal.publish(batches)
-            except (BrokerUnavailable, DatabaseUnavailable) as error:
-                logger.warning("Publishing waits: %s", error)
-            except (ConnectorError, asyncpg.PostgresError) as error:
-                logger.error("Publishing waits for something to be mended: %s", error)
-            else:
-                return
-            await asyncio.sleep(RETRY_EVERY)
+    async def _try(self, step: Awaitable[object]) -> bool:
+        try:
+            await step
+        except (BrokerUnavailable, DatabaseUnavailable) as error:
+            logger.warning("Publishing waits: %s", error)
+        except (ConnectorError, asyncpg.PostgresError) as error:
+            logger.error("Publishing waits for something to be mended: %s", error)
+        else:
+            return True
+        return False

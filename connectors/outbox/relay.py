@@ -1,7 +1,7 @@
 """Carries committed rows of the outbox onto their topics, each once.
 
 A row is claimed into a batch of the relay's lane, and the batch is published as those of all lanes
-are (:mod:`connectors.outbox.journal`). Beside that the relay publishes what others have left.
+are (:mod:`connectors.outbox.journal`). Beside that the relay keeps house for all lanes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncpg
 
 from connectors import crash
 from connectors.outbox.entries import staged
+from connectors.outbox.housekeeping import Housekeeping
 from connectors.outbox.journal import LEFT_OUT, Journal, Logs, SetAside
 from connectors.outbox.lanes import Lane
 from connectors.postgres.database import Database
@@ -27,8 +28,6 @@ PRODUCER = "relay"
 """As which a relay has its lane."""
 SPARE_POLL = 1.0
 """Seconds between a spare's attempts to become the active relay."""
-LEFT_AFTER = 5.0
-"""Seconds after which the relay publishes what its owner has committed and not published."""
 
 _Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -54,10 +53,10 @@ class Relay:
     ) -> None:
         self._database = database
         self._journal = Journal(database, logs, set_aside=set_aside)
+        self._housekeeping = Housekeeping(database, logs, self._journal, everybody=True)
         self._batch = batch
         self._poll = poll
         self._wake = asyncio.Event()
-        self._look_at = 0.0
         self.active = False
         """Whether this relay publishes, or waits as a spare."""
 
@@ -100,7 +99,8 @@ class Relay:
         """Publish until ``stop``, or until somebody else has claimed rows."""
         while not stop.is_set():
             self._wake.clear()
-            await self._publish_what_is_left()
+            if not self._housekeeping.seconds_until_due:
+                await self._housekeeping.keep()
             rows = await session.fetch(_query("claim_due"), *lane, self._batch)
             if rows:
                 crash.point("relay.claimed")
@@ -114,18 +114,13 @@ class Relay:
                 return
             await self._rest(self._seconds_until(pause["seconds_until_due"]))
 
-    async def _publish_what_is_left(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now >= self._look_at:
-            await self._journal.publish_left(LEFT_AFTER)
-            self._look_at = now + LEFT_AFTER
-
     def _seconds_until(self, seconds: float | None) -> float:
         return self._poll if seconds is None else min(max(seconds, 0.0), self._poll)
 
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()

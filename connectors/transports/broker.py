@@ -36,6 +36,8 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    source: tuple[str, int] | None = None
+    """The lane that sent it and its number there; ``None`` unless it was appended once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,10 @@ class Broker(Protocol):
         """Which set of logs this is. Another one after the broker's data was wiped or replaced:
         positions that were kept elsewhere then mean nothing any more."""
 
+    async def incarnation(self) -> str:
+        """Another one whenever the broker may have lost what it had confirmed: after a restart, or
+        where another server has taken its place."""
+
     async def create_topic(self, spec: TopicSpec) -> int:
         """Declare a topic and return how many partitions it has.
 
@@ -260,6 +266,10 @@ class Broker(Protocol):
 
     async def positions(self, group: str, tps: Iterable[TP]) -> Mapping[TP, int]:
         """The group's positions; partitions that it has not joined are missing."""
+
+    async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        """The lowest position that any group has in each partition: below it everybody is done.
+        Partitions that no group has joined are missing."""
 
     async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
         """Move the group's positions."""

@@ -16,7 +16,7 @@ class Delivered(ConsumerMessage):
     There is one for each entry, so it has no more of its own than it needs.
     """
 
-    __slots__ = ("watermark",)
+    __slots__ = ("source", "watermark")
 
     timestamp_type = 0
     checksum = None
@@ -32,7 +32,7 @@ class Delivered(ConsumerMessage):
     ) -> None:
         # Faust's does the same for more kinds of brokers, and takes three times as long.
         self.topic, self.partition = self.tp = tp
-        self.offset, self.timestamp, self.key, self.value, headers = record
+        self.offset, self.timestamp, self.key, self.value, headers, self.source = record
         self.headers = list(headers)
         self.watermark = watermark
         """Of its partition; ``None`` where nothing is committed."""

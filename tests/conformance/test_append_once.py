@@ -117,7 +117,7 @@ async def test_an_entry_stays_what_it_is(broker: Broker) -> None:
     nothing, empty = Outgoing(TOPIC, None, None, (), 0), Outgoing(TOPIC, b"", b"", (), 0)
     await send(broker, "lane", [Numbered(1, full), Numbered(2, nothing), Numbered(3, empty)])
     first, second, third = await records(broker)
-    assert first[1:] == (1234567.891, b"key", b"\x00value\xff", headers)
+    assert first[1:] == (1234567.891, b"key", b"\x00value\xff", headers, ("lane", 1))
     assert (second.key, second.value, second.headers) == (None, None, ())
     assert (third.key, third.value) == (b"", b"")
 
@@ -212,3 +212,12 @@ async def test_a_log_that_has_what_was_put_there_takes_more(broker: Broker) -> N
     await broker.append_once([LaneBatch("lane", [numbered(3)], after={FIRST: 1})])
     await broker.append_once([LaneBatch("lane", [numbered(4)], after={FIRST: 3, SECOND: 1})])
     assert await values(broker) == [b"1", b"2", b"3", b"4"]
+
+
+async def test_an_entry_tells_its_lane_and_number(broker: Broker) -> None:
+    await broker.append([Outgoing(TOPIC, b"0", partition=0)])
+    await broker.append_once(
+        [LaneBatch("a", [numbered(7), numbered(9)]), LaneBatch("b", [numbered(7)])]
+    )
+    sources = [record.source for record in await records(broker)]
+    assert sources == [None, ("a", 7), ("a", 9), ("b", 7)]

@@ -119,6 +119,26 @@ async def test_a_cancelled_read_stays_cancelled(broker: Broker) -> None:
         await reading
 
 
+async def test_the_floor_is_where_the_last_group_stands(broker: Broker) -> None:
+    appended = await broker.append([entry(b"%d" % n, n % 2) for n in range(6)])
+    assert await broker.floors([FIRST, SECOND, TP("unknown", 0)]) == {}
+    await broker.join("slow", [TOPIC], from_start=True)
+    await broker.join("fast", [TOPIC], from_start=True)
+    start = await broker.positions("slow", [FIRST, SECOND])
+    assert await broker.floors([FIRST, SECOND]) == start
+    await broker.commit("fast", {FIRST: Advance(appended[4].offset + 1, 3)})
+    await broker.commit("slow", {FIRST: Advance(appended[2].offset + 1, 2)})
+    assert await broker.floors([FIRST]) == {FIRST: appended[2].offset + 1}
+    assert await broker.floors([SECOND]) == {SECOND: start[SECOND]}
+    assert await broker.floors([]) == {}
+
+
+async def test_the_incarnation_stays_while_nothing_happens(broker: Broker) -> None:
+    before = await broker.incarnation()
+    await broker.append([entry(b"1")])
+    assert await broker.incarnation() == before
+
+
 async def test_a_new_group_begins_at_the_start_or_at_the_end(broker: Broker) -> None:
     await broker.append([entry(b"old")])
     await broker.join("from start", [TOPIC], from_start=True)

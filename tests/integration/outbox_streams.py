@@ -3,49 +3,82 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
 from faust.types import TP
 
-from connectors.outbox.journal import Logs
+from connectors.outbox.entries import Staged
+from connectors.outbox.journal import Logs, SetAside
+from connectors.outbox.lanes import Lane, stage
 from connectors.outbox.outbox import Outbox, outbox_status
+from connectors.outbox.publisher import Publisher
 from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
-from connectors.transports.broker import LaneBatch, Outgoing, Place
+from connectors.transports.broker import LaneBatch, LogSetBack, Outgoing, Place
 
 TIMEOUT = 10.0
 ORDERS = TP("orders", 0)
+OWNER = "shop/orders/0"
 NEVER = 600.0
 """A poll that no test waits for: what arrives was notified, or due."""
 
 
 class Stream:
-    """Takes what relays append: one log."""
+    """Takes what relays and owners append: one log."""
 
     def __init__(self) -> None:
         self.entries: list[Outgoing] = []
         self.batches: list[int] = []
-        self._marks: dict[str, int] = {}
+        self.name = "first"
+        self.floor: int | None = None
+        self._sources: list[tuple[str, int]] = []
         self._grown = asyncio.Condition()
 
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
         async with self._grown:
-            for lane, entries, after in batches:
-                mark = self._marks.get(lane, 0)
-                assert after.get(ORDERS, 0) <= mark
-                self.entries += [entry for number, entry in entries if number > mark]
+            set_back = {b.lane for b in batches if b.after.get(ORDERS, 0) > self._mark(b.lane)}
+            if set_back:
+                raise LogSetBack(set_back)
+            for lane, entries, _ in batches:
+                mark = self._mark(lane)
+                new = [numbered for numbered in entries if numbered.number > mark]
+                self.entries += [entry for _, entry in new]
+                self._sources += [(lane, number) for number, _ in new]
                 self.batches.append(len(entries))
-                self._marks[lane] = max(mark, *(number for number, _ in entries))
             self._grown.notify_all()
             return {
-                batch.lane: {ORDERS: Place(self._marks[batch.lane], len(self.entries))}
+                batch.lane: {ORDERS: Place(self._mark(batch.lane), len(self.entries))}
                 for batch in batches
+                if batch.entries
             }
 
+    def _mark(self, lane: str) -> int:
+        return max((number for name, number in self._sources if name == lane), default=0)
+
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
-        return {lane: {ORDERS: self._marks[lane]} if lane in self._marks else {} for lane in lanes}
+        marks = {lane: self._mark(lane) for lane in lanes}
+        return {lane: {ORDERS: mark} if mark else {} for lane, mark in marks.items()}
+
+    def lose(self, count: int) -> None:
+        """Forget the latest entries, as a replica that lagged."""
+        del self.entries[-count:], self._sources[-count:]
+        self.name += "'"
+
+    async def incarnation(self) -> str:
+        return self.name
+
+    async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        return {tp: self.floor for tp in tps if self.floor is not None}
 
     async def reaches(self, length: int) -> list[bytes | None]:
         async with asyncio.timeout(TIMEOUT), self._grown:
@@ -137,3 +170,31 @@ async def is_active(*relays: Relay) -> None:
         return any(relay.active for relay in relays)
 
     await eventually(check)
+
+
+def new_publisher(
+    database: Database, logs: Logs, set_aside: SetAside = nothing_is_refused
+) -> Publisher:
+    return Publisher(database, logs, set_aside=set_aside)
+
+
+@asynccontextmanager
+async def publishing(publisher: Publisher) -> AsyncIterator[None]:
+    task = asyncio.create_task(publisher.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def commit(database: Database, lane: Lane, *values: bytes) -> Staged:
+    async with database.transaction() as connection:
+        entries = [Outgoing("orders", value) for value in values]
+        [staged] = await stage(connection, {lane.name: (lane.last_number, entries)})
+    return staged
+
+
+async def all_published(publisher: Publisher) -> None:
+    await asyncio.wait_for(publisher.drained(), TIMEOUT)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
 
 import pytest
 from faust.types import TP
 
 from connectors.errors import BrokerError, BrokerUnavailable, LaneOvertaken
 from connectors.outbox.entries import Staged
-from connectors.outbox.journal import LEFT_OUT, Logs, SetAside
+from connectors.outbox.journal import LEFT_OUT
 from connectors.outbox.lanes import Lane, open_lanes, stage
 from connectors.outbox.outbox import outbox_status
 from connectors.outbox.publisher import Publisher
@@ -26,15 +25,17 @@ from connectors.transports.broker import (
     Refused,
 )
 from tests.integration.outbox_streams import (
+    OWNER,
     TIMEOUT,
     Stream,
+    all_published,
+    commit,
     drained,
     is_active,
-    nothing_is_refused,
+    new_publisher,
+    publishing,
     running,
 )
-
-OWNER = "shop/orders/0"
 
 
 @pytest.fixture
@@ -43,34 +44,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await migrate_connectors(database)
     yield database
     await database.close()
-
-
-def new_publisher(
-    database: Database, logs: Logs, set_aside: SetAside = nothing_is_refused
-) -> Publisher:
-    return Publisher(database, logs, set_aside=set_aside)
-
-
-@asynccontextmanager
-async def publishing(publisher: Publisher) -> AsyncIterator[None]:
-    task = asyncio.create_task(publisher.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def commit(database: Database, lane: Lane, *values: bytes) -> Staged:
-    async with database.transaction() as connection:
-        entries = [Outgoing("orders", value) for value in values]
-        [staged] = await stage(connection, {lane.name: (lane.last_number, entries)})
-    return staged
-
-
-async def all_published(publisher: Publisher) -> None:
-    await asyncio.wait_for(publisher.drained(), TIMEOUT)
 
 
 async def batches(database: Database) -> list[tuple[int, int, bool]]:
@@ -373,7 +346,8 @@ async def _publish_all(publisher: Publisher) -> None:
 async def test_a_relay_publishes_what_an_owner_left(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.relay.LEFT_AFTER", 0.05)
+    monkeypatch.setattr("connectors.outbox.housekeeping.LEFT_AFTER", 0.05)
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.02)
     stream = Stream()
     lane = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
     async with running(database, stream, poll=0.05) as relay:
@@ -388,7 +362,8 @@ async def test_a_relay_publishes_what_an_owner_left(
 async def test_owner_and_relay_publish_each_entry_once_and_in_order(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.relay.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("connectors.outbox.housekeeping.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.002)
     stream = Stream()
     publisher = new_publisher(database, stream)
     lane = (await publisher.take_over([OWNER]))[OWNER]

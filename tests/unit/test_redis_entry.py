@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from connectors.transports.broker import Outgoing, Record
-from connectors.transports.redis.entry import decode, encode
+from connectors.transports.redis.entry import decode, encode, encode_numbered
 from connectors.transports.redis.offsets import offset_of, seconds_of, stream_id
 
 
@@ -73,3 +73,30 @@ def test_entries_of_one_moment_and_of_others_have_their_own_offsets() -> None:
 def test_an_entry_that_was_deleted_is_left_out() -> None:
     kept = [b"_v", b"x"]
     assert [r.offset for r in decode([(b"0-1", []), (b"0-2", kept), (b"0-3", [])])] == [2]
+
+
+def test_a_numbered_entry_survives_with_its_source() -> None:
+    entry = Outgoing("t", None, b"key", (("h", b"1"),))
+    fields = [
+        f if isinstance(f, bytes) else str(f).encode() for f in encode_numbered(b"lane", 7, entry)
+    ]
+    record = read(b"1-1", fields)
+    assert (record.value, record.key, record.headers) == (None, b"key", entry.headers)
+    assert record.source == ("lane", 7)
+
+
+def test_a_source_that_is_none_is_left_out() -> None:
+    for garbage in (b"", b"lane", b"lane:", b"lane:seven", b"\xff:7"):
+        record = read(b"1-1", [b"_v", b"x", b"_i", garbage])
+        assert (record.value, record.source) == (b"x", None)
+        record = read(b"1-1", [b"_v", b"x", b"_k", b"k", b"_i", garbage])
+        assert (record.value, record.key, record.source) == (b"x", b"k", None)
+
+
+def test_a_numbered_entry_without_headers_is_read_the_short_way() -> None:
+    record = read(b"1-1", [b"_v", b"x", b"_k", b"k", b"_i", b"lane:7"])
+    assert record[2:] == (b"k", b"x", (), ("lane", 7))
+
+
+def test_a_header_whose_name_is_no_text_is_sent_all_the_same() -> None:
+    assert encode(Outgoing("t", b"", None, (("a\ud800", b"1"),)))[-2:] == [b"_h:a?", b"1"]

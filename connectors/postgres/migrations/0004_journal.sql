@@ -43,8 +43,6 @@ ALTER TABLE redfaust.batches ALTER COLUMN entries SET STORAGE EXTERNAL;
 
 CREATE INDEX batches_unpublished ON redfaust.batches (lane, last_number)
     WHERE published_at IS NULL;
-CREATE INDEX batches_published ON redfaust.batches (published_at, lane, last_number)
-    WHERE published_at IS NOT NULL;
 
 -- Not the relay alone is a producer now.
 ALTER TABLE redfaust.lanes RENAME COLUMN relay_of TO producer;

@@ -68,6 +68,9 @@ class MemoryBroker:
     async def identity(self) -> str:
         return self._log.identity
 
+    async def incarnation(self) -> str:
+        return self._log.identity
+
     async def create_topic(self, spec: TopicSpec) -> int:
         return self._log.topics.setdefault(spec.name, spec.partitions)
 
@@ -76,11 +79,10 @@ class MemoryBroker:
 
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
         appended = [self._append(entry) for entry in entries]
-        for reader in self._log.readers:
-            reader.set()
+        self._wake_readers()
         return appended
 
-    def _append(self, entry: Outgoing) -> Appended:
+    def _append(self, entry: Outgoing, source: tuple[str, int] | None = None) -> Appended:
         partitions = self._log.topics.setdefault(entry.topic, self._default_partitions)
         partition = entry.partition
         if partition is None:
@@ -89,8 +91,14 @@ class MemoryBroker:
         records = self._log.records[tp]
         now = time.time()
         timestamp = now if entry.timestamp is None else entry.timestamp
-        records.append(Record(len(records), timestamp, entry.key, entry.value, entry.headers))
+        records.append(
+            Record(len(records), timestamp, entry.key, entry.value, entry.headers, source)
+        )
         return Appended(tp, len(records) - 1, now)
+
+    def _wake_readers(self) -> None:
+        for reader in self._log.readers:
+            reader.set()
 
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
         lots = [
@@ -103,12 +111,11 @@ class MemoryBroker:
             lane for lane, tp, _, after in lots if marks.get((lane, tp), 0) < after.get(tp, 0)
         }:
             raise LogSetBack(set_back)
-        new = []
         for lane, tp, (number, entry), _ in lots:
             if number > marks.get((lane, tp), 0):
                 marks[lane, tp] = number
-                new.append(replace(entry, partition=tp.partition))
-        await self.append(new)
+                self._append(replace(entry, partition=tp.partition), (lane, number))
+        self._wake_readers()
         places: dict[str, dict[TP, Place]] = {}
         for lane, tp, _, _ in lots:
             place = Place(marks[lane, tp], len(self._log.records[tp]))
@@ -160,6 +167,14 @@ class MemoryBroker:
     async def positions(self, group: str, tps: Iterable[TP]) -> Mapping[TP, int]:
         positions = self._log.positions
         return {tp: positions[group, tp] for tp in tps if (group, tp) in positions}
+
+    async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        wanted = set(tps)
+        floors: dict[TP, int] = {}
+        for (_, tp), position in self._log.positions.items():
+            if tp in wanted:
+                floors[tp] = min(position, floors.get(tp, position))
+        return floors
 
     async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
         for tp, advance in advances.items():

@@ -34,6 +34,9 @@ from connectors.transports.redis.offsets import BEGINNING, offset_of, seconds_of
 from connectors.transports.redis.reader import StreamReader
 from connectors.transports.redis.topics import TopicCatalog
 
+_NO_GROUPS = ("no such key", "WRONGTYPE")
+"""What Redis says of a stream that is not there."""
+
 FORGET_AFTER = 60_000
 """Milliseconds of silence after which a member's last announcement is deleted."""
 
@@ -68,6 +71,16 @@ class RedisBroker:
         with our_errors(self._url):
             await self._client.set(keys.IDENTITY, secrets.token_hex(8), nx=True)
             return cast("bytes", await self._client.get(keys.IDENTITY)).decode()
+
+    async def incarnation(self) -> str:
+        with our_errors(self._url):
+            info = cast(
+                "dict[str, Any]",
+                await self._client.execute_command("INFO", "server", "replication"),  # type: ignore[no-untyped-call]
+            )
+        # A replica that is promoted gives the data another replication id, also where a proxy
+        # hides that it is another server.
+        return f"{info['run_id']}/{info['master_replid']}"
 
     async def create_topic(self, spec: TopicSpec) -> int:
         with our_errors(self._url):
@@ -158,6 +171,23 @@ class RedisBroker:
             if joined is not None:
                 found[tp] = offset_of(joined["last-delivered-id"]) + 1
         return found
+
+    async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        tps = list(tps)
+        with our_errors(self._url):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for tp in tps:
+                    pipeline.xinfo_groups(keys.stream(tp))
+                replies = await pipeline.execute(raise_on_error=False)
+            floors = {}
+            for tp, groups in zip(tps, replies, strict=True):
+                if isinstance(groups, Exception):
+                    if str(groups).startswith(_NO_GROUPS):
+                        continue
+                    raise groups
+                if groups:
+                    floors[tp] = min(offset_of(group["last-delivered-id"]) for group in groups) + 1
+            return floors
 
     async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
         with our_errors(self._url):

@@ -5,6 +5,8 @@
 ``_k``                  the key, absent where it is null
 ``_t``                  the time in milliseconds, absent where it is the time of the ID
 ``_h:<name>``           a header each, in order
+``_i``                  the lane that sent it and its number there, ``lane:number``; absent where
+                        it was not appended once
 ======================  ====================================================================
 
 An entry that has neither ``_v`` nor ``_n`` was written by somebody who knows nothing of this
@@ -26,6 +28,7 @@ NULL = b"_n"
 KEY = b"_k"
 TIME = b"_t"
 HEADER = b"_h:"
+SOURCE = b"_i"
 
 
 def encode(entry: Outgoing) -> list[bytes | int]:
@@ -36,8 +39,13 @@ def encode(entry: Outgoing) -> list[bytes | int]:
     if entry.timestamp is not None:
         fields += (TIME, round(entry.timestamp * 1000))
     for name, value in entry.headers:
-        fields += (HEADER + name.encode(), value)
+        fields += (HEADER + name.encode("utf-8", "replace"), value)
     return fields
+
+
+def encode_numbered(lane: bytes, number: int, entry: Outgoing) -> list[bytes | int]:
+    """The same with its source."""
+    return [*encode(entry), SOURCE, b"%s:%d" % (lane, number)]
 
 
 def decode(entries: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[Record]:
@@ -55,13 +63,15 @@ def decode(entries: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[Record]:
         offset = first_offset | int(sequence)
         match fields:
             case [b"_v", value, b"_k", key]:  # what nearly all are, so that it is worth its own way
-                records.append(_record(Record, (offset, time, key, value, ())))
+                records.append(_record(Record, (offset, time, key, value, (), None)))
+            case [b"_v", value, b"_k", key, b"_i", source]:
+                records.append(_record(Record, (offset, time, key, value, (), _source(source))))
             case _:
                 records.append(Record(offset, *_decode(fields, time)))
     return records
 
 
-_Content = tuple[float, bytes | None, bytes | None, Headers]
+_Content = tuple[float, bytes | None, bytes | None, Headers, tuple[str, int] | None]
 """What a record has after its offset."""
 
 _record = tuple.__new__
@@ -71,13 +81,14 @@ _record = tuple.__new__
 def _decode(fields: Sequence[bytes], time: float) -> _Content:
     key = None
     headers: Headers = ()
+    source = None
     match fields[0]:
         case b"_v":
             value: bytes | None = fields[1]
         case b"_n":
             value = None
         case _:
-            return time, None, _foreign_value(fields), ()
+            return time, None, _foreign_value(fields), (), None
     for position in range(2, len(fields), 2):
         name, content = fields[position], fields[position + 1]
         if name == KEY:
@@ -86,7 +97,9 @@ def _decode(fields: Sequence[bytes], time: float) -> _Content:
             time = _seconds(content, otherwise=time)
         elif name.startswith(HEADER):
             headers += ((name[len(HEADER) :].decode("utf-8", "replace"), content),)
-    return time, key, value, headers
+        elif name == SOURCE:
+            source = _source(content)
+    return time, key, value, headers, source
 
 
 def _seconds(milliseconds: bytes, *, otherwise: float) -> float:
@@ -95,6 +108,14 @@ def _seconds(milliseconds: bytes, *, otherwise: float) -> float:
         return int(milliseconds) / 1000
     except (ValueError, OverflowError):
         return otherwise
+
+
+def _source(content: bytes) -> tuple[str, int] | None:
+    lane, _, number = content.rpartition(b":")
+    try:
+        return lane.decode(), int(number)
+    except ValueError:
+        return None
 
 
 def _foreign_value(fields: Sequence[bytes]) -> bytes:

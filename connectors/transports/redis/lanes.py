@@ -23,7 +23,7 @@ from connectors.transports.broker import (
 )
 from connectors.transports.redis import keys
 from connectors.transports.redis.client import script
-from connectors.transports.redis.entry import encode
+from connectors.transports.redis.entry import encode_numbered
 from connectors.transports.redis.offsets import offset_of
 
 CALL_BYTES = 1 << 20
@@ -115,8 +115,9 @@ def _calls(lot: Lot) -> Iterator[_Call]:
     """What is behind the lane in each call of the script."""
     call: _Call = [lot.after]
     size = 0
+    lane = lot.lane.encode()
     for number, entry in lot.entries:
-        fields = encode(entry)
+        fields = encode_numbered(lane, number, entry)
         call += (number, len(fields), *fields)
         size += sum(len(field) for field in fields if isinstance(field, bytes))
         if size >= CALL_BYTES:

@@ -1,0 +1,14 @@
+-- $1 lanes, $2 the last number of each behind which to begin, $3 batches of each at most,
+-- $4 seconds for which they have been published.
+SELECT batch.lane, batch.last_number, batch.places
+FROM unnest($1::text[], $2::bigint[]) AS begin (lane, behind)
+CROSS JOIN LATERAL (
+    SELECT lane, last_number, places
+    FROM redfaust.batches
+    WHERE
+        lane = begin.lane
+        AND last_number > begin.behind
+        AND published_at < now() - make_interval(secs => $4)
+    ORDER BY last_number
+    LIMIT $3
+) AS batch

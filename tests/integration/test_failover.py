@@ -1,0 +1,318 @@
+"""Redis fails over to a replica that lacks the latest entries: what it lacks is published again."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from faust.types import TP
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.embedded.process import start_server
+from app.embedded.secret import write_private
+from app.embedded.valkey import STOP
+from connectors.errors import BrokerUnavailable
+from connectors.outbox.lanes import Lane, stage
+from connectors.outbox.outbox import Outbox, outbox_status
+from connectors.outbox.publisher import Publisher
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from connectors.transports.broker import Outgoing
+from connectors.transports.redis import RedisBroker
+from connectors.transports.redis.offsets import BEGINNING
+from tests.conftest import REDIS_SERVER
+from tests.integration.outbox_streams import (
+    eventually,
+    new_publisher,
+    new_relay,
+    publishing,
+)
+from tests.integration.redis_pair import Pair, running_pair
+
+TIMEOUT = 30.0
+OWNERS = ["shop/orders/0", "shop/orders/1"]
+KEYS = 4
+"""Of each producer."""
+AN_HOUR = 3_600_000
+SENTINEL = shutil.which("redis-sentinel")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = await Database.connect(database_url)
+    await migrate_connectors(database)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(params=["valkey", "redis"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
+    if request.param == "redis" and REDIS_SERVER is None:
+        pytest.skip("Debian's redis-server is not installed")
+    binary = Path(REDIS_SERVER) if request.param == "redis" and REDIS_SERVER else None
+    async with running_pair(tmp_path, binary) as pair:
+        yield pair
+
+
+@pytest.fixture
+async def broker(pair: Pair) -> AsyncIterator[RedisBroker]:
+    broker = RedisBroker(pair.url, default_partitions=1)
+    yield broker
+    await broker.close()
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.1)
+    monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.05)
+
+
+class Sender:
+    """An owner of two lanes, and an application whose outbox a relay carries."""
+
+    def __init__(self, database: Database, broker: RedisBroker) -> None:
+        self._database = database
+        self.publisher: Publisher = new_publisher(database, broker)
+        self._lanes: dict[str, Lane] = {}
+        self.sent = 0
+
+    async def take_over(self) -> None:
+        self._lanes = dict(await self.publisher.take_over(OWNERS))
+
+    async def send(self, rounds: int = 1) -> None:
+        """One entry for each key of each producer."""
+        for _ in range(rounds):
+            async with self._database.transaction() as connection:
+                staged = await stage(
+                    connection,
+                    {
+                        lane.name: (lane.last_number, list(self._entries(owner)))
+                        for owner, lane in self._lanes.items()
+                    },
+                )
+            self.publisher.put(staged)
+            for owner, batch in zip(self._lanes, staged, strict=True):
+                self._lanes[owner] = Lane(batch.lane, batch.last_number)
+            async with Outbox(self._database).transaction() as tx:
+                for entry in self._entries("outbox"):
+                    await tx.publish(entry.topic, entry.value, key=entry.key)
+            self.sent += 1
+            await self.publisher.has_room()
+
+    def _entries(self, producer: str) -> Sequence[Outgoing]:
+        return [
+            Outgoing("events", b"%d" % self.sent, b"%s %d" % (producer.encode(), key))
+            for key in range(KEYS)
+        ]
+
+
+@asynccontextmanager
+async def relaying(database: Database, broker: RedisBroker) -> AsyncIterator[None]:
+    """A relay that is started again when it has lost its broker, as the command does."""
+    stop = asyncio.Event()
+
+    async def run() -> None:
+        while not stop.is_set():
+            try:
+                await new_relay(database, broker, poll=0.05).run(stop)
+            except BrokerUnavailable:
+                await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(run())
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, TIMEOUT)
+
+
+async def everything_is_published(database: Database) -> None:
+    async def nothing_waits() -> bool:
+        return (await outbox_status(database)).depth == 0
+
+    await eventually(nothing_waits)
+
+
+async def values(url: str) -> dict[bytes | None, list[int]]:
+    """By key, what its entries say in their order."""
+    broker = RedisBroker(url, default_partitions=1)
+    try:
+        logs = await broker.read({TP("events", 0): BEGINNING}, limit=10**6, wait=0)
+    finally:
+        await broker.close()
+    found: dict[bytes | None, list[int]] = {}
+    for record in logs.get(TP("events", 0), []):
+        found.setdefault(record.key, []).append(int(record.value or b""))
+    return found
+
+
+async def each_is_there_once_and_in_order(url: str, sent: int) -> None:
+    """Wait for it: what an idle lane has lost, only housekeeping finds out."""
+    expected = {
+        b"%s %d" % (producer.encode(), key): list(range(sent))
+        for producer in [*OWNERS, "outbox"]
+        for key in range(KEYS)
+    }
+
+    async def all_there() -> bool:
+        return sum(map(len, (await values(url)).values())) >= sent * len(expected)
+
+    await eventually(all_there)
+    assert await values(url) == expected
+
+
+async def something_is_lost(pair: Pair) -> None:
+    """Or the test would prove nothing."""
+    before, after = await values(pair.first.url), await values(pair.second.url)
+    assert sum(map(len, after.values())) < sum(map(len, before.values()))
+
+
+async def put_ahead(pair: Pair) -> None:
+    """Let the first's clock be an hour ahead, as far as its streams tell."""
+    async with Redis.from_url(pair.first.url) as first:
+        await first.xgroup_create("{events:0}", "reader", mkstream=True)
+        await first.execute_command(  # type: ignore[no-untyped-call]
+            "XSETID", "{events:0}", f"{int(time.time() * 1000) + AN_HOUR}-0"
+        )
+
+
+@pytest.mark.parametrize("clock", ["", "behind"], ids=["same clock", "clock an hour behind"])
+async def test_a_promoted_replica_gets_what_it_lacks(
+    database: Database, broker: RedisBroker, pair: Pair, clock: str
+) -> None:
+    if clock:
+        await put_ahead(pair)
+    sender = Sender(database, broker)
+    await sender.take_over()
+    async with relaying(database, broker), publishing(sender.publisher):
+        await sender.send(20)
+        await everything_is_published(database)
+        await pair.cut_off_first()
+        await sender.send(20)
+        await everything_is_published(database)
+        await something_is_lost(pair)
+        await pair.promote_second()
+        await sender.send(20)
+        await everything_is_published(database)
+        await each_is_there_once_and_in_order(pair.second.url, 60)
+
+
+async def test_a_promoted_replica_gets_what_idle_lanes_have_lost(
+    database: Database, broker: RedisBroker, pair: Pair
+) -> None:
+    sender = Sender(database, broker)
+    await sender.take_over()
+    async with relaying(database, broker), publishing(sender.publisher):
+        await pair.cut_off_first()
+        await sender.send(10)
+        await everything_is_published(database)
+        await something_is_lost(pair)
+        await pair.promote_second()
+        await each_is_there_once_and_in_order(pair.second.url, 10)
+
+
+@pytest.mark.parametrize("pair", ["valkey"], indirect=True)
+async def test_an_owner_that_dies_in_a_failover_leaves_it_to_its_heir(
+    database: Database, broker: RedisBroker, pair: Pair
+) -> None:
+    sender = Sender(database, broker)
+    await sender.take_over()
+    async with relaying(database, broker):
+        async with publishing(sender.publisher):
+            await sender.send(10)
+            await everything_is_published(database)
+            await pair.cut_off_first()
+            await sender.send(10)
+            await everything_is_published(database)
+            await something_is_lost(pair)
+        await sender.send(10)
+        await pair.promote_second()
+        heir = Sender(database, broker)
+        heir.sent = sender.sent
+        await heir.take_over()
+        async with publishing(heir.publisher):
+            await heir.send(10)
+            await each_is_there_once_and_in_order(pair.second.url, 40)
+
+
+@asynccontextmanager
+async def watched_by_sentinel(pair: Pair, directory: Path) -> AsyncIterator[Redis]:
+    """A Sentinel that decides by itself who is the primary."""
+    assert SENTINEL is not None
+    async with Redis.from_url(pair.second.url) as second:
+        await second.config_set("replica-announce-ip", "127.0.0.1")
+        await second.config_set("replica-announce-port", pair.second.port)
+    port = await _free_port()
+    configuration = directory / "sentinel.conf"
+    write_private(
+        configuration,
+        f"bind 127.0.0.1\nport {port}\ndir {directory}\n"
+        f"sentinel monitor pair 127.0.0.1 {pair.peers.port} 1\n"
+        f"sentinel auth-pass pair {pair.password}\n"
+        "sentinel down-after-milliseconds pair 500\n"
+        "sentinel failover-timeout pair 3000\n",
+    )
+    server = await start_server(
+        "Sentinel",
+        [SENTINEL, str(configuration)],
+        cwd=directory,
+        log=directory / "sentinel.log",
+        plan=STOP,
+    )
+    try:
+        async with Redis(port=port, decode_responses=True) as sentinel:
+
+            async def knows_the_replica() -> bool:
+                try:
+                    replicas = await sentinel.sentinel_slaves("pair")
+                except RedisError:  # it is not up yet
+                    return False
+                return len(replicas) == 1
+
+            await eventually(knows_the_replica)
+            yield sentinel
+    finally:
+        await server.stop()
+
+
+async def _free_port() -> int:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port: int = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    return port
+
+
+@pytest.mark.skipif(SENTINEL is None, reason="Debian's redis-sentinel is not installed")
+@pytest.mark.parametrize("pair", ["redis"], indirect=True)
+async def test_sentinel_replaces_a_primary_that_is_cut_off_with_its_clients(
+    database: Database, broker: RedisBroker, pair: Pair, tmp_path: Path
+) -> None:
+    sender = Sender(database, broker)
+    await sender.take_over()
+    async with (
+        watched_by_sentinel(pair, tmp_path) as sentinel,
+        relaying(database, broker),
+        publishing(sender.publisher),
+    ):
+        await sender.send(20)
+        pair.peers.lead_to(None)
+
+        async def has_decided() -> bool:
+            await sender.send()  # to the primary that nobody else sees
+            address = await sentinel.sentinel_get_master_addr_by_name("pair")
+            return bool(address == ("127.0.0.1", pair.second.port))
+
+        await eventually(has_decided)
+        await everything_is_published(database)
+        await something_is_lost(pair)
+        pair.clients.lead_to(pair.second.port)
+        await sender.send(20)
+        await everything_is_published(database)
+        await each_is_there_once_and_in_order(pair.second.url, sender.sent)

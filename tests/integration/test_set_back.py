@@ -1,0 +1,332 @@
+"""What a broker has confirmed and then lost is appended again; what nobody needs is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+import pytest
+from faust.types import TP
+
+from connectors.outbox.housekeeping import Housekeeping
+from connectors.outbox.journal import Journal
+from connectors.outbox.lanes import Lane
+from connectors.outbox.retention import KEEP_FOR, Retention
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from connectors.postgres.queries import load
+from connectors.transports.broker import LaneBatch, Place
+from tests.integration.outbox_streams import (
+    OWNER,
+    TIMEOUT,
+    Stream,
+    all_published,
+    commit,
+    drained,
+    eventually,
+    is_active,
+    new_publisher,
+    nothing_is_refused,
+    publish,
+    publishing,
+    running,
+)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = await Database.connect(database_url)
+    await migrate_connectors(database)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep house all the time."""
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.02)
+
+
+def numbers(begin: int, end: int) -> list[bytes | None]:
+    return [b"%d" % n for n in range(begin, end)]
+
+
+class Owner:
+    """Commits and publishes on one lane."""
+
+    def __init__(self, database: Database, stream: Stream) -> None:
+        self.publisher = new_publisher(database, stream)
+        self._database = database
+        self._lane = Lane("", 0)
+        self._sent = 0
+
+    async def take_over(self) -> None:
+        self._lane = (await self.publisher.take_over([OWNER]))[OWNER]
+
+    async def send(self, count: int) -> None:
+        """The next numbers, in two batches."""
+        for size in (count // 2, count - count // 2):
+            values = [b"%d" % n for n in range(self._sent, self._sent + size)]
+            staged = await commit(self._database, self._lane, *values)
+            self.publisher.put([staged])
+            self._lane = Lane(staged.lane, staged.last_number)
+            self._sent += size
+
+
+async def test_what_is_lost_is_found_out_by_the_next_append(database: Database) -> None:
+    stream = Stream()
+    owner = Owner(database, stream)
+    await owner.take_over()
+    async with publishing(owner.publisher):
+        await owner.send(20)
+        await all_published(owner.publisher)
+        for lost in (1, 7, 20):
+            stream.lose(lost)
+            stream.name = "first"  # nothing tells, apart from the marks
+            await owner.send(4)
+            await all_published(owner.publisher)
+            values = [int(entry.value or b"") for entry in stream.entries]
+            assert values == sorted(values)
+    assert await stream.reaches(32) == numbers(0, 32)
+
+
+async def test_what_an_idle_owner_has_lost_is_found_out_by_the_incarnation(
+    database: Database,
+) -> None:
+    stream = Stream()
+    owner = Owner(database, stream)
+    await owner.take_over()
+    async with publishing(owner.publisher):
+        await owner.send(20)
+        await all_published(owner.publisher)
+        for lost in (3, 20):
+            stream.lose(lost)
+            assert await stream.reaches(20) == numbers(0, 20)
+
+
+async def test_an_heir_finds_out_what_was_lost_before_it_goes_on(database: Database) -> None:
+    stream = Stream()
+    owner = Owner(database, stream)
+    await owner.take_over()
+    async with publishing(owner.publisher):
+        await owner.send(20)
+        await all_published(owner.publisher)
+    stream.lose(5)
+    await owner.send(2)  # and dies before it publishes them
+    heir = Owner(database, stream)
+    await heir.take_over()
+    assert await stream.reaches(22) == numbers(0, 22)
+
+
+async def test_a_relay_restores_what_everybody_has_lost(database: Database) -> None:
+    stream = Stream()
+    owner = Owner(database, stream)
+    await owner.take_over()
+    async with publishing(owner.publisher):
+        await owner.send(5)
+        await all_published(owner.publisher)
+    async with running(database, stream, poll=0.02) as relay:
+        await is_active(relay)
+        await publish(database, b"5", b"6")
+        await stream.reaches(7)
+        await drained(database)
+        stream.lose(4)  # two of each
+        await stream.reaches(7)
+    assert len(stream.entries) == 7
+    values = [entry.value for entry in stream.entries]
+    assert [value for value in values if value in numbers(0, 5)] == numbers(0, 5)
+    assert [value for value in values if value in numbers(5, 7)] == numbers(5, 7)
+
+
+async def test_what_is_lost_again_while_it_is_restored_is_restored(database: Database) -> None:
+    class Fragile(Stream):
+        def __init__(self) -> None:
+            super().__init__()
+            self.losses: list[int] = []
+
+        async def append_once(
+            self, batches: Sequence[LaneBatch]
+        ) -> Mapping[str, Mapping[TP, Place]]:
+            places = await super().append_once(batches)
+            if self.losses:
+                self.lose(self.losses.pop())
+            return places
+
+    stream = Fragile()
+    owner = Owner(database, stream)
+    await owner.take_over()
+    async with publishing(owner.publisher):
+        for _ in range(10):
+            await owner.send(10)
+            await all_published(owner.publisher)
+        stream.lose(95)
+        stream.losses = [3, 20, 50]
+        await owner.send(2)
+        await all_published(owner.publisher)
+        assert await stream.reaches(102) == numbers(0, 102)
+
+
+async def kept(database: Database) -> int:
+    async with database.transaction() as connection:
+        count: int = await connection.fetchval("SELECT count(*) FROM redfaust.batches")
+    return count
+
+
+async def let_pass(database: Database, seconds: float) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(
+            "UPDATE redfaust.batches SET published_at = published_at - make_interval(secs => $1)",
+            seconds,
+        )
+
+
+def retention_of(database: Database, stream: Stream) -> Retention:
+    return Retention(database, stream, Journal(database, stream, set_aside=nothing_is_refused))
+
+
+async def lanes_of(database: Database) -> list[str]:
+    async with database.transaction() as connection:
+        rows = await connection.fetch(load("connectors.outbox", "select_lanes"))
+    return [row["lane"] for row in rows]
+
+
+async def test_a_batch_is_deleted_when_its_time_is_over_and_every_group_has_passed_it(
+    database: Database,
+) -> None:
+    stream = Stream()
+    owner = Owner(database, stream)
+    await owner.take_over()
+    async with publishing(owner.publisher):
+        await owner.send(4)
+        await all_published(owner.publisher)
+    await owner.send(2)  # not published
+    retention = retention_of(database, stream)
+    lanes = await lanes_of(database)
+    assert await retention.delete_passed(lanes) == 0
+    await let_pass(database, KEEP_FOR)
+    stream.floor = 1
+    assert await retention.delete_passed(lanes) == 0
+    stream.floor = 4
+    assert await retention.delete_passed(lanes) == 2
+    assert await kept(database) == 2
+
+
+async def test_where_there_is_no_group_only_the_time_counts(database: Database) -> None:
+    stream = Stream()
+    owner = Owner(database, stream)
+    await owner.take_over()
+    async with publishing(owner.publisher):
+        await owner.send(4)
+        await all_published(owner.publisher)
+        await let_pass(database, KEEP_FOR)
+        await eventually(lambda: _is_empty(database))  # the owner does it by itself
+    async with running(database, stream, poll=0.02):
+        await publish(database, b"1")
+        await stream.reaches(5)
+        await drained(database)
+        await let_pass(database, KEEP_FOR)
+        await eventually(lambda: _is_empty(database))  # and so does the relay
+
+
+async def _is_empty(database: Database) -> bool:
+    return await kept(database) == 0
+
+
+async def test_what_a_log_has_lost_is_restored_and_not_deleted(database: Database) -> None:
+    stream = Stream()
+    owner = Owner(database, stream)
+    await owner.take_over()
+    async with publishing(owner.publisher):
+        await owner.send(4)
+        await all_published(owner.publisher)
+    await let_pass(database, KEEP_FOR)
+    stream.lose(1)
+    assert await retention_of(database, stream).delete_passed(await lanes_of(database)) == 0
+    assert await stream.reaches(4) == numbers(0, 4)
+    assert await kept(database) == 2
+
+
+async def test_batches_that_wait_for_a_group_do_not_hide_those_behind_them(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.retention.PAGE", 2)
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO redfaust.batches"
+            " (lane, first_number, last_number, entries, published_at, places) "
+            "SELECT 'lane', n, n, '{}', now() - interval '1 day',"
+            " ARRAY[ROW(CASE WHEN n <= 6 THEN 'slow' ELSE 'orders' END, 0, 0, 1)::redfaust.place] "
+            "FROM generate_series(1, 10) AS n"
+        )
+
+    class Slow(Stream):
+        async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+            return {tp: 0 for tp in tps if tp.topic == "slow"}
+
+    retention = retention_of(database, Slow())
+    deleted = [await retention.delete_passed(["lane"]) for _ in range(6)]
+    assert deleted == [0, 0, 0, 2, 2, 0]
+    assert await kept(database) == 6
+
+
+async def test_lanes_are_found_without_their_batches(database: Database) -> None:
+    assert await lanes_of(database) == []
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO redfaust.batches (lane, first_number, last_number, entries) "
+            "SELECT chr(97 + n % 3), n, n, '{}' FROM generate_series(1, 30) AS n"
+        )
+    assert await lanes_of(database) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "not analyzed"])
+async def test_no_round_reads_all_batches(database: Database, plans: str, analyzed: bool) -> None:
+    queries = {
+        "select_old": ("(text[], bigint[], int, float8)", "('{a,b}', '{0,0}', 500, 60)"),
+        "select_reached": ("(text[], int)", "('{a,b}', 100)"),
+        "select_kept": ("(text, bigint, int)", "('a', 7, 8)"),
+        "select_unpublished": ("(text[], int)", "('{a,b}', 8)"),
+        "select_left_lanes": ("(float8)", "(5)"),
+        "select_lanes": ("", ""),
+        "delete_batches": ("(text[], bigint[])", "('{a}', '{7}')"),
+    }
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO redfaust.batches (lane, first_number, last_number, entries, published_at) "
+            "SELECT chr(97 + n % 8), n, n, '{}', now() FROM generate_series(1, 40000) AS n"
+        )
+        if analyzed:
+            await connection.execute("ANALYZE redfaust.batches")
+        await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
+        for name, (types, values) in queries.items():
+            query = load("connectors.outbox", name)
+            await connection.execute(f"PREPARE {name} {types} AS {query}")
+            plan = await connection.fetch(f"EXPLAIN EXECUTE {name} {values}")
+            lines = "\n".join(line for (line,) in plan)
+            assert "Seq Scan on batches" not in lines, (name, lines)
+
+
+async def test_housekeeping_looks_again_after_it_failed(database: Database) -> None:
+    stream = Stream()
+    owner = Owner(database, stream)
+    await owner.take_over()
+    async with publishing(owner.publisher):
+        await owner.send(4)
+        await all_published(owner.publisher)
+    journal = Journal(database, stream, set_aside=nothing_is_refused)
+    housekeeping = Housekeeping(database, stream, journal, everybody=True)
+    await housekeeping.keep()
+    stream.lose(2)
+    marks = stream.marks
+
+    async def unreachable(_: object) -> Mapping[str, Mapping[TP, int]]:
+        raise ConnectionError
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stream, "marks", unreachable)
+        with pytest.raises(ConnectionError):
+            await housekeeping.keep()
+    assert stream.marks == marks
+    await asyncio.wait_for(housekeeping.keep(), TIMEOUT)
+    assert await stream.reaches(4) == numbers(0, 4)
