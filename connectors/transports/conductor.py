@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from faust.transport.conductor import Conductor as FaustConductor
@@ -17,6 +18,7 @@ from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue
 from connectors.processing.topic import Topic, Undecodable
 from connectors.processing.watermark import EVERYBODY, Readers
+from connectors.tables.prefetch import prefetch_of
 
 if TYPE_CHECKING:
     from connectors.transports.consumer import Consumer
@@ -99,7 +101,8 @@ class Conductor(FaustConductor):
                 reader = channel.reader
                 events = [e for e in events if reader not in done_by.get(e.message.offset, ())]
                 refused = [r for r in refused if reader not in done_by.get(r.message.offset, ())]
-            await self._put(channel, events)
+            put, prefetch = partial(self._put, channel), prefetch_of(self.app)
+            await (prefetch.deliver(tp, events, put) if prefetch else put(events))
             for message, error in refused:
                 set_aside(self.app, message, error, agent=channel.reader or str(channel))
                 self._settle(message, channel)
