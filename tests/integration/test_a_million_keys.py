@@ -101,7 +101,7 @@ async def test_a_million_keys(database_url: str, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         patch.setattr(Consumer, "wait_empty", _crash)
         async with running(visitors.new_app()) as app:
-            for _ in range(13):
+            for _ in range(12):
                 await visitors.send(app, 10_000)
                 await eventually(lambda: all_finished(app, "visits"))
             await visitors.send(app, 5_000)
