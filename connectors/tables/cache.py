@@ -14,8 +14,8 @@ waits or is in progress, and while what was written to it is not committed.
 from __future__ import annotations
 
 import enum
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable
 from typing import Any
 
 
@@ -40,7 +40,10 @@ class Cache:
         self._unsaved = unsaved
         self._forget = forget
         self._states: dict[Any, State] = {}
-        self._pins: dict[Any, int] = {}
+        self._pins: defaultdict[Hashable, dict[Any, int]] = defaultdict(dict)
+        """By holder: how often it has pinned a key."""
+        self._holders: dict[Any, int] = {}
+        """By key: how many have pinned it."""
         self._idle: OrderedDict[Any, None] = OrderedDict()
         """Keys that may go, the least recently used first. Some are in use again."""
 
@@ -51,26 +54,40 @@ class Cache:
         """What is known of a key; ``None`` if it has no place."""
         return self._states.get(key)
 
-    def pin(self, key: Any, at_most: int) -> bool:
+    def pinned_by(self, holder: Hashable) -> int:
+        """How many keys a holder has pinned."""
+        return len(self._pins[holder])
+
+    def pin(self, key: Any, holder: Hashable, at_most: int) -> bool:
         """Keep a key until :meth:`unpin`, which is needed once for each time.
 
-        False, and nothing done, if all other places are in use, or if ``at_most`` keys are pinned.
+        False, and nothing done, if all other places are in use, or the holder has pinned
+        ``at_most`` keys.
         """
-        if key not in self._pins and len(self._pins) >= at_most:
+        pins = self._pins[holder]
+        if key in pins:
+            pins[key] += 1
+            return True
+        if len(pins) >= at_most:
             return False
         if key not in self._states:
             if not self._make_room():
                 return False
             self._states[key] = State.RESERVED
-        self._pins[key] = self._pins.get(key, 0) + 1
+        pins[key] = 1
+        self._holders[key] = self._holders.get(key, 0) + 1
         return True
 
-    def unpin(self, key: Any) -> None:
-        """Let go of a key that was pinned."""
-        pins = self._pins.pop(key) - 1
-        if pins:
-            self._pins[key] = pins
-        else:
+    def unpin(self, key: Any, holder: Hashable) -> None:
+        """Let go of a key that this holder has pinned."""
+        pins = self._pins[holder]
+        pins[key] -= 1
+        if pins[key]:
+            return
+        del pins[key]
+        self._holders[key] -= 1
+        if not self._holders[key]:
+            del self._holders[key]
             self.release(key)
 
     def note(self, key: Any, *, present: bool) -> None:
@@ -89,7 +106,7 @@ class Cache:
                 return False
             key, _ = self._idle.popitem(last=False)
             # A key in use comes back when it is released.
-            if key not in self._pins and not self._unsaved(key):
+            if key not in self._holders and not self._unsaved(key):
                 del self._states[key]
                 self._forget(key)
         return True

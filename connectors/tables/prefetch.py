@@ -5,15 +5,16 @@ The keys of a batch's events are pinned, as many as there are places for, and th
 in one query; then these events go to the agents, and the rest of the batch is next. Where there is
 no place, its events wait, and so the consumer stops reading their partition.
 
-Each partition goes its own way: one that waits holds up no other.
+Each partition goes its own way and has places of its own: one that waits holds up no other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import asyncpg
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from connectors.tables.table import Table
 
 SHARE = 2
-"""One over this is the share of a table's places that events in queues may pin. Those in progress
-can load rows of other keys into the rest."""
+"""One over this is the share of a table's places that all partitions have together for events that
+wait. Those in progress can load rows of other keys into the rest."""
 
 ROOM_FOR = 30.0
 """Seconds that an agent waits for a place for a row before it fails."""
@@ -42,20 +43,40 @@ too many to tell of each."""
 RETRY_EVERY = 0.5
 """Seconds between two attempts to load rows while the database is away."""
 
+IN_PROGRESS = "in progress"
+"""Holds what agents have loaded themselves. Partitions hold what was loaded for their events."""
+
 Events: TypeAlias = Sequence[EventT[Any]]
 Wanted: TypeAlias = list[tuple[WideStore, Any]]
 """Keys of tables."""
-Pins: TypeAlias = list[tuple[Cache, Any]]
-"""The same, pinned. Caches do not outlive an assignment of partitions, and so neither do pins."""
 
 logger = logging.getLogger(__name__)
 
 
-class Batch(NamedTuple):
-    """Events of one partition, and what takes them."""
+class Pin(NamedTuple):
+    """A key that is kept. It does not outlive its cache, and that no assignment of partitions."""
 
-    events: Events
-    put: Callable[[Events], Awaitable[None]]
+    cache: Cache
+    key: Any
+    holder: Hashable
+
+
+class Delivery:
+    """Events of one partition for one channel, which are put piece by piece."""
+
+    def __init__(self, events: Events, put: Callable[[Events], Awaitable[None]]) -> None:
+        self.events = events
+        self._put = put
+        self._done = 0
+
+    async def put(self, last: int | None = None) -> None:
+        """Put those that are left, up to an offset if there is one."""
+        start, events = self._done, self.events
+        self._done = len(events)
+        if last is not None:
+            self._done = bisect_right(events, last, lo=start, key=lambda e: e.message.offset)
+        if self._done > start:
+            await self._put(events[start : self._done])
 
 
 class Prefetch:
@@ -68,24 +89,26 @@ class Prefetch:
         self._service = service
         self._database = database
         self._tables = tables
-        self._waiting: defaultdict[TP, deque[Batch]] = defaultdict(deque)
+        self._waiting: defaultdict[TP, deque[Sequence[Delivery]]] = defaultdict(deque)
         """Bounded by the events that the consumer lets be in flight."""
         self._workers: dict[TP, asyncio.Future[Any]] = {}
-        self._pinned: defaultdict[TP, deque[tuple[Message, Pins]]] = defaultdict(deque)
+        self._pinned: defaultdict[TP, deque[tuple[Message, list[Pin]]]] = defaultdict(deque)
+        self._places: dict[WideStore, int] = {}
+        """How many of a table's places each partition has for itself."""
 
-    async def deliver(
-        self, tp: TP, events: Events, put: Callable[[Events], Awaitable[None]]
-    ) -> None:
-        """Have events of a partition put, in their order, as soon as their rows are loaded.
+    async def deliver(self, tp: TP, deliveries: Sequence[Delivery]) -> None:
+        """Have a batch of a partition put, as soon as the rows that it needs are loaded.
 
-        Returns at once. A batch is put in one or several pieces.
+        If it needs any this returns at once. Batches are put in their order, each in one or
+        several pieces.
         """
-        if not self._tables_for(tp.topic):
-            await put(events)
+        tables = [table for table in self._tables() if table.prefetches(tp.topic)]
+        if not tables:
+            await put_all(deliveries)
             return
-        self._waiting[tp].append(Batch(events, put))
+        self._waiting[tp].append(deliveries)
         if tp not in self._workers:
-            self._workers[tp] = self._service.add_future(self._work(tp))
+            self._workers[tp] = self._service.add_future(self._work(tp, tables))
 
     async def load(self, store: WideStore, keys: Sequence[Any], message: Message) -> None:
         """Load rows, and keep them until a message is finished.
@@ -95,7 +118,7 @@ class Prefetch:
         wanted = [(store, key) for key in keys]
         try:
             async with asyncio.timeout(ROOM_FOR):
-                while not self._pin(message, wanted, share=1):
+                while not self._pin(message, wanted, IN_PROGRESS):
                     if not self._unpin_finished(thoroughly=True):
                         await asyncio.sleep(LOOK_EVERY)
         except TimeoutError:
@@ -114,48 +137,59 @@ class Prefetch:
         self._workers.clear()
         self._waiting.clear()
         self._pinned.clear()
+        self._places.clear()
 
-    def _tables_for(self, topic: str) -> list[Table]:
-        return [table for table in self._tables() if table.prefetches(topic)]
-
-    async def _work(self, tp: TP) -> None:
-        tables, waiting = self._tables_for(tp.topic), self._waiting[tp]
+    async def _work(self, tp: TP, tables: Sequence[Table]) -> None:
+        waiting = self._waiting[tp]
         while waiting:
-            events, put = waiting.popleft()
-            done = 0
-            while done < len(events):
-                wanted = self._pin_what_fits(tables, events, done)
+            deliveries = waiting.popleft()
+            messages, done = _by_message(deliveries), 0
+            while done < len(messages):
+                wanted = self._pin_what_fits(tp, tables, messages[done:])
                 if wanted:
-                    await self._load(pin for of_event in wanted for pin in of_event)
-                    await put(events[done : done + len(wanted)])
+                    await self._load(one for of_message in wanted for one in of_message)
                     done += len(wanted)
+                    for delivery in deliveries:
+                        await delivery.put(messages[done - 1][0].message.offset)
                 elif not self._unpin_finished(thoroughly=True):
                     await asyncio.sleep(LOOK_EVERY)
         del self._workers[tp]
 
-    def _pin_what_fits(self, tables: Sequence[Table], events: Events, start: int) -> list[Wanted]:
-        """Pin the keys of as many events as there is room for, in their order; returns those."""
+    def _pin_what_fits(
+        self, tp: TP, tables: Sequence[Table], messages: Sequence[Events]
+    ) -> list[Wanted]:
+        """Pin the keys of as many messages as there is room for, in their order; returns those."""
         self._unpin_finished(thoroughly=False)
         pinned = []
-        for index in range(start, len(events)):
-            event = events[index]
-            wanted = [one for table in tables for one in _wanted(table, event)]
-            if not self._pin(event.message, wanted, share=SHARE):
+        for events in messages:
+            wanted = _wanted(tables, events)
+            if not self._pin(events[0].message, wanted, tp):
                 break
             pinned.append(wanted)
         return pinned
 
-    def _pin(self, message: Message, wanted: Wanted, share: int) -> bool:
+    def _pin(self, message: Message, wanted: Wanted, holder: Hashable) -> bool:
         """Pin all or none: who held some and waited for more would keep others waiting."""
-        pins: Pins = []
+        pins: list[Pin] = []
+        at_most = {store: self._at_most(store, holder) for store, _ in wanted}
         for store, key in wanted:
-            if not store.cache.pin(key, at_most=_share(store, share)):
+            if not store.cache.pin(key, holder, at_most[store]):
                 _unpin(pins)
                 return False
-            pins.append((store.cache, key))
+            pins.append(Pin(store.cache, key, holder))
         if pins:
             self._pinned[message.tp].append((message, pins))
         return True
+
+    def _at_most(self, store: WideStore, holder: Hashable) -> int:
+        """How many keys a holder may pin. The first event of a partition gets what it needs."""
+        if holder is IN_PROGRESS or not store.cache.pinned_by(holder):
+            return store.cache.size
+        if store not in self._places:
+            table = cast("Table", store.table)
+            sharing = sum(table.prefetches(tp.topic) for tp in store.app.consumer.assignment())
+            self._places[store] = store.cache.size // SHARE // max(1, sharing)
+        return self._places[store]
 
     def _unpin_finished(self, *, thoroughly: bool) -> bool:
         """Unpin what finished events have used; whether there were any.
@@ -197,19 +231,32 @@ def prefetch_of(app: AppT) -> Prefetch | None:
     return cast("Prefetch | None", getattr(app.tables, "prefetch", None))
 
 
-def _wanted(table: Table, event: EventT[Any]) -> Wanted:
-    store = cast(WideStore, table.data)
-    keys = table.keys_of(event)
-    if len(keys) > _share(store, SHARE):
-        # There never is room for so many. The agent learns it when it reads one.
-        return []
-    return [(store, key) for key in keys]
+async def put_all(deliveries: Iterable[Delivery]) -> None:
+    """Put what is left of all."""
+    for delivery in deliveries:
+        await delivery.put()
 
 
-def _share(store: WideStore, share: int) -> int:
-    return max(1, store.cache.size // share)
+def _by_message(deliveries: Iterable[Delivery]) -> list[Events]:
+    """What the channels get of each message, in the order of the messages."""
+    by_offset: defaultdict[int, list[EventT[Any]]] = defaultdict(list)
+    for delivery in deliveries:
+        for event in delivery.events:
+            by_offset[event.message.offset].append(event)
+    return [by_offset[offset] for offset in sorted(by_offset)]
 
 
-def _unpin(pins: Pins) -> None:
-    for cache, key in pins:
-        cache.unpin(key)
+def _wanted(tables: Iterable[Table], events: Events) -> Wanted:
+    wanted: Wanted = []
+    for table in tables:
+        store = cast(WideStore, table.data)
+        keys = {key: None for event in events for key in table.keys_of(event)}
+        # There never is room for more. The agent learns it when it reads one.
+        if len(keys) <= store.cache.size:
+            wanted += [(store, key) for key in keys]
+    return wanted
+
+
+def _unpin(pins: Iterable[Pin]) -> None:
+    for cache, key, holder in pins:
+        cache.unpin(key, holder)

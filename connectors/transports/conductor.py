@@ -18,7 +18,7 @@ from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue
 from connectors.processing.topic import Topic, Undecodable
 from connectors.processing.watermark import EVERYBODY, Readers
-from connectors.tables.prefetch import prefetch_of
+from connectors.tables.prefetch import Delivery, prefetch_of, put_all
 
 if TYPE_CHECKING:
     from connectors.transports.consumer import Consumer
@@ -91,6 +91,7 @@ class Conductor(FaustConductor):
                 message.refcount = sum(channel.reader not in done for channel in channels)
             if not message.refcount:
                 self.app.consumer.ack(message)
+        deliveries: list[Delivery] = []
         decoded: dict[Any, tuple[list[Any], list[Undecodable]]] = {}
         for channel in channels:
             kind = (channel.schema, channel.key_type, channel.value_type)
@@ -101,11 +102,12 @@ class Conductor(FaustConductor):
                 reader = channel.reader
                 events = [e for e in events if reader not in done_by.get(e.message.offset, ())]
                 refused = [r for r in refused if reader not in done_by.get(r.message.offset, ())]
-            put, prefetch = partial(self._put, channel), prefetch_of(self.app)
-            await (prefetch.deliver(tp, events, put) if prefetch else put(events))
+            deliveries.append(Delivery(events, partial(self._put, channel)))
             for message, error in refused:
                 set_aside(self.app, message, error, agent=channel.reader or str(channel))
                 self._settle(message, channel)
+        prefetch = prefetch_of(self.app)
+        await (prefetch.deliver(tp, deliveries) if prefetch else put_all(deliveries))
 
     async def deliver_again(self, message: ParkedMessage, reader: str) -> bool:
         """Hand a message to one agent once more; false if there is none of that name here."""
