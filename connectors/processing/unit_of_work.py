@@ -105,6 +105,7 @@ class UnitOfWork:
         """A batch that was committed."""
         for table, changed in batch.rows:
             table.committed(changed)
+        self.parking.committed(batch.parked)
 
     def give_back(self, batch: Batch) -> None:
         """A batch that was not committed goes before what has come since."""

@@ -106,8 +106,7 @@ class Conductor(FaustConductor):
             for message, error in refused:
                 set_aside(self.app, message, error, agent=channel.reader or str(channel))
                 self._settle(message, channel)
-        prefetch = prefetch_of(self.app)
-        await (prefetch.deliver(tp, deliveries) if prefetch else put_all(deliveries))
+        await self._hand_over(tp, deliveries)
 
     async def deliver_again(self, message: ParkedMessage, reader: str) -> bool:
         """Hand a message to one agent once more; false if there is none of that name here."""
@@ -115,7 +114,7 @@ class Conductor(FaustConductor):
             channel = cast(Topic, candidate)
             if channel.reader == reader:
                 events, refused = channel.decode_batch([message])
-                await self._put(channel, events)
+                await self._hand_over(message.tp, [Delivery(events, partial(self._put, channel))])
                 for _, error in refused:
                     set_aside(self.app, message, error, agent=reader, attempts=message.attempts)
                     self._settle(message, channel)
@@ -125,6 +124,10 @@ class Conductor(FaustConductor):
     def _settle(self, message: Message, channel: Topic) -> None:
         if not message.ack(self.app.consumer):
             cast("Consumer", self.app.consumer).finished_by(message, channel.reader)
+
+    async def _hand_over(self, tp: TP, deliveries: Sequence[Delivery]) -> None:
+        prefetch = prefetch_of(self.app)
+        await (prefetch.deliver(tp, deliveries) if prefetch else put_all(deliveries))
 
     @staticmethod
     async def _put(channel: ChannelT[Any], events: Sequence[Any]) -> None:

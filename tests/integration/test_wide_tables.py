@@ -14,6 +14,7 @@ from faust.types import TP
 from pydantic import BaseModel
 
 from connectors.errors import CacheFull
+from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.tables.wide import WideStore
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
@@ -60,7 +61,7 @@ async def work_through(
     table = app.Table("accounts", key_type=str, value_type=Account, options=options)
     seen: dict[str, list[Any]] = defaultdict(list)
 
-    @app.agent(topic, concurrency=3)
+    @app.agent(topic, concurrency=3, retries=NO_RETRIES)
     async def work(stream: Any) -> None:
         async for key, command in stream.items():
             before = table[key].balance if key in table else None
@@ -107,7 +108,7 @@ async def test_a_row_of_another_key_has_to_be_loaded(database_url: str) -> None:
     transfers = app.topic("transfers", key_type=str, partitions=1)
     table: Any = app.Table("balances", key_type=str, default=int, options={"cached_rows": 4})
 
-    @app.agent(transfers)
+    @app.agent(transfers, retries=NO_RETRIES)
     async def transfer(stream: Any) -> None:
         async for key, (other, amount, loads) in stream.items():
             if loads:
@@ -132,13 +133,37 @@ async def test_a_row_of_another_key_has_to_be_loaded(database_url: str) -> None:
     }
 
 
+async def test_the_row_of_an_event_that_is_tried_again_is_loaded_again(database_url: str) -> None:
+    app = new_app("memory://again", database_url)
+    numbers = app.topic("numbers", key_type=str, partitions=1)
+    table = app.Table("seen", key_type=str, default=int, options={"cached_rows": 4})
+    failed: list[str] = []
+
+    @app.agent(numbers, retries=Retries(delay=0.05))
+    async def count(stream: Any) -> None:
+        async for key, number in stream.items():
+            table[key] += number
+            if key == "key-0" and not failed:
+                failed.append(key)
+                raise ValueError("at first")
+
+    async with running(app):
+        await send_all(numbers, *((f"key-{n % 20}", 1) for n in range(60)))
+        await eventually(lambda: all_finished(app, "numbers"))
+    assert failed == ["key-0"]
+    assert await errors(database_url) == []
+    assert await fetch(
+        database_url, "SELECT count(*), min(value::int), max(value::int) FROM test.seen"
+    ) == [(20, 3, 3)]
+
+
 async def test_who_asks_for_all_rows_is_sent_to_sql(database_url: str) -> None:
     app = new_app("memory://all", database_url)
     words = app.topic("words", key_type=str)
     counts = app.Table("counts", key_type=str, default=int, options={"cached_rows": 100})
     ways = [len, list, dict, lambda t: t.keys(), lambda t: t.items(), lambda t: t.values()]
 
-    @app.agent(words)
+    @app.agent(words, retries=NO_RETRIES)
     async def count(stream: Any) -> None:
         async for word, number in stream.items():
             counts[word] += 1
@@ -258,7 +283,7 @@ async def test_rows_are_loaded_only_for_the_topics_that_are_named(database_url: 
         async for key in stream:
             table[key] += 1
 
-    @app.agent(unused)
+    @app.agent(unused, retries=NO_RETRIES)
     async def read(stream: Any) -> None:
         async for key in stream:
             table[key] += 1
@@ -330,7 +355,7 @@ async def test_an_event_that_needs_more_rows_than_there_are_places_fails(
     numbers = app.topic("numbers", key_type=str, partitions=1)
     table: Any = app.Table("seen", key_type=str, default=int, options={"cached_rows": 10})
 
-    @app.agent(numbers)
+    @app.agent(numbers, retries=NO_RETRIES)
     async def count(stream: Any) -> None:
         async for key, more in stream.items():
             await table.load(*(f"{key}-{number}" for number in range(more)))
@@ -390,7 +415,7 @@ async def test_keys_of_any_kind_are_found_again(
             "seen", key_type=key_type, default=int, options=options, use_partitioner=True
         )
 
-        @app.agent(numbers)
+        @app.agent(numbers, retries=NO_RETRIES)
         async def count(stream: Any) -> None:
             async for number in stream:
                 key = tuple(keys[number]) if isinstance(keys[number], list) else keys[number]
