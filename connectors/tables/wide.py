@@ -84,7 +84,8 @@ class WideStore(PostgresStore):
         raise self._not_whole()
 
     def _must_be_known(self, key: Any) -> None:
-        if self.cache.state(key) in {None, State.RESERVED}:
+        state = self.cache.state(key)
+        if state is None or state is State.RESERVED:
             raise RowNotLoaded(
                 f"Table {self.table_name!r} has not loaded the row of {key!r}: only those of the "
                 f"events' own keys are loaded by themselves. Write `await table.load(key)` before"
