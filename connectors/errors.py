@@ -17,6 +17,10 @@
     │   └── DeadLetterResolved     it was replayed or discarded before
     ├── LaneOvertaken              somebody else numbers what this process sends
     ├── WrongPartition             a table was written with a key of another partition
+    ├── WideTableError
+    │   ├── RowNotLoaded           a row was used that is not in memory; load it first
+    │   ├── TableNotWhole          all rows were asked for; SQL knows them
+    │   └── CacheFull              rows in use left no room for more
     └── MailError
         ├── MailRejected           the recipient was refused for good
         └── MailUnavailable        the server cannot be reached now; repeating may help
@@ -75,6 +79,22 @@ class LaneOvertaken(ConnectorError):
 
 class WrongPartition(ConnectorError):
     """A table was written with a key that belongs to another partition."""
+
+
+class WideTableError(ConnectorError):
+    """Something about a table that is larger than memory."""
+
+
+class RowNotLoaded(WideTableError):
+    """A row was read or written that is not in memory."""
+
+
+class TableNotWhole(WideTableError):
+    """All rows were asked for, and only some are in memory."""
+
+
+class CacheFull(WideTableError):
+    """All rows in memory stayed in use for too long to load another one."""
 
 
 class MailError(ConnectorError):

@@ -67,7 +67,7 @@ async def commit_progress(
             if unit is backing.unit:  # otherwise partitions have moved: it is all done again
                 unit.give_back(batch)
             raise
-        unit.parking.committed(batch.parked)
+        unit.committed(batch)
     advances = {tp: finished.advance for tp, finished in progress.items()}
     try:
         await broker.commit(app.conf.id, advances)

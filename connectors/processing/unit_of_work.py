@@ -38,6 +38,9 @@ class Rows(Protocol):
     def give_back(self, changes: Changes) -> None:
         """Changes that could not be written. Newer ones of the same keys stay."""
 
+    def committed(self, changes: Changes) -> None:
+        """Changes that are in the database for good."""
+
     async def write(self, connection: Connection, changes: Changes) -> None:
         """Write changes within a transaction."""
 
@@ -91,6 +94,12 @@ class UnitOfWork:
         changes = [(table, table.take_changes()) for table in self._tables()]
         batch.rows = [(table, changed) for table, changed in changes if changed]
         return batch
+
+    def committed(self, batch: Batch) -> None:
+        """A batch that was committed."""
+        for table, changed in batch.rows:
+            table.committed(changed)
+        self.parking.committed(batch.parked)
 
     def give_back(self, batch: Batch) -> None:
         """A batch that was not committed goes before what has come since."""

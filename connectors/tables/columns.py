@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,17 @@ def _text(value: Any) -> str:
     return text
 
 
+def _bigint(value: Any) -> int:
+    number = operator.index(value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"Postgres cannot store {number} as a key: it has more than 64 bits")
+    return number
+
+
+def _key_bytes(value: Any) -> bytes:
+    return bytes(memoryview(value))
+
+
 def _storable(json: str) -> str:
     if "\\u0000" in json and _ESCAPED_NUL.search(json):
         raise ValueError(_NUL)
@@ -58,8 +70,9 @@ def _hashable(value: Any) -> Any:
 
 
 TEXT = Column("text", "text", _text, _same)
-INTEGER = Column("bigint", "bigint", _same, _same)
+INTEGER = Column("bigint", "bigint", _bigint, _same)
 BYTES = Column("bytea", "bytea", _same, _same)
+_BYTES_KEY = Column("bytea", "bytea", _key_bytes, _same)
 
 
 def key_column(key_type: Any, *, windowed: bool) -> Column:
@@ -69,7 +82,7 @@ def key_column(key_type: Any, *, windowed: bool) -> Column:
     """
     if windowed:
         return _JSON_KEY
-    return {str: TEXT, int: INTEGER, bytes: BYTES}.get(key_type, _JSON_KEY)
+    return {str: TEXT, int: INTEGER, bytes: _BYTES_KEY}.get(key_type, _JSON_KEY)
 
 
 def value_column(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from faust.exceptions import ImproperlyConfigured
 from faust.tables.manager import TableManager as FaustTableManager
@@ -13,6 +14,7 @@ from connectors.errors import DatabaseUnavailable
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.backing import Backing
+from connectors.tables.prefetch import Prefetch
 from connectors.tables.store import SCHEMA, PostgresStore
 from connectors.tables.table import Table
 
@@ -29,6 +31,7 @@ class TableManager(FaustTableManager):
     mundane_level = "debug"
 
     backing: Backing | None = None
+    prefetch: Prefetch | None = None
 
     async def on_start(self) -> None:
         await self._open_database()
@@ -52,6 +55,7 @@ class TableManager(FaustTableManager):
                 await store.create(connection)
         broker = self.app.transport.broker  # type: ignore[attr-defined] # ours, as the store is
         self.backing = Backing(self.app, database, broker, self._stores)
+        self.prefetch = Prefetch(self, database, self._tables)
 
     async def _update_channels(self) -> None:
         self._tables_finalized.set()
@@ -73,6 +77,8 @@ class TableManager(FaustTableManager):
         newly_assigned: set[TP],
         generation_id: int = 0,
     ) -> None:
+        if self.prefetch is not None:
+            await self.prefetch.start_over()
         if self.backing is not None:
             kept = {tp.partition for tp in assigned}
             lost = {tp.partition for tp in revoked} - kept
@@ -96,7 +102,10 @@ class TableManager(FaustTableManager):
                 return
 
     def _stores(self) -> list[PostgresStore]:
-        stores = []
+        return [cast(PostgresStore, table.data) for table in self._tables()]
+
+    def _tables(self) -> list[Table]:
+        tables = []
         for table in self.values():
             if not isinstance(table.data, PostgresStore):
                 continue
@@ -105,5 +114,5 @@ class TableManager(FaustTableManager):
                     f"Table {table.name!r}: postgresql:// keeps plain and windowed tables; "
                     'give this one store="memory://"'
                 )
-            stores.append(table.data)
-        return stores
+            tables.append(table)
+        return tables

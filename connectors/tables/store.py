@@ -236,6 +236,9 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
                 newer.causes[:0] = older.causes
         self._changes = {**changes, **self._changes}
 
+    def committed(self, changes: Changes) -> None:
+        """Changes that are in the database for good. All rows being in memory, nothing is to do."""
+
     async def write(self, connection: Connection, changes: Changes) -> None:
         """Write changes within a transaction."""
         encode = self._key.encode

@@ -2,30 +2,73 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Collection
+from contextlib import suppress
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import orjson
+from faust import stores
 from faust.sensors.monitor import Monitor, TableState
 from faust.streams import current_event
 from faust.tables.table import Table as FaustTable
-from faust.types import EventT
+from faust.tables.wrappers import WindowWrapper as FaustWindowWrapper
+from faust.types import TP, EventT, StoreT
+from faust.types.windows import WindowT
+from yarl import URL
 
 from connectors.errors import WrongPartition
+from connectors.processing.scope import current_scope
+from connectors.tables.prefetch import Prefetch, prefetch_of
 from connectors.tables.store import PostgresStore
+from connectors.tables.wide import CACHED_ROWS, PREFETCH_FOR, WideStore
 from connectors.transports.partitioner import partition_of
 
 _MISSING = object()
+
+
+class WindowWrapper(FaustWindowWrapper):
+    """Faust's way to a windowed table, whose table knows of it."""
+
+    def __init__(self, table: Table, **kwargs: Any) -> None:
+        super().__init__(table, **kwargs)
+        table.wrappers[id(self)] = self
 
 
 class Table(FaustTable[Any, Any]):
     """Faust's table. Where its rows are in Postgres, it needs no changelog topic."""
 
     mundane_level = "debug"
+    WindowWrapper = WindowWrapper
 
     _counts: TableState | None = None
     """The built-in monitor's, where it is the only sensor: asking all of them about each access
     would cost more than the access."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.wrappers: weakref.WeakValueDictionary[int, WindowWrapper] = (
+            weakref.WeakValueDictionary()
+        )
+        """The ways to its windows, each with a time of its own, by id: they cannot be hashed."""
+
+    def _new_store_by_url(self, url: str | URL) -> StoreT[Any, Any]:
+        kind = stores.by_url(url)
+        if kind is PostgresStore and CACHED_ROWS in (self.options or {}):
+            kind = WideStore
+        return kind(
+            url,
+            self.app,
+            self,
+            table_name=self.name,
+            key_type=self.key_type,
+            key_serializer=self.key_serializer,
+            value_serializer=self.value_serializer,
+            value_type=self.value_type,
+            loop=self.loop,
+            options=self.options,
+        )
 
     @cached_property
     def _postgres(self) -> PostgresStore | None:
@@ -94,23 +137,87 @@ class Table(FaustTable[Any, Any]):
                 f"Table {self.name!r}: partitions moved while an event of "
                 f"{event.message.topic!r} was processed; whoever owns it now gets it again"
             )
-        subject = key[0] if self.window is not None else key
-        if not self.use_partitioner and subject != event.key:
-            self._check(subject, event)
-        return event.message.partition
-
-    def _check(self, key: Any, event: EventT[Any]) -> None:
-        message = event.message
-        partitions = self.app.consumer.topic_partitions(message.topic)
-        if partitions is None:
-            return
-        own = partition_of(_as_bytes(key), partitions)
-        if own != message.partition:
+        own = self._own_partition(key, event)
+        if own != event.message.partition:
             raise WrongPartition(
                 f"Table {self.name!r}: key {key!r} belongs to partition {own} of "
-                f"{message.topic!r}, but the event lies in {message.partition}. "
+                f"{event.message.topic!r}, but the event lies in {event.message.partition}. "
                 "Repartition the stream by the table's key first: stream.group_by(…)"
             )
+        return event.message.partition
+
+    def _own_partition(self, key: Any, event: EventT[Any]) -> int:
+        """Where a key belongs, of the partitions of an event's topic."""
+        message = event.message
+        subject = key[0] if self.window is not None else key
+        if self.use_partitioner or subject == event.key:
+            return message.partition
+        partitions = self.app.consumer.topic_partitions(message.topic)
+        if partitions is None:
+            return message.partition
+        return partition_of(_as_bytes(subject), partitions)
+
+    # -- where not all rows are in memory ----------------------------------------------------
+
+    async def load(self, *keys: Any) -> None:
+        """Have rows in memory until the current event is finished, so that they can be used.
+
+        Needed before a row is read or written only if the table is larger than memory
+        (``options={"cached_rows": …}``), and not for the key of the event itself. The keys are
+        those of ``table[key]``; of a windowed table, ``(key, window)``.
+
+        Raises WrongPartition if a key is of a partition that this worker does not own, and
+        CacheFull if too many other rows are in use, and stay so.
+        """
+        store = self.data
+        if not isinstance(store, WideStore):
+            return
+        scope = current_scope()
+        if scope is None or not scope.events:
+            raise TypeError(
+                f"Rows of table {self.name!r} are loaded while an event is processed; "
+                "everybody else reads by SQL"
+            )
+        event = scope.events[-1]
+        for key in keys:
+            partition = self._own_partition(key, event)
+            if TP(event.message.topic, partition) not in self.app.consumer.assignment():
+                raise WrongPartition(
+                    f"Table {self.name!r}: key {key!r} belongs to partition {partition} of "
+                    f"{event.message.topic!r}, which another worker owns"
+                )
+        await cast(Prefetch, prefetch_of(self.app)).load(store, keys, event.message)
+
+    def prefetches(self, topic: str) -> bool:
+        """Whether rows are loaded for the events of a topic."""
+        if not isinstance(self.data, WideStore):
+            return False
+        topics = (self.options or {}).get(PREFETCH_FOR)
+        return topics is None or topic in topics
+
+    def keys_of(self, event: EventT[Any]) -> Collection[Any]:
+        """The keys of the rows that an event's own key stands for; of windows there are several."""
+        key = event.key
+        if key is None or not _is_hashable(key):
+            return ()
+        if self.window is None:
+            return (key,)
+        return {(key, window) for window in self._windows_of(event, self.window)}
+
+    def _windows_of(self, event: EventT[Any], window: WindowT) -> set[tuple[float, float]]:
+        times = {event.message.timestamp}
+        for wrapper in self.wrappers.values():
+            with suppress(Exception):  # an event without that time fails in the agent
+                times.add(wrapper.get_timestamp(event))
+        return {of for time in times for of in (*window.ranges(time), window.current(time))}
+
+
+def _is_hashable(key: Any) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
 
 
 def _as_bytes(key: Any) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from faust.transport.conductor import Conductor as FaustConductor
@@ -17,6 +18,7 @@ from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue
 from connectors.processing.topic import Topic, Undecodable
 from connectors.processing.watermark import EVERYBODY, Readers
+from connectors.tables.prefetch import Delivery, prefetch_of, put_all
 
 if TYPE_CHECKING:
     from connectors.transports.consumer import Consumer
@@ -89,6 +91,7 @@ class Conductor(FaustConductor):
                 message.refcount = sum(channel.reader not in done for channel in channels)
             if not message.refcount:
                 self.app.consumer.ack(message)
+        deliveries: list[Delivery] = []
         decoded: dict[Any, tuple[list[Any], list[Undecodable]]] = {}
         for channel in channels:
             kind = (channel.schema, channel.key_type, channel.value_type)
@@ -99,10 +102,11 @@ class Conductor(FaustConductor):
                 reader = channel.reader
                 events = [e for e in events if reader not in done_by.get(e.message.offset, ())]
                 refused = [r for r in refused if reader not in done_by.get(r.message.offset, ())]
-            await self._put(channel, events)
+            deliveries.append(Delivery(events, partial(self._put, channel)))
             for message, error in refused:
                 set_aside(self.app, message, error, agent=channel.reader or str(channel))
                 self._settle(message, channel)
+        await self._hand_over(tp, deliveries)
 
     async def deliver_again(self, message: ParkedMessage, reader: str) -> bool:
         """Hand a message to one agent once more; false if there is none of that name here."""
@@ -110,7 +114,7 @@ class Conductor(FaustConductor):
             channel = cast(Topic, candidate)
             if channel.reader == reader:
                 events, refused = channel.decode_batch([message])
-                await self._put(channel, events)
+                await self._hand_over(message.tp, [Delivery(events, partial(self._put, channel))])
                 for _, error in refused:
                     set_aside(self.app, message, error, agent=reader, attempts=message.attempts)
                     self._settle(message, channel)
@@ -120,6 +124,10 @@ class Conductor(FaustConductor):
     def _settle(self, message: Message, channel: Topic) -> None:
         if not message.ack(self.app.consumer):
             cast("Consumer", self.app.consumer).finished_by(message, channel.reader)
+
+    async def _hand_over(self, tp: TP, deliveries: Sequence[Delivery]) -> None:
+        prefetch = prefetch_of(self.app)
+        await (prefetch.deliver(tp, deliveries) if prefetch else put_all(deliveries))
 
     @staticmethod
     async def _put(channel: ChannelT[Any], events: Sequence[Any]) -> None:

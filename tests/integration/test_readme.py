@@ -8,7 +8,9 @@ from typing import Any
 
 import asyncpg
 
-from tests.integration.faust_apps import eventually, running
+from tests.integration.faust_apps import eventually, new_app, running
+from tests.integration.test_failures_agents import all_finished
+from tests.integration.test_faust_app import fetch
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -48,3 +50,21 @@ async def test_the_test_of_an_agent_passes() -> None:
     module: dict[str, Any] = {"__name__": "readme"}
     exec(compile(block_with("test_doubling"), "README.md", "exec"), module)
     await module["test_doubling"]()
+
+
+async def test_a_table_that_is_larger_than_memory(database_url: str) -> None:
+    app = new_app("memory://readme", database_url)
+    module: dict[str, Any] = {"app": app}
+    exec(compile(block_with("cached_rows"), "README.md", "exec"), module)
+    accounts, topic = module["accounts"], app.topic("payments", key_type=str)
+
+    @app.agent(topic)
+    async def book(stream: Any) -> None:
+        async for key, amount in stream.items():
+            accounts[key] += amount
+
+    async with running(app):
+        await topic.send(key="ann", value=250)
+        await eventually(lambda: all_finished(app, "payments"))
+        assert accounts.data.cache.size == 100_000
+    assert await fetch(database_url, "SELECT key, value::int FROM test.accounts") == [("ann", 250)]

@@ -1,0 +1,184 @@
+"""Rows of a table that is larger than memory: some in memory, all in Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NoReturn
+
+from faust.exceptions import ImproperlyConfigured
+
+from connectors.errors import RowNotLoaded, TableNotWhole
+from connectors.postgres.database import Database
+from connectors.processing.scope import Change, Changes
+from connectors.tables.cache import Cache, State
+from connectors.tables.store import PostgresStore
+
+CACHED_ROWS = "cached_rows"
+"""The option of a table that says how many rows it may have in memory."""
+
+PREFETCH_FOR = "prefetch_for"
+"""The option of such a table that names the topics whose events use it; all, if it is not there."""
+
+_MISSING = object()
+
+
+class WideStore(PostgresStore):
+    """Keeps ``options={"cached_rows": …}`` rows of its table in memory at most.
+
+    A key that is known to have no row counts as one. A key has to be pinned and loaded before it is
+    read or written; :class:`~connectors.tables.prefetch.Prefetch` does so for the keys of events.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        size = (self.options or {})[CACHED_ROWS]
+        if not isinstance(size, int) or size < 1:
+            raise ImproperlyConfigured(
+                f"Table {self.table_name!r}: {CACHED_ROWS} is a number of rows, not {size!r}"
+            )
+        if self.table.window is not None and self.table.window.expires:
+            raise ImproperlyConfigured(
+                f"Table {self.table_name!r}: Faust lets windows expire by keeping all their keys "
+                f"in memory. With {CACHED_ROWS}, leave `expires` out and delete old ones by SQL"
+            )
+        self._size = size
+        self.cache = self._new_cache()
+        """Which rows are in memory. Another one begins when partitions move."""
+        self._on_their_way: list[Changes] = []
+        """Changes that were taken for a commit which has not ended."""
+        self._loading = asyncio.Lock()
+
+    # -- Faust's side ------------------------------------------------------------------------
+
+    def __contains__(self, key: object) -> bool:
+        if super().__contains__(key):
+            return True
+        self._must_be_known(key)
+        return False
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        row = super().get(key, _MISSING)
+        if row is not _MISSING:
+            return row
+        self._must_be_known(key)
+        return default
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._must_be_known(key)
+        super().__setitem__(key, value)
+
+    def __iter__(self) -> NoReturn:
+        raise self._not_whole()
+
+    def __len__(self) -> NoReturn:
+        raise self._not_whole()
+
+    def keys(self) -> NoReturn:
+        raise self._not_whole()
+
+    def items(self) -> NoReturn:
+        raise self._not_whole()
+
+    def values(self) -> NoReturn:
+        raise self._not_whole()
+
+    def _must_be_known(self, key: Any) -> None:
+        state = self.cache.state(key)
+        if state is None or state is State.RESERVED:
+            raise RowNotLoaded(
+                f"Table {self.table_name!r} has not loaded the row of {key!r}: only those of the "
+                f"events' own keys are loaded by themselves. Write `await table.load(key)` before"
+            )
+
+    def _not_whole(self) -> TableNotWhole:
+        return TableNotWhole(
+            f"Table {self.table_name!r} has only some of its rows in memory: "
+            f"ask Postgres for all of them, by SQL on {self._name}"
+        )
+
+    def apply(self, changes: Mapping[Any, Change]) -> None:
+        super().apply(changes)
+        for key, change in changes.items():
+            self.cache.note(key, present=change.encoded is not None)
+
+    # -- Postgres's side ---------------------------------------------------------------------
+
+    async def take_over(
+        self,
+        database: Database,  # noqa: ARG002 - rows are loaded when their events come
+        gained: Collection[int],  # noqa: ARG002
+        lost: Collection[int],  # noqa: ARG002
+    ) -> None:
+        """Begin with no rows. What was not committed goes too: its events are delivered again."""
+        self.cache = self._new_cache()
+        self._on_their_way.clear()
+        self._changes = {}
+        self._rows.clear()
+        self._partition_of.clear()
+
+    async def load(self, database: Database, keys: Sequence[Any]) -> None:
+        """Load the rows of keys that are pinned and not loaded.
+
+        Raises DatabaseUnavailable, or what Postgres has against the table.
+        """
+        async with self._loading:
+            while wanted := [key for key in keys if self.cache.state(key) is State.RESERVED]:
+                cache = self.cache
+                found = await self._select(database, wanted)
+                if cache is not self.cache:  # partitions moved meanwhile
+                    continue
+                for key in wanted:
+                    if key in found:
+                        self._rows[key], self._partition_of[key] = found[key]
+                    self.cache.note(key, present=key in found)
+
+    async def _select(self, database: Database, keys: Sequence[Any]) -> dict[Any, tuple[Any, int]]:
+        asked = [(key, encoded) for key in keys if (encoded := self._encoded(key)) is not None]
+        async with database.transaction() as connection:
+            await connection.execute(self._sql("look_up_by_index"))
+            rows = await connection.fetch(
+                self._sql("select_rows_of_keys"), [encoded for _, encoded in asked]
+            )
+        return {
+            asked[row["number"] - 1][0]: (self._value.decode(row["value"]), row["partition"])
+            for row in rows
+        }
+
+    def _encoded(self, key: Any) -> Any:
+        """``None`` for a key that Postgres cannot have, and so has no row."""
+        try:
+            return self._key.encode(key)
+        except (TypeError, ValueError):
+            return None
+
+    def take_changes(self) -> Changes:
+        changes = super().take_changes()
+        if changes:
+            self._on_their_way.append(changes)
+        return changes
+
+    def give_back(self, changes: Changes) -> None:
+        if self._arrived(changes):
+            super().give_back(changes)
+
+    def committed(self, changes: Changes) -> None:
+        if self._arrived(changes):
+            for key in changes:
+                self.cache.release(key)
+
+    def _arrived(self, changes: Changes) -> bool:
+        """False for changes that were forgotten since, when partitions moved."""
+        before = len(self._on_their_way)
+        self._on_their_way = [taken for taken in self._on_their_way if taken is not changes]
+        return len(self._on_their_way) < before
+
+    def _new_cache(self) -> Cache:
+        return Cache(self._size, self._is_unsaved, self._forget)
+
+    def _is_unsaved(self, key: Any) -> bool:
+        return key in self._changes or any(key in taken for taken in self._on_their_way)
+
+    def _forget(self, key: Any) -> None:
+        self._rows.pop(key, None)
+        self._partition_of.pop(key, None)
