@@ -19,39 +19,33 @@ from typing import Any, Protocol, TypeAlias
 
 from faust.types import EventT
 
+Row: TypeAlias = tuple[int, Any, Any]
+"""As an event wants it: its partition, its value, and this as it goes into the database; ``None``
+where the row is to go. A plain tuple, since there is one for each time a row is written."""
+
 
 class Change:
-    """A row as it is to be."""
+    """A row as it is to be, after one event or many."""
 
-    __slots__ = ("causes", "encoded", "partition", "row")
+    __slots__ = ("causes", "encoded", "partition")
 
-    def __init__(self, partition: int, row: Any, encoded: Any, causes: list[Scope]) -> None:
+    def __init__(self, partition: int, encoded: Any, causes: list[Scope]) -> None:
         self.partition = partition
-        self.row = row
         self.encoded = encoded
-        """As it goes into the database; ``None`` where the row is to go."""
+        """``None`` where the row is to go."""
         self.causes = causes
         """What made it so since the last commit, in order."""
-
-    def follow(self, later: Change) -> None:
-        """Become a later change of the same row, and remember what caused both."""
-        self.partition, self.row, self.encoded = later.partition, later.row, later.encoded
-        # One list that grows: a key that every event writes would be copied each time.
-        self.causes += later.causes
 
 
 Changes: TypeAlias = dict[Any, Change]
 """By key."""
 
 
-_NOTHING: Changes = {}
-
-
 class Table(Protocol):
     """What a scope needs of a table's store."""
 
-    def apply(self, changes: Mapping[Any, Change]) -> None:
-        """Make changes part of the table's state."""
+    def apply(self, rows: Mapping[Any, Row], cause: Scope | None) -> None:
+        """Make rows part of the table's state."""
 
 
 class State(enum.Enum):
@@ -65,7 +59,7 @@ class State(enum.Enum):
 class Scope:
     """What one agent writes and sends for one event, or for those of one batch."""
 
-    __slots__ = ("_deferred", "_writes", "events", "reader", "state")
+    __slots__ = ("_deferred", "events", "reader", "state", "writes")
 
     def __init__(self, events: Sequence[EventT[Any]] = (), reader: str = "") -> None:
         self.state = State.OPEN
@@ -74,18 +68,16 @@ class Scope:
         self.reader = reader
         """The agent, by name; empty where it is none."""
         # Made when something is written: most events write little, and many nothing.
-        self._writes: dict[Table, Changes] | None = None
+        self.writes: dict[Table, dict[Any, Row]] | None = None
+        """Rows so far, by table and key."""
         self._deferred: list[Callable[[], None]] | None = None
 
-    def written_to(self, table: Table) -> Mapping[Any, Change]:
-        """The changes of a table so far, by key."""
-        return _NOTHING if self._writes is None else self._writes.get(table, _NOTHING)
-
-    def write(self, table: Table, key: Any, change: Change) -> None:
+    def write(self, table: Table, key: Any, row: Row) -> None:
         """Change a row of a table when the event is finished."""
-        if self._writes is None:
-            self._writes = {}
-        self._writes.setdefault(table, {})[key] = change
+        if self.writes is None:
+            self.writes = {table: {key: row}}
+        else:
+            self.writes.setdefault(table, {})[key] = row
 
     def defer(self, effect: Callable[[], None]) -> None:
         """Do something when the event is finished, in order, and never if it fails."""
@@ -98,23 +90,21 @@ class Scope:
         if self.state is not State.OPEN:
             return
         self.state = State.JOINED
-        if self._writes is not None:
-            for table, changes in self._writes.items():
-                table.apply(changes)
+        if self.writes is not None:
+            for table, rows in self.writes.items():
+                table.apply(rows, self)
+            self.writes = None
         if self._deferred is not None:
             for effect in self._deferred:
                 effect()
-        self._forget()
+            self._deferred = None
 
     def drop(self) -> None:
         """The event failed: nothing of it ever happened. Nothing happens if it is not open."""
         if self.state is State.OPEN:
             self.state = State.DROPPED
-            self._forget()
-
-    def _forget(self) -> None:
-        # A row that was changed remembers its scopes until it is committed.
-        self._writes = self._deferred = None
+            # A row that was changed before remembers its scopes until it is committed.
+            self.writes = self._deferred = None
 
 
 _current: ContextVar[Scope | None] = ContextVar("redfaust_scope", default=None)

@@ -16,8 +16,8 @@ from faust.types import ChannelT, EventT
 from mode.utils.futures import maybe_async
 
 from connectors.processing.backing import Backing, backing_of
-from connectors.processing.parking import ParkedMessage, Parking
-from connectors.processing.queue import EventQueue
+from connectors.processing.parking import ParkedMessage
+from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import Scope, open_scope
 from connectors.processing.topic import Topic
 
@@ -47,6 +47,7 @@ class Stream(FaustStream[T]):
     reader = ""
     """The agent whose events these are, by name; empty where it is none."""
     _queue: EventQueue
+    _keyed: KeyedQueue | None = None
     _consumer: Consumer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -61,7 +62,7 @@ class Stream(FaustStream[T]):
         """Whether its end was asked for from outside, as at a stop."""
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return self._iterate(_value) or super().__aiter__()
+        return self._iterate() or super().__aiter__()
 
     def events(self) -> AsyncIterable[EventT[Any]]:
         """The events instead of their values."""
@@ -71,7 +72,7 @@ class Stream(FaustStream[T]):
         """Keys and values, these before the stream's processors."""
         return self._iterate(_item) or super().items()
 
-    def _iterate(self, hand_out: _HandOut) -> AsyncIterator[Any] | None:
+    def _iterate(self, hand_out: _HandOut | None = None) -> AsyncIterator[Any] | None:
         """``None`` for a channel that is not ours."""
         queue = self.channel.queue if isinstance(self.channel, ChannelT) else None
         if not isinstance(queue, EventQueue):
@@ -80,9 +81,12 @@ class Stream(FaustStream[T]):
         self._active_agens.add(iterator)
         return iterator
 
-    async def _events(self, queue: EventQueue, hand_out: _HandOut) -> AsyncGenerator[Any, None]:
+    async def _events(
+        self, queue: EventQueue, hand_out: _HandOut | None
+    ) -> AsyncGenerator[Any, None]:
         stop_after = await self._begin(queue)
-        flow, buffered = self.app.flow_control, queue.buffered
+        app, backing = self.app, self._backing
+        flow, buffered = app.flow_control, queue.buffered
         since_yield = 0
         try:
             while not self.should_stop:
@@ -97,13 +101,14 @@ class Stream(FaustStream[T]):
                     since_yield = 0
                 else:
                     return
-                parking = self._parking
-                if not flow.is_active() or not self._is_this_workers(event):
+                message = event.message
+                if not flow.is_active() or message.generation_id != app.consumer_generation_id:
                     # It was fetched before partitions moved: an heir has it.
                     queue.done(event)
                     continue
-                if parking and parking.holds(self.reader, event.message):
-                    parking.queue(self.reader, event.message)
+                parking = None if backing is None else backing.unit.parking
+                if parking and parking.holds(self.reader, message):
+                    parking.queue(self.reader, message)
                     self.settle(event)
                     continue
                 self._take_up(event)
@@ -114,7 +119,7 @@ class Stream(FaustStream[T]):
                 put_down = self.settle if self.enable_acks or skipped else self._leave
                 if not skipped:
                     self.events_total += 1
-                    yield hand_out(event, value)
+                    yield value if hand_out is None else hand_out(event, value)
                 self.current_event = None
                 put_down(event)
         finally:
@@ -129,6 +134,7 @@ class Stream(FaustStream[T]):
         self._finalized = True
         self.told_to_end = False
         self._queue, self._consumer = queue, cast("Consumer", self.app.consumer)
+        self._keyed = queue if isinstance(queue, KeyedQueue) else None
         self._backing = backing_of(self.app)
         self.reader = cast(Topic, self.channel).reader
         # An agent's stream outlives its function, which is started anew after a failure.
@@ -148,11 +154,6 @@ class Stream(FaustStream[T]):
             return None
         return event
 
-    @property
-    def _parking(self) -> Parking | None:
-        """What is parked of the partitions that this worker has now."""
-        return None if self._backing is None else self._backing.unit.parking
-
     def _is_an_agents(self) -> bool:
         agent = current_agent()
         root = self.get_root_stream()
@@ -162,7 +163,7 @@ class Stream(FaustStream[T]):
         """False for events whose partitions have moved since: they are delivered again."""
         return event.message.generation_id == self.app.consumer_generation_id
 
-    def _take_up(self, event: EventT[Any]) -> Scope:
+    def _take_up(self, event: EventT[Any]) -> None:
         """Make an event the current one."""
         message = event.message
         if not self.enable_acks:
@@ -176,7 +177,6 @@ class Stream(FaustStream[T]):
                 self._on_message_in(message.tp, message.offset, message)
             self._sensor_state = self._on_stream_event_in(message.tp, message.offset, self, event)
         self._set_current_event(event)
-        return scope
 
     async def _process(self, value: Any) -> Any:
         """Run the stream's processors over a value."""
@@ -225,24 +225,21 @@ class Stream(FaustStream[T]):
 
     def settle(self, event: EventT[Any]) -> None:
         """Note an event as finished by this stream, with what was written for it."""
-        message = event.message
+        message, consumer = event.message, self._consumer
         scope = self.in_hand.pop(event, None)
-        if scope is not None and self._is_this_workers(event):
+        if scope is not None and message.generation_id == self.app.consumer_generation_id:
             scope.join()
-        self._queue.done(event)
-        last = message.ack(self._consumer)
+        if self._keyed is not None:
+            self._keyed.done(event)
+        last = message.ack(consumer)
         if not last:
-            self._consumer.finished_by(message, self.reader)
-        if not self._consumer.progress_noted:
-            self._consumer.note_progress()
+            consumer.finished_by(message, self.reader)
+        if not consumer.progress_noted:
+            consumer.note_progress()
         if self._observed:
             self._on_stream_event_out(message.tp, message.offset, self, event, self._sensor_state)
             if last:
                 self._on_message_out(message.tp, message.offset, message)
-
-
-def _value(_: EventT[Any], value: Any) -> Any:
-    return value
 
 
 def _item(event: EventT[Any], _: Any) -> tuple[Any, Any]:

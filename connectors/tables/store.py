@@ -23,7 +23,7 @@ from yarl import URL
 from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
-from connectors.processing.scope import Change, Changes, current_scope
+from connectors.processing.scope import Change, Changes, Row, Scope, current_scope
 from connectors.tables.columns import key_column, value_column
 from connectors.tables.typed import typed_columns
 
@@ -35,7 +35,7 @@ INDEXES = "indexes"
 """The option of a table that names the columns to have an index each."""
 
 
-_NOTHING: Mapping[Any, Change] = {}
+_NOTHING: Mapping[Any, Row] = {}
 
 _MISSING = object()
 
@@ -66,6 +66,9 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             self.value_type, self.value_serializer, self._encode_value, self._decode_value
         )
 
+    # Faust's is a function in Python, and a store is a key of what each event writes.
+    __hash__ = object.__hash__
+
     # -- Faust's side ------------------------------------------------------------------------
 
     # Everything goes through the methods below, so that each sees the scope of the current event.
@@ -82,66 +85,72 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         return row
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """The row of a key as the current event sees it."""
-        change = self._written().get(key)
-        if change is not None:
-            return default if change.encoded is None else change.row
-        row = self._rows.get(key, default)
-        return _own_copy(row) if isinstance(row, _CHANGEABLE) else row
+        """The value of a key as the current event sees it."""
+        scope = current_scope()
+        if scope is not None and scope.writes is not None:
+            written = scope.writes.get(self, _NOTHING).get(key)
+            if written is not None:
+                _, value, encoded = written
+                return default if encoded is None else value
+        value = self._rows.get(key, default)
+        return _own_copy(value) if isinstance(value, _CHANGEABLE) else value
 
     def __setitem__(self, key: Any, value: Any) -> None:
         partition: int = self.table.partition_for_key(key)  # type: ignore[assignment]
         if key not in self._rows:  # a key that is there could be stored
             self._key.encode(key)
-        self._write(key, partition, value, self._value.encode(value))
+        self._write(key, (partition, value, self._value.encode(value)))
 
     def __delitem__(self, key: Any) -> None:
         if key not in self:
             raise KeyError(key)
         written = self._written().get(key)
-        partition = self._partition_of[key] if written is None else written.partition
-        self._write(key, partition, None, None)
+        partition = self._partition_of[key] if written is None else written[0]
+        self._write(key, (partition, None, None))
 
     def __iter__(self) -> Iterator[Any]:
         written = self._written()
         if not written:
             return iter(self._rows)
-        gone = {key for key, change in written.items() if change.encoded is None}
+        gone = {key for key, (_, _, encoded) in written.items() if encoded is None}
         return iter([key for key in {**self._rows, **written} if key not in gone])
 
     def __len__(self) -> int:
         return sum(1 for _ in self) if self._written() else len(self._rows)
 
     def __contains__(self, key: object) -> bool:
-        change = self._written().get(key)
-        return key in self._rows if change is None else change.encoded is not None
+        return self.get(key, _MISSING) is not _MISSING
 
-    def _written(self) -> Mapping[Any, Change]:
+    def _written(self) -> Mapping[Any, Row]:
         scope = current_scope()
-        return _NOTHING if scope is None else scope.written_to(self)
+        if scope is None or scope.writes is None:
+            return _NOTHING
+        return scope.writes.get(self, _NOTHING)
 
-    def _write(self, key: Any, partition: int, row: Any, encoded: Any) -> None:
+    def _write(self, key: Any, row: Row) -> None:
         scope = current_scope()
-        change = Change(partition, row, encoded, [] if scope is None else [scope])
         if scope is None:  # what Faust does by itself, such as forgetting expired windows
-            self.apply({key: change})
+            self.apply({key: row}, None)
         else:
-            scope.write(self, key, change)
+            scope.write(self, key, row)
 
-    def apply(self, changes: Mapping[Any, Change]) -> None:
-        """Make changes part of the state, and of the next commit."""
-        for key, change in changes.items():
-            before = self._changes.get(key)
-            if before is None:
-                self._changes[key] = change
+    def apply(self, rows: Mapping[Any, Row], cause: Scope | None) -> None:
+        """Make rows part of the state, and of the next commit."""
+        causes = [] if cause is None else [cause]
+        for key, (partition, value, encoded) in rows.items():
+            change = self._changes.get(key)
+            if change is None:
+                self._changes[key] = Change(partition, encoded, causes.copy())
             else:
-                before.follow(change)
-            if change.encoded is None:
+                change.partition, change.encoded = partition, encoded
+                # One list that grows: a key that every event writes would be copied each time.
+                change.causes += causes
+            if encoded is None:
                 self._rows.pop(key, None)
                 self._partition_of.pop(key, None)
             else:
-                self._rows[key] = change.row
-                self._partition_of[key] = change.partition
+                self._rows[key] = value
+                self._partition_of[key] = partition
 
     def reset_state(self) -> None:
         """Faust's ``reset`` command forgets local state; here the state is Postgres's."""

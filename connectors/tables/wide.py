@@ -10,7 +10,7 @@ from faust.exceptions import ImproperlyConfigured
 
 from connectors.errors import RowNotLoaded, TableNotWhole
 from connectors.postgres.database import Database
-from connectors.processing.scope import Change, Changes
+from connectors.processing.scope import Changes, Row, Scope
 from connectors.tables.cache import Cache, State
 from connectors.tables.store import PostgresStore
 
@@ -97,10 +97,10 @@ class WideStore(PostgresStore):
             f"ask Postgres for all of them, by SQL on {self._name}"
         )
 
-    def apply(self, changes: Mapping[Any, Change]) -> None:
-        super().apply(changes)
-        for key, change in changes.items():
-            self.cache.note(key, present=change.encoded is not None)
+    def apply(self, rows: Mapping[Any, Row], cause: Scope | None) -> None:
+        super().apply(rows, cause)
+        for key, (_, _, encoded) in rows.items():
+            self.cache.note(key, present=encoded is not None)
 
     # -- Postgres's side ---------------------------------------------------------------------
 
