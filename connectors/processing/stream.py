@@ -13,6 +13,7 @@ from faust.exceptions import Skip
 from faust.sensors import Monitor
 from faust.streams import Stream as FaustStream
 from faust.types import ChannelT, EventT
+from mode import Seconds, want_seconds
 from mode.utils.futures import maybe_async
 
 from connectors.processing.backing import Backing, backing_of
@@ -49,6 +50,8 @@ class Stream(FaustStream[T]):
     _queue: EventQueue
     _keyed: KeyedQueue | None = None
     _consumer: Consumer
+    _collecting: asyncio.Timeout | None = None
+    """For the next event of a batch."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -72,12 +75,52 @@ class Stream(FaustStream[T]):
         """Keys and values, these before the stream's processors."""
         return self._iterate(_item) or super().items()
 
-    def _iterate(self, hand_out: _HandOut | None = None) -> AsyncIterator[Any] | None:
+    def take(self, max_: int, within: Seconds) -> AsyncGenerator[Sequence[Any], None]:
+        """Values in batches of at most ``max_``, of what comes ``within`` seconds of the first.
+
+        What is written and sent for a batch counts as a whole, when the agent asks for the next
+        one. If the agent raises, each event of the batch is tried again by itself.
+        """
+        return self._batches(max_, within, _value) or super().take(max_, within)
+
+    def take_events(
+        self, max_: int, within: Seconds
+    ) -> AsyncGenerator[Sequence[EventT[Any]], None]:
+        """As :meth:`take`, with the events instead of their values."""
+        return self._batches(max_, within, _event) or super().take_events(max_, within)
+
+    def take_with_timestamp(
+        self, max_: int, within: Seconds, timestamp_field_name: str
+    ) -> AsyncGenerator[Sequence[Any], None]:
+        """As :meth:`take`; a value that is a dictionary gets the time of its event as a field."""
+
+        def with_timestamp(event: EventT[Any], value: Any) -> Any:
+            if isinstance(value, dict) and timestamp_field_name:
+                value[timestamp_field_name] = event.message.timestamp
+            return value
+
+        return self._batches(max_, within, with_timestamp) or super().take_with_timestamp(
+            max_, within, timestamp_field_name
+        )
+
+    def _own_queue(self) -> EventQueue | None:
         """``None`` for a channel that is not ours."""
         queue = self.channel.queue if isinstance(self.channel, ChannelT) else None
-        if not isinstance(queue, EventQueue):
+        return queue if isinstance(queue, EventQueue) else None
+
+    def _iterate(self, hand_out: _HandOut | None = None) -> AsyncIterator[Any] | None:
+        if (queue := self._own_queue()) is None:
             return None
         iterator = self._events(queue, hand_out)
+        self._active_agens.add(iterator)
+        return iterator
+
+    def _batches(
+        self, size: int, within: Seconds, hand_out: _HandOut
+    ) -> AsyncGenerator[list[Any], None] | None:
+        if (queue := self._own_queue()) is None:
+            return None
+        iterator = self._batches_of(queue, size, want_seconds(within), hand_out)
         self._active_agens.add(iterator)
         return iterator
 
@@ -85,8 +128,7 @@ class Stream(FaustStream[T]):
         self, queue: EventQueue, hand_out: _HandOut | None
     ) -> AsyncGenerator[Any, None]:
         stop_after = await self._begin(queue)
-        app, backing = self.app, self._backing
-        flow, buffered = app.flow_control, queue.buffered
+        buffered = queue.buffered
         since_yield = 0
         try:
             while not self.should_stop:
@@ -101,17 +143,9 @@ class Stream(FaustStream[T]):
                     since_yield = 0
                 else:
                     return
-                message = event.message
-                if not flow.is_active() or message.generation_id != app.consumer_generation_id:
-                    # It was fetched before partitions moved: an heir has it.
-                    queue.done(event)
+                if self._passes_by(queue, event):
                     continue
-                parking = None if backing is None else backing.unit.parking
-                if parking and parking.holds(self.reader, message):
-                    parking.queue(self.reader, message)
-                    self.settle(event)
-                    continue
-                self._take_up(event)
+                self._take_up(event, open_scope((event,), self.reader))
                 value = event.value
                 if self._processors or self.join_strategy is not None:
                     value = await self._process(value)
@@ -123,11 +157,85 @@ class Stream(FaustStream[T]):
                 self.current_event = None
                 put_down(event)
         finally:
-            self._channel_stop_iteration(self.channel)
-            if stop_after:
-                await self.stop()
-                self.service_reset()
-                self._active_agens.clear()
+            await self._end(stop_after)
+
+    async def _batches_of(
+        self, queue: EventQueue, size: int, within: float, hand_out: _HandOut
+    ) -> AsyncGenerator[list[Any], None]:
+        stop_after = await self._begin(queue)
+        try:
+            while not self.should_stop:
+                batch = await self._collect(queue, size, within)
+                if self.told_to_end or not batch or not self._is_this_workers(batch[0][0]):
+                    for event, _ in batch:  # it is delivered again
+                        del self.in_hand[event]
+                        queue.done(event)
+                    if self.told_to_end:
+                        return
+                    continue
+                put_down = self.settle if self.enable_acks else self._leave
+                self.events_total += len(batch)
+                yield [hand_out(event, value) for event, value in batch]
+                self.current_event = None
+                for event, _ in batch:
+                    put_down(event)
+        finally:
+            await self._end(stop_after)
+
+    async def _collect(
+        self, queue: EventQueue, size: int, within: float
+    ) -> list[tuple[EventT[Any], Any]]:
+        """Events with their processed values, in one scope. Fewer at the end of the stream."""
+        batch: list[tuple[EventT[Any], Any]] = []
+        events: list[EventT[Any]] = []
+        scope = open_scope(events, self.reader)
+        deadline: float | None = None
+        while len(batch) < size:
+            try:
+                async with asyncio.timeout_at(deadline) as self._collecting:
+                    event = await self._wait_for(queue)
+            except TimeoutError:
+                break
+            if event is None:
+                break
+            if self._passes_by(queue, event):
+                continue
+            events.append(event)
+            self._take_up(event, scope)
+            value = await self._process(event.value)
+            if value is self._skipped_value:
+                events.remove(event)
+                self.in_hand[event] = Scope()
+                self.settle(event)
+                continue
+            batch.append((event, value))
+            deadline = deadline or asyncio.get_running_loop().time() + within
+        return batch
+
+    def hurry(self) -> None:
+        """Hand out a batch as far as it has come, since partitions are about to move."""
+        if self.in_hand and self._collecting is not None:
+            with suppress(RuntimeError):  # it is full, and with the agent
+                self._collecting.reschedule(0)
+
+    def _passes_by(self, queue: EventQueue, event: EventT[Any]) -> bool:
+        """Whether an event is not to be handed out, but to be left to an heir, or parked."""
+        if not self.app.flow_control.is_active() or not self._is_this_workers(event):
+            queue.done(event)
+            return True
+        parking = None if self._backing is None else self._backing.unit.parking
+        if parking and parking.holds(self.reader, event.message):
+            parking.queue(self.reader, event.message)
+            self.settle(event)
+            return True
+        return False
+
+    async def _end(self, stop_after: bool) -> None:
+        self._channel_stop_iteration(self.channel)
+        if stop_after:
+            await self.stop()
+            self.service_reset()
+            self._active_agens.clear()
 
     async def _begin(self, queue: EventQueue) -> bool:
         """Start the stream; whether it is to be stopped when its iterator ends."""
@@ -163,12 +271,12 @@ class Stream(FaustStream[T]):
         """False for events whose partitions have moved since: they are delivered again."""
         return event.message.generation_id == self.app.consumer_generation_id
 
-    def _take_up(self, event: EventT[Any]) -> None:
+    def _take_up(self, event: EventT[Any], scope: Scope) -> None:
         """Make an event the current one."""
         message = event.message
         if not self.enable_acks:
             self._let_go_of_acknowledged()
-        scope = self.in_hand[event] = open_scope((event,), self.reader)
+        self.in_hand[event] = scope
         if isinstance(message, ParkedMessage):
             scope.defer(partial(message.parking.done, message))
         if self._observed:
@@ -240,6 +348,10 @@ class Stream(FaustStream[T]):
             self._on_stream_event_out(message.tp, message.offset, self, event, self._sensor_state)
             if last:
                 self._on_message_out(message.tp, message.offset, message)
+
+
+def _value(_: EventT[Any], value: Any) -> Any:
+    return value
 
 
 def _item(event: EventT[Any], _: Any) -> tuple[Any, Any]:

@@ -119,7 +119,8 @@ class Table(FaustTable[Any, Any]):
         self._sensor_on_del(self, key)
 
     def partition_for_key(self, key: Any) -> int | None:
-        """The partition that a write of this key belongs to: that of the current event.
+        """The partition that a write of this key belongs to: that of the current event, or of one
+        of the current batch.
 
         Raises WrongPartition if the key's own partition is another one. Two workers would then
         write the same row.
@@ -138,13 +139,13 @@ class Table(FaustTable[Any, Any]):
                 f"{event.message.topic!r} was processed; whoever owns it now gets it again"
             )
         own = self._own_partition(key, event)
-        if own != event.message.partition:
+        if own != event.message.partition and not _in_hand(own):
             raise WrongPartition(
                 f"Table {self.name!r}: key {key!r} belongs to partition {own} of "
                 f"{event.message.topic!r}, but the event lies in {event.message.partition}. "
                 "Repartition the stream by the table's key first: stream.group_by(…)"
             )
-        return event.message.partition
+        return own
 
     def _own_partition(self, key: Any, event: EventT[Any]) -> int:
         """Where a key belongs, of the partitions of an event's topic."""
@@ -218,6 +219,12 @@ def _is_hashable(key: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _in_hand(partition: int) -> bool:
+    """Whether an event of this partition is in the batch that is processed."""
+    scope = current_scope()
+    return scope is not None and any(e.message.partition == partition for e in scope.events)
 
 
 def _as_bytes(key: Any) -> bytes:

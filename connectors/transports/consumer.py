@@ -413,6 +413,8 @@ class Consumer(FaustConsumer):
 
         What could not be committed is delivered again.
         """
+        for stream in self._readers:
+            stream.hurry()
         try:
             async with asyncio.timeout(self._no_longer_than(DRAIN_FOR)):
                 while self.unacked:
