@@ -90,7 +90,7 @@ class Committer:
                 [tp.partition for tp in groups],
                 [Decimal(position) for position in groups.values()],
             )
-            parking.load(await parked_rows.select_lines(connection, self._app_id, groups.keys()))
+            lines = await parked_rows.select_lines(connection, self._app_id, groups.keys())
         crash.point("commit.taken")
         await self._take_lanes(groups.keys())
         taken = {}
@@ -98,6 +98,7 @@ class Committer:
             tp = TP(row["topic"], row["partition"])
             self._epochs[tp] = row["epoch"]
             taken[tp] = Committed(int(row["position"]), _decode_ahead(row["ahead"]))
+        parking.load(lines)  # nothing fails any more: it must not be loaded twice
         return taken
 
     async def _take_lanes(self, tps: Iterable[TP]) -> None:

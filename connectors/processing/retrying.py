@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from faust.types import AppT
+from faust.types import TP, AppT
 
 from connectors.errors import DatabaseUnavailable
 from connectors.processing.backing import Backing
@@ -17,7 +17,8 @@ from connectors.processing.parking import Line, ParkedMessage, Parking
 logger = logging.getLogger(__name__)
 
 LOOK_AGAIN = 0.1
-"""Seconds until a line is looked at again whose first event is not committed yet."""
+"""Seconds until a line is looked at again whose first event is not committed yet, or whose
+partition is not ready."""
 
 AT_A_TIME = 100
 """Events of a line that are read from the database in one go."""
@@ -34,13 +35,18 @@ IDLE = 1.0
 Deliver = Callable[[ParkedMessage, str], Awaitable[bool]]
 """Hands a message to the agent of this name; whether there is one."""
 
+Ready = Callable[[TP], bool]
+"""Whether events of a partition may be processed. A partition that was just taken has lines before
+its tables are loaded; what is written then would be lost."""
+
 
 class Retrier:
     """Works for one application."""
 
-    def __init__(self, app: AppT, backing: Backing, deliver: Deliver) -> None:
+    def __init__(self, app: AppT, backing: Backing, ready: Ready, deliver: Deliver) -> None:
         self._app = app
         self._backing = backing
+        self._ready = ready
         self._deliver = deliver
 
     async def run(self) -> None:
@@ -70,7 +76,7 @@ class Retrier:
                 logger.warning("Retrying waits for the database: %s", error)
                 parking.not_now(line, pause=AWAY)
                 return
-        if not line.fetched:
+        if not (line.fetched and self._ready(line.tp)):
             parking.not_now(line, pause=LOOK_AGAIN)
             return
         row = line.fetched.popleft()

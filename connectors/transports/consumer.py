@@ -300,7 +300,10 @@ class Consumer(FaustConsumer):
     async def _retry(self) -> None:
         await self.app.tables.wait_until_tables_registered()
         if (backing := backing_of(self.app)) is not None:
-            await Retrier(self.app, backing, self._deliver_again).run()
+            await Retrier(self.app, backing, self._is_ready, self._deliver_again).run()
+
+    def _is_ready(self, tp: TP) -> bool:
+        return tp in self._watermarks and self.app.flow_control.is_active()
 
     async def _deliver_again(self, message: ParkedMessage, reader: str) -> bool:
         for condemned in self._condemned.pop((message.tp, message.offset), ()):

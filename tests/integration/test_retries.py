@@ -1,0 +1,59 @@
+"""Events that made an agent raise are tried again, wherever they are taken over."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import faust
+import pytest
+
+from connectors.processing.retries import Retries
+from connectors.processing.retrying import IDLE
+from connectors.tables.store import PostgresStore
+from tests.integration.faust_apps import eventually, new_app, running
+from tests.integration.test_failures_agents import all_finished, send_numbers
+
+TOO_EARLY = IDLE + 0.5
+"""Seconds in which an event that is tried too early would be."""
+
+
+async def test_a_parked_event_waits_until_the_tables_of_its_partition_are_loaded(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = asyncio.Event()
+
+    def summing(*, fails: bool) -> tuple[faust.App, Any, Any]:
+        app = new_app("memory://early", database_url)
+        numbers = app.topic("numbers", key_type=str)
+        sums = app.Table("sums", key_type=str, value_type=int, default=int)
+
+        @app.agent(numbers, name="add", retries=Retries(attempts=100, delay=0))
+        async def add(stream: Any) -> None:
+            async for key, number in stream.items():
+                sums[key] += number
+                tried.set()
+                if fails and number == 2:
+                    raise RuntimeError("not now")
+
+        return app, numbers, sums
+
+    app, numbers, sums = summing(fails=True)
+    async with running(app):
+        await send_numbers(numbers, 5)
+        await eventually(lambda: sums["key"] == 0 + 1)
+    take_over = PostgresStore.take_over
+
+    async def take_over_late(self: PostgresStore, *args: Any) -> None:
+        tried.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TOO_EARLY):
+                await tried.wait()
+        await take_over(self, *args)
+
+    monkeypatch.setattr(PostgresStore, "take_over", take_over_late)
+    app, _, sums = summing(fails=False)
+    async with running(app):
+        await eventually(lambda: all_finished(app))
+        assert sums["key"] == 0 + 1 + 2 + 3 + 4
