@@ -16,7 +16,7 @@ from faust.types import ChannelT, EventT
 from mode import Seconds, want_seconds
 from mode.utils.futures import maybe_async
 
-from connectors.processing.backing import Backing, backing_of
+from connectors.processing.backing import backing_of
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import Scope, open_scope
@@ -44,7 +44,6 @@ class Stream(FaustStream[T]):
 
     _observed = False
     _sensor_state: dict[Any, Any] | None = None
-    _backing: Backing | None = None
     reader = ""
     """The agent whose events these are, by name; empty where it is none."""
     _queue: EventQueue
@@ -223,7 +222,8 @@ class Stream(FaustStream[T]):
         if not self.app.flow_control.is_active() or not self._is_this_workers(event):
             queue.done(event)
             return True
-        parking = None if self._backing is None else self._backing.unit.parking
+        backing = backing_of(self.app)
+        parking = None if backing is None else backing.unit.parking
         if parking and parking.holds(self.reader, event.message):
             parking.queue(self.reader, event.message)
             self.settle(event)
@@ -243,7 +243,6 @@ class Stream(FaustStream[T]):
         self.told_to_end = False
         self._queue, self._consumer = queue, cast("Consumer", self.app.consumer)
         self._keyed = queue if isinstance(queue, KeyedQueue) else None
-        self._backing = backing_of(self.app)
         self.reader = cast(Topic, self.channel).reader
         # An agent's stream outlives its function, which is started anew after a failure.
         stop_after = await self.maybe_start() and not self._is_an_agents()

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import asyncpg
+import orjson
 from faust.types import TP
 
 from connectors.processing.retries import NO_RETRIES, Retries
@@ -38,7 +39,7 @@ async def sent_to(broker_url: str, topic: str) -> list[bytes | None]:
 async def test_a_batch_writes_tables_and_sends(any_broker_url: str, database_url: str) -> None:
     app = new_app(any_broker_url, database_url)
     words, sizes = app.topic("words", key_type=str), []
-    batches = app.topic("batches", value_type=int)
+    batches = app.topic("batches")
     counts = app.Table("counts", key_type=str, value_type=int, default=int)
 
     @app.agent(words)
@@ -67,7 +68,8 @@ async def _published(broker_url: str, count: int) -> bool:
 async def test_of_a_batch_that_fails_nothing_remains(
     any_broker_url: str, database_url: str
 ) -> None:
-    app, failed = new_app(any_broker_url, database_url), []
+    app = new_app(any_broker_url, database_url)
+    failed: list[int] = []
     words, seen = app.topic("words", key_type=str), app.topic("seen", key_type=str)
     counts = app.Table("counts", key_type=str, value_type=int, default=int)
 
@@ -93,9 +95,7 @@ async def test_of_a_batch_that_fails_nothing_remains(
 
 
 async def _seen(broker_url: str) -> bool:
-    values = Counter(
-        str(value, "utf-8").strip('"') for value in await sent_to(broker_url, "seen") if value
-    )
+    values = Counter(orjson.loads(value or b"null") for value in await sent_to(broker_url, "seen"))
     assert not values - Counter(WORDS)
     return values == Counter(WORDS)
 

@@ -57,3 +57,32 @@ async def test_a_parked_event_waits_until_the_tables_of_its_partition_are_loaded
     async with running(app):
         await eventually(lambda: all_finished(app))
         assert sums["key"] == 0 + 1 + 2 + 3 + 4
+
+
+async def test_events_queue_behind_one_that_was_parked_before_the_worker_started(
+    database_url: str,
+) -> None:
+    def collecting(seen: list[int], *, fails: bool) -> tuple[faust.App, Any]:
+        app = new_app("memory://behind", database_url)
+        numbers = app.topic("numbers", key_type=str)
+
+        @app.agent(numbers, name="collect", retries=Retries(attempts=100, delay=0))
+        async def collect(stream: Any) -> None:
+            async for number in stream:
+                seen.append(number)
+                if fails:
+                    raise RuntimeError("not now")
+
+        return app, numbers
+
+    failed: list[int] = []
+    app, numbers = collecting(failed, fails=True)
+    async with running(app):
+        await numbers.send(key="key", value=0)
+        await eventually(lambda: len(failed) > 1)
+    collected: list[int] = []
+    app, numbers = collecting(collected, fails=False)
+    await numbers.send(key="key", value=1)
+    async with running(app):
+        await eventually(lambda: all_finished(app))
+    assert collected == [0, 1]
