@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, cast
 
 import asyncpg
@@ -14,8 +14,10 @@ from faust.types import TP
 from pydantic import BaseModel
 
 from connectors.errors import CacheFull
+from connectors.processing.committer import Committer
 from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.tables.wide import WideStore
+from connectors.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_faust_app import fetch
@@ -489,6 +491,59 @@ async def test_rows_of_partitions_that_were_lost_are_read_anew(
         await asyncio.wait_for(second.stop(), PATIENCE)
     rows = await fetch(database_url, "SELECT count(*), min(value::int) FROM test.counts")
     assert rows == [(20, 10)]
+
+
+async def test_rows_are_read_anew_after_partitions_have_moved(database_url: str) -> None:
+    app = new_app("memory://moved", database_url)
+    words = app.topic("words", key_type=str)
+    table = app.Table("counts", key_type=str, default=int, options={"cached_rows": 50})
+
+    @app.agent(words)
+    async def count(stream: Any) -> None:
+        async for key in stream:
+            table[key] += 1
+
+    async with running(app):
+        await send_all(words, ("changed", "changed"), ("gone", "gone"), ("kept", "kept"))
+        await eventually(lambda: all_finished(app, "words"))
+        # As another worker would do, if it had the partitions for a while.
+        await fetch(database_url, "UPDATE test.counts SET value = '41' WHERE key = 'changed'")
+        await fetch(database_url, "DELETE FROM test.counts WHERE key = 'gone'")
+        await fetch(database_url, "INSERT INTO test.counts VALUES ('new', '6', 0)")
+        cast(Consumer, app.consumer)._start_over()
+        await send_all(words, *((key, key) for key in ("changed", "gone", "kept", "new")))
+        await eventually(lambda: all_finished(app, "words"))
+    rows = await fetch(database_url, "SELECT key, value::int FROM test.counts ORDER BY key")
+    assert rows == [("changed", 42), ("gone", 1), ("kept", 2), ("new", 7)]
+
+
+async def test_a_row_stays_until_it_is_committed(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, chance = Committer.commit, random.Random(5)
+
+    async def commit_slowly(committer: Committer, *args: Any) -> None:
+        await asyncio.sleep(0.03)  # in which other events look for places
+        await commit(committer, *args)
+
+    monkeypatch.setattr(Committer, "commit", commit_slowly)
+    app = new_app("memory://slowly", database_url)
+    app.conf.broker_commit_interval = 0.03
+    words = app.topic("words", key_type=str, partitions=1)
+    table = app.Table("counts", key_type=str, default=int, options={"cached_rows": 4})
+
+    @app.agent(words)
+    async def count(stream: Any) -> None:
+        async for key in stream:
+            table[key] += 1
+            assert within_bounds(table)
+
+    keys = [chance.choice("abcdefgh") for _ in range(150)]
+    async with running(app):
+        await send_all(words, *zip(keys, keys, strict=True))
+        await eventually(lambda: all_finished(app, "words"))
+    rows = await fetch(database_url, "SELECT key, value::int FROM test.counts")
+    assert Counter(dict(rows)) == Counter(keys)
 
 
 async def test_rows_are_found_by_the_index(database_url: str) -> None:
