@@ -119,7 +119,7 @@ def _calls(lot: Lot) -> Iterator[_Call]:
     for number, entry in lot.entries:
         fields = encode_numbered(lane, number, entry)
         call += (number, len(fields), *fields)
-        size += sum(len(field) for field in fields if isinstance(field, bytes))
+        size += sum(map(len, fields))
         if size >= CALL_BYTES:
             yield call
             call, size = [number], 0
