@@ -112,6 +112,13 @@ async def test_a_mark_that_is_no_number_is_not_guessed(broker: RedisBroker, redi
     with pytest.raises(EntriesRefused, match="is no number"):
         await send(broker, [numbered(1)])
     assert not await redis.exists(STREAM)
+    assert await broker.marks(["lane"]) == {"lane": {}}
+
+
+async def test_marks_of_another_type_hide_no_others(broker: RedisBroker, redis: Redis) -> None:
+    await send(broker, [numbered(1)])
+    await redis.set("{events:1}:lanes", "mine")
+    assert await broker.marks(["lane"]) == {"lane": {EVEN: 1}}
 
 
 async def test_large_entries_go_in_several_calls(broker: RedisBroker, redis: Redis) -> None:

@@ -166,6 +166,33 @@ async def test_what_is_lost_again_while_it_is_restored_is_restored(database: Dat
         assert await stream.reaches(102) == numbers(0, 102)
 
 
+@pytest.mark.parametrize("point", ["outbox.taken_over", "outbox.appended", "outbox.restored"])
+async def test_who_dies_while_he_restores_leaves_it_to_his_heir(
+    database: Database, point: str
+) -> None:
+    class Dying(RuntimeError):
+        pass
+
+    def die(passed: str) -> None:
+        if passed == point:
+            raise Dying
+
+    stream = Stream()
+    owner = Owner(database, stream)
+    await owner.take_over()
+    async with publishing(owner.publisher):
+        for _ in range(20):
+            await owner.send(2)
+            await all_published(owner.publisher)
+    stream.lose(30)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("connectors.crash.point", die)
+        with pytest.raises(Dying):
+            await Owner(database, stream).take_over()
+    await Owner(database, stream).take_over()
+    assert await stream.reaches(40) == numbers(0, 40)
+
+
 async def kept(database: Database) -> int:
     async with database.transaction() as connection:
         count: int = await connection.fetchval("SELECT count(*) FROM redfaust.batches")

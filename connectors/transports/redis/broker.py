@@ -117,31 +117,29 @@ class RedisBroker:
         offset = offset_of(reply)
         return Appended(tp, offset, seconds_of(offset))
 
+    async def _partitions(self, topic: str) -> int:
+        return await self._topics.partitions(topic, default=self._default_partitions)
+
     async def _target(self, entry: Outgoing) -> TP:
-        partitions = await self._topics.partitions(entry.topic, default=self._default_partitions)
+        partitions = await self._partitions(entry.topic)
         if entry.partition is not None:
             return TP(entry.topic, entry.partition)
         return TP(entry.topic, partition_of(entry.key, partitions))
 
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
         with our_errors(self._url):
+            topics = {entry.topic for batch in batches for _, entry in batch.entries}
+            partitions = {topic: await self._partitions(topic) for topic in topics}
             lots: dict[tuple[str, TP], list[Numbered]] = {}
-            for batch in batches:
-                for numbered in batch.entries:
-                    tp = await self._target_of_numbered(numbered)
-                    lots.setdefault((batch.lane, tp), []).append(numbered)
+            for lane, entries, _ in batches:
+                for numbered in entries:
+                    tp = _target_of_numbered(numbered, partitions)
+                    lots.setdefault((lane, tp), []).append(numbered)
             after = {batch.lane: batch.after for batch in batches}
             return await self._lanes.append(
                 Lot(lane, tp, after[lane].get(tp, 0), entries)
                 for (lane, tp), entries in lots.items()
             )
-
-    async def _target_of_numbered(self, numbered: Numbered) -> TP:
-        number, entry = numbered
-        partitions = await self._topics.partitions(entry.topic, default=self._default_partitions)
-        if entry.partition is not None:
-            return TP(entry.topic, entry.partition)
-        return TP(entry.topic, partition_of_numbered(entry.key, number, partitions))
 
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         with our_errors(self._url):
@@ -261,3 +259,10 @@ class RedisBroker:
             if now - int(seen) / 1000 <= SILENCE:
                 alive.append(Member(name.decode(), orjson.loads(info)))
         return alive
+
+
+def _target_of_numbered(numbered: Numbered, partitions: Mapping[str, int]) -> TP:
+    number, entry = numbered
+    if entry.partition is not None:
+        return TP(entry.topic, entry.partition)
+    return TP(entry.topic, partition_of_numbered(entry.key, number, partitions[entry.topic]))

@@ -24,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from yarl import URL
 
 from connectors.errors import BrokerError, BrokerUnavailable, BrokerUnsupported
+from connectors.transports.redis.connections import pack_in_c
 
 CONNECT_TIMEOUT = 5.0
 """Seconds until an attempt to connect is given up."""
@@ -38,12 +39,14 @@ _NOT_NOW_CODES = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
 
 def connect(url: str) -> Redis:
     """A client for commands that answer at once."""
-    return Redis.from_url(
-        url,
-        protocol=2,
-        socket_connect_timeout=CONNECT_TIMEOUT,
-        socket_timeout=REPLY_TIMEOUT,
-        client_name="redfaust",
+    return pack_in_c(
+        Redis.from_url(
+            url,
+            protocol=2,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_timeout=REPLY_TIMEOUT,
+            client_name="redfaust",
+        )
     )
 
 

@@ -31,19 +31,19 @@ HEADER = b"_h:"
 SOURCE = b"_i"
 
 
-def encode(entry: Outgoing) -> list[bytes | int]:
+def encode(entry: Outgoing) -> list[bytes]:
     """Fields and values, one after the other, as ``XADD`` takes them."""
-    fields: list[bytes | int] = [NULL, b""] if entry.value is None else [VALUE, entry.value]
+    fields = [NULL, b""] if entry.value is None else [VALUE, entry.value]
     if entry.key is not None:
         fields += (KEY, entry.key)
     if entry.timestamp is not None:
-        fields += (TIME, round(entry.timestamp * 1000))
+        fields += (TIME, b"%d" % round(entry.timestamp * 1000))
     for name, value in entry.headers:
         fields += (HEADER + name.encode("utf-8", "replace"), value)
     return fields
 
 
-def encode_numbered(lane: bytes, number: int, entry: Outgoing) -> list[bytes | int]:
+def encode_numbered(lane: bytes, number: int, entry: Outgoing) -> list[bytes]:
     """The same with its source."""
     return [*encode(entry), SOURCE, b"%s:%d" % (lane, number)]
 

@@ -7,11 +7,10 @@ lost together: whatever the mark says is true of the stream that it lies beside.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 from faust.types import TP
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 
 from connectors.errors import BrokerError
 from connectors.transports.broker import (
@@ -92,10 +91,18 @@ class Lanes:
                 pipeline.execute_command(
                     "EVAL", self._script, 2, keys.stream(tp), keys.lanes(tp), lane, *call
                 )
-            return await _results(pipeline)
+            # Redis-py's own error of a pipeline shows the command, and so the event.
+            replies: list[_Reply | Exception] = await pipeline.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return cast("list[_Reply]", replies)
 
     async def marks(self, lanes: Collection[str], tps: Iterable[TP]) -> dict[str, dict[TP, int]]:
-        """The marks of the lanes in each log where they have one."""
+        """The marks of the lanes in each log where they have one.
+
+        What somebody else has put in their place is none: one log must not stop all lanes.
+        """
         tps, lanes = list(tps), list(lanes)
         found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
         if not found:
@@ -103,10 +110,14 @@ class Lanes:
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp in tps:
                 pipeline.hmget(keys.lanes(tp), lanes)
-            replies = await _results(pipeline)
+            replies = await pipeline.execute(raise_on_error=False)
         for tp, marks in zip(tps, replies, strict=True):
+            if isinstance(marks, Exception):
+                if str(marks).startswith("WRONGTYPE"):
+                    continue
+                raise marks
             for lane, mark in zip(lanes, marks, strict=True):
-                if mark is not None:
+                if mark is not None and mark.isdigit():
                     found[lane][tp] = int(mark)
         return found
 
@@ -119,7 +130,7 @@ def _calls(lot: Lot) -> Iterator[_Call]:
     for number, entry in lot.entries:
         fields = encode_numbered(lane, number, entry)
         call += (number, len(fields), *fields)
-        size += sum(len(field) for field in fields if isinstance(field, bytes))
+        size += sum(map(len, fields))
         if size >= CALL_BYTES:
             yield call
             call, size = [number], 0
@@ -139,12 +150,3 @@ def _refusals(lot: Lot, number: int, reason: str) -> list[Refused]:
     error = BrokerError(f"Redis refused an entry for {lot.tp.topic}: {reason}")
     numbers = [number] if number else [each.number for each in lot.entries]
     return [Refused(lot.lane, each, error) for each in numbers]
-
-
-async def _results(pipeline: Pipeline) -> list[Any]:
-    # Redis-py's own error of a pipeline shows the command, and so the event.
-    replies: list[Any] = await pipeline.execute(raise_on_error=False)
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies
