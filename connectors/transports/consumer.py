@@ -32,6 +32,7 @@ from connectors.processing.backing import backing_of
 from connectors.processing.commit import commit_progress, take_partitions
 from connectors.processing.committer import Committed, Fenced, RowsRefused
 from connectors.processing.failures import set_aside
+from connectors.processing.pace import Pace
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.retrying import Retrier
 from connectors.processing.stream import Stream
@@ -65,6 +66,9 @@ REFUSED_FOR = 5.0
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
 
+SAMPLE = 16
+"""Entries of a batch from which the size of all is estimated."""
+
 
 class Condemned(NamedTuple):
     """An event that made a row which Postgres refuses."""
@@ -88,7 +92,7 @@ class Consumer(FaustConsumer):
         self._ends: dict[TP, int] = {}
         self._topic_partitions: dict[str, int] = {}
         self._read_again = asyncio.Event()
-        self._commit_wanted = asyncio.Event()
+        self._pace = Pace(self.app.conf.broker_commit_interval)
         self._finished = asyncio.Event()
         self._in_flight_limit = self.app.conf.stream_buffer_maxsize
         self._readers: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
@@ -238,6 +242,7 @@ class Consumer(FaustConsumer):
             if self._condemned:
                 self._set_condemned_aside(tp, records, watermark)
             done_by = watermark.deliver([record.offset for record in records])
+        self._pace.delivered(len(records), _size_of(records))
         generation, now = self.app.consumer_generation_id, time.monotonic()
         messages = [
             Delivered(tp, record, watermark=watermark, generation_id=generation, time_in=now)
@@ -394,7 +399,7 @@ class Consumer(FaustConsumer):
     def _tell_progress(self) -> None:
         self.progress_noted = False
         self._finished.set()
-        self._commit_wanted.set()
+        self._pace.want()
         half = self._in_flight_limit // 2
         relieved = {tp for tp in self._throttled if self._watermarks[tp].in_flight <= half}
         if relieved:
@@ -459,21 +464,21 @@ class Consumer(FaustConsumer):
 
     @Service.task
     async def _commit_handler(self) -> None:
-        """Commit when something is finished, at most every ``broker_commit_interval`` seconds."""
+        """Commit what is finished, at the latest after ``broker_commit_interval`` seconds."""
         while not self.should_stop:
-            await self._commit_wanted.wait()
-            await self.sleep(self.commit_interval)
-            self._commit_wanted.clear()
+            await self._pace.due()
+            started = time.monotonic()
             try:
                 await self.commit()
             except (BrokerError, DatabaseError) as error:
                 self.log.warning("The commit waits: %s", error)
                 self._commit_fails = True
                 await self.sleep(RETRY_EVERY)
-                self._commit_wanted.set()
+                self._pace.want()
             else:
                 self._commit_fails = False
                 self._read_again.set()
+            self._pace.took(time.monotonic() - started)
 
     async def maybe_wait_for_commit_to_finish(self) -> bool:
         """Wait for a commit that is on its way; whether there was one.
@@ -588,3 +593,9 @@ class Consumer(FaustConsumer):
 
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
         return TP(topic, partition)
+
+
+def _size_of(records: Sequence[Record]) -> int:
+    """Bytes of the values, by a sample: all of them would cost a part of a batch's time."""
+    sample = records[:: max(1, len(records) // SAMPLE)]
+    return sum(len(record.value or b"") for record in sample) * len(records) // len(sample)

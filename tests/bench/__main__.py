@@ -1,6 +1,8 @@
 """How fast is it? ``make bench`` prints rates and, more to the point, their ratios.
 
-Absolute rates are those of this machine now; a ratio is between two rows of the same run.
+Absolute rates are those of this machine now; a ratio is between two rows of the same run. Each row
+is measured from the first read until everything is committed and, where events are sent, has
+arrived; the bare loop commits nothing and sends nothing.
 """
 
 from __future__ import annotations
@@ -13,23 +15,42 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from app.embedded import running_postgres, running_valkey
-from tests.bench.workloads import Servers, bare_loop, consume, count_in_table, fill
+from connectors.collector import relax_collector
+from tests.bench import age, workloads
+from tests.bench.workloads import Servers
 
 ROUNDS = 3
-EVENTS = 50_000
+EVENTS = 100_000
 
-ROWS: dict[str, Callable[[Servers], Awaitable[float]]] = {
-    "bare redis-py loop: XREADGROUP, JSON, XACK": bare_loop,
-    "agent, dict values": consume,
-    "agent, dict values, count per key in a Postgres table": count_in_table,
-}
+
+class Row(NamedTuple):
+    """What is measured, over events of so many keys."""
+
+    name: str
+    measure: Callable[[Servers], Awaitable[float]]
+    keys: int = 1000
+
+
+BARE = Row("bare redis-py loop: XREADGROUP, JSON, XACK", workloads.bare_loop)
+COUNT = Row("counting in a Postgres table, exactly once: 1,000 keys", workloads.count_in_table)
+ROWS = [
+    BARE,
+    Row("agent, dict values", workloads.consume),
+    COUNT,
+    Row("  the same with 10 keys", workloads.count_in_table, keys=10),
+    Row("  the same with 100,000 keys", workloads.count_in_table, keys=100_000),
+    Row("sending an event for each, exactly once", workloads.transform_once),
+    Row("  the same without a database, at least once", workloads.transform),
+]
 
 
 async def main() -> None:
-    """Measure every row ``ROUNDS`` times, in turn, and print the medians."""
-    rates: dict[str, list[float]] = {name: [] for name in ROWS}
+    """Measure every row ``ROUNDS`` times, in turn, and print the medians; then commit age."""
+    relax_collector()  # as a worker does; it helps the bare loop too
+    rates: dict[Row, list[float]] = {row: [] for row in ROWS}
     with tempfile.TemporaryDirectory(prefix="redfaust-bench-") as directory:
         async with (
             running_valkey(Path(directory) / "valkey") as valkey,
@@ -37,20 +58,29 @@ async def main() -> None:
         ):
             servers = Servers(valkey.url, postgres.url, EVENTS)
             for _ in range(ROUNDS):
-                for name, measure in ROWS.items():
-                    await fill(servers)
-                    rates[name].append(await measure(servers))
-    _report({name: median(measured) for name, measured in rates.items()})
+                for row in ROWS:
+                    await workloads.fill(servers, keys=row.keys)
+                    rates[row].append(await row.measure(servers))
+            medians = {row: median(measured) for row, measured in rates.items()}
+            _report(medians)
+            _report_age(await age.measure(servers, medians[COUNT] / 2, keys=COUNT.keys))
 
 
-def _report(rates: dict[str, float]) -> None:
-    bare = next(iter(rates.values()))
+def _report(rates: dict[Row, float]) -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ")  # noqa: T201
     print(f"{EVENTS} events of about 200 bytes, one worker, medians of {ROUNDS}\n")  # noqa: T201
-    width = max(map(len, rates))
+    width = max(len(row.name) for row in rates)
     print(f"{'':{width}}  events/s  x bare loop")  # noqa: T201
-    for name, rate in rates.items():
-        print(f"{name:{width}}  {rate:8,.0f}  {rate / bare:11.2f}")  # noqa: T201
+    for row, rate in rates.items():
+        print(f"{row.name:{width}}  {rate:8,.0f}  {rate / rates[BARE]:11.2f}")  # noqa: T201
+
+
+def _report_age(measured: age.Ages) -> None:
+    print(  # noqa: T201
+        f"\ncommit age at half of that load ({measured.rate:,.0f} events/s, counting, 1,000 keys), "
+        f"from finished to committed:\n"
+        f"p50 {measured.p50:.0f} ms, p99 {measured.p99:.0f} ms, longest {measured.longest:.0f} ms"
+    )
 
 
 if __name__ == "__main__":

@@ -1,22 +1,27 @@
-"""The work that is measured, each the same events over the same four partitions."""
+"""The work that is measured, each over the same number of events in the same four partitions."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import asyncpg
 import faust
 import orjson
 import redis.asyncio
+from faust.types import TP
 
-from connectors.transports.broker import Outgoing, TopicSpec
+from connectors.transports.broker import Broker, Outgoing, Record, TopicSpec
 from connectors.transports.brokers import broker_by_url
 
 TOPIC = "bench"
+OUTPUT = "bench-out"
 PARTITIONS = 4
-KEYS = 1000
 BATCH = 1000
+LOOK_EVERY = 0.002
+"""Seconds between two looks whether all that was sent has arrived."""
 
 
 class Servers(NamedTuple):
@@ -27,22 +32,32 @@ class Servers(NamedTuple):
     events: int
 
 
-async def fill(servers: Servers) -> None:
-    """Leave nothing but the events in the broker."""
-    client = redis.asyncio.Redis.from_url(servers.broker)
-    await client.flushall()
-    await client.aclose()
+async def fill(servers: Servers, *, keys: int) -> None:
+    """Leave nothing but the events in the broker, and nothing in the database."""
+    await clear(servers)
     broker = broker_by_url(servers.broker, default_partitions=PARTITIONS)
     await broker.open()
     await broker.create_topic(TopicSpec(TOPIC, PARTITIONS))
     for start in range(0, servers.events, BATCH):
-        await broker.append([_event(n) for n in range(start, start + BATCH)])
+        await broker.append([event(n, keys) for n in range(start, start + BATCH)])
     await broker.close()
 
 
-def _event(number: int) -> Outgoing:
+async def clear(servers: Servers) -> None:
+    """Leave nothing anywhere."""
+    client = redis.asyncio.Redis.from_url(servers.broker)
+    await client.flushall()
+    await client.aclose()
+    connection = await asyncpg.connect(servers.database)
+    await connection.execute("DROP SCHEMA IF EXISTS bench, redfaust CASCADE")
+    await connection.execute("CHECKPOINT")  # of what was measured before
+    await connection.close()
+
+
+def event(number: int, keys: int) -> Outgoing:
+    """One of 200 bytes. Each key comes once before any comes again."""
     value = {"number": number, "amount": number * 7, "note": "x" * 150}
-    return Outgoing(TOPIC, orjson.dumps(value), b"key-%d" % (number % KEYS))
+    return Outgoing(TOPIC, orjson.dumps(value), b"key-%d" % (number % keys))
 
 
 async def bare_loop(servers: Servers) -> float:
@@ -66,59 +81,78 @@ async def bare_loop(servers: Servers) -> float:
 
 async def consume(servers: Servers) -> float:
     """An agent that looks at each event."""
-    app = _app(servers, "memory://")
+    app = new_app(servers, "memory://")
     topic = app.topic(TOPIC, key_type=str)
-    clock = Clock(servers.events)
+    countdown = Countdown(servers.events)
 
     @app.agent(topic)
     async def work(stream: Any) -> None:
         async for value in stream:
-            clock.tick(value)
+            countdown.tick(value)
 
-    return await _rate(app, clock)
+    return await _rate(app, countdown)
 
 
 async def count_in_table(servers: Servers) -> float:
     """An agent that counts per key in a table of Postgres, committed with its positions."""
-    app = _app(servers, servers.database)
-    topic = app.topic(TOPIC, key_type=str)
-    counts = app.Table("counts", default=int, key_type=str, value_type=int)
-    clock = Clock(servers.events)
+    app = new_app(servers, servers.database)
+    countdown = Countdown(servers.events)
+    add_counting_agent(app, countdown)
+    return await _rate(app, countdown)
 
-    @app.agent(topic)
+
+def add_counting_agent(app: faust.App, countdown: Countdown) -> None:
+    """The agent that counts per key."""
+    counts = app.Table("counts", default=int, key_type=str, value_type=int)
+
+    @app.agent(app.topic(TOPIC, key_type=str))
     async def work(stream: Any) -> None:
         async for key, value in stream.items():
             counts[key] += 1
-            clock.tick(value)
-
-    return await _rate(app, clock)
+            countdown.tick(value)
 
 
-class Clock:
-    """Runs from the first event to the last."""
+async def transform_once(servers: Servers) -> float:
+    """An agent that sends an event for each that it gets, in the transaction of its position."""
+    return await _transform(servers, servers.database)
+
+
+async def transform(servers: Servers) -> float:
+    """The same without a database: what was sent is sent again after a crash."""
+    return await _transform(servers, "memory://")
+
+
+async def _transform(servers: Servers, store: str) -> float:
+    app = new_app(servers, store)
+    output = app.topic(OUTPUT, key_type=str)
+    countdown = Countdown(servers.events)
+
+    @app.agent(app.topic(TOPIC, key_type=str))
+    async def work(stream: Any) -> None:
+        async for key, value in stream.items():
+            await output.send(key=key, value={"twice": value["amount"] * 2, **value})
+            countdown.tick(value)
+
+    return await _rate(app, countdown, arriving_in=OUTPUT)
+
+
+class Countdown:
+    """Of the events that are still to come."""
 
     def __init__(self, events: int) -> None:
-        self._events = self._left = events
-        self.started = 0.0
-        self.ended = 0.0
+        self.events = self._left = events
         self.done = asyncio.Event()
 
     def tick(self, value: dict[str, Any]) -> None:
         """Note one event."""
         assert value["note"]
-        self.started = self.started or time.perf_counter()
         self._left -= 1
         if not self._left:
-            self.ended = time.perf_counter()
             self.done.set()
 
-    @property
-    def events_per_second(self) -> float:
-        """Known when ``done`` is set."""
-        return self._events / (self.ended - self.started)
 
-
-def _app(servers: Servers, store: str) -> faust.App:
+def new_app(servers: Servers, store: str) -> faust.App:
+    """An application as anybody writes it, in a process that is a worker."""
     return faust.App(
         "bench",
         broker=servers.broker,
@@ -129,8 +163,39 @@ def _app(servers: Servers, store: str) -> faust.App:
     )
 
 
-async def _rate(app: faust.App, clock: Clock) -> float:
+class FirstRead:
+    """Notes when a broker was first asked for what it had."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.at = 0.0
+        self._broker, self._read = broker, broker.read
+        broker.read = self._note  # type: ignore[method-assign]
+
+    async def _note(
+        self, positions: Mapping[TP, int], *, limit: int, wait: float
+    ) -> Mapping[TP, Sequence[Record]]:
+        self.at = time.perf_counter()
+        records = await self._read(positions, limit=limit, wait=wait)
+        if records:
+            self._broker.read = self._read  # type: ignore[method-assign]
+        return records
+
+
+async def _rate(app: faust.App, countdown: Countdown, *, arriving_in: str = "") -> float:
+    """Events per second, from the first read until the last is committed and has arrived."""
+    broker: Broker = app.transport.broker  # type: ignore[attr-defined]
+    first_read = FirstRead(broker)
     await app.start()
-    await clock.done.wait()
+    await countdown.done.wait()
+    await asyncio.sleep(0)  # the agent asks for the next event, and so is done with the last
+    await app.consumer.maybe_wait_for_commit_to_finish()  # type: ignore[attr-defined]
+    await app.consumer.commit()
+    while arriving_in and await _arrived(broker, arriving_in) < countdown.events:  # noqa: ASYNC110
+        await asyncio.sleep(LOOK_EVERY)
+    elapsed = time.perf_counter() - first_read.at
     await app.stop()
-    return clock.events_per_second
+    return countdown.events / elapsed
+
+
+async def _arrived(broker: Broker, topic: str) -> int:
+    return sum(partition.length for partition in await broker.status("bench", topic))

@@ -1,0 +1,62 @@
+"""When to commit.
+
+A commit costs a transaction, however little is in it. Waiting lets more events share one, and makes
+them all wait. So the pause between two commits grows with what the last one took: an event that
+comes alone is committed almost at once, and under load, or where the database is slow, committing
+takes a tenth of the time. Nothing is committed while there is nothing to commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+SHORTEST = 0.005
+"""Seconds that the first event after a pause is given company."""
+
+SHARE = 9
+"""How much longer than the commit before a pause is."""
+
+MAX_EVENTS = 20_000
+"""Delivered since the last commit. With more the next one does not wait, nor with more bytes: what
+is not committed is in memory, and all of it goes into one transaction."""
+
+MAX_BYTES = 32 << 20
+
+
+class Pace:
+    """Tells when it is time for a commit."""
+
+    def __init__(self, longest: float) -> None:
+        """``longest`` is that of the pauses, in seconds."""
+        self._longest = longest
+        self._pause = SHORTEST
+        self._wanted = asyncio.Event()
+        self._full = asyncio.Event()
+        self._events = 0
+        self._bytes = 0
+
+    def want(self) -> None:
+        """There is something to commit."""
+        self._wanted.set()
+
+    def delivered(self, events: int, size: int) -> None:
+        """So many events of so many bytes are on their way to be committed."""
+        self._events += events
+        self._bytes += size
+        if self._events > MAX_EVENTS or self._bytes > MAX_BYTES:
+            self._full.set()
+
+    async def due(self) -> None:
+        """Wait until a commit is to be made."""
+        await self._wanted.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause):
+                await self._full.wait()
+        self._wanted.clear()
+        self._full.clear()
+        self._events = self._bytes = 0
+
+    def took(self, seconds: float) -> None:
+        """A commit is done, or has failed, after so many seconds."""
+        self._pause = min(max(SHORTEST, SHARE * seconds), self._longest)

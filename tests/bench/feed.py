@@ -1,0 +1,32 @@
+"""Appends events at a steady rate, in a process of its own: ``feed.py BROKER RATE EVENTS KEYS``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+from connectors.transports.brokers import broker_by_url
+from tests.bench.workloads import PARTITIONS, event
+
+EVERY = 0.005
+"""Seconds between two batches."""
+
+
+async def feed(url: str, rate: float, events: int, keys: int) -> None:
+    """Append so many events, at so many per second or, should the broker be slower, behind that."""
+    broker = broker_by_url(url, default_partitions=PARTITIONS)
+    await broker.open()
+    started, sent = time.perf_counter(), 0
+    while sent < events:
+        due = min(events, int((time.perf_counter() - started) * rate))
+        if due > sent:
+            await broker.append([event(number, keys) for number in range(sent, due)])
+            sent = due
+        await asyncio.sleep(EVERY)
+    await broker.close()
+
+
+if __name__ == "__main__":
+    _, url, rate, events, keys = sys.argv
+    asyncio.run(feed(url, float(rate), int(events), int(keys)))
