@@ -14,22 +14,25 @@ from faust.types import TP, AppT
 from connectors import crash
 from connectors.errors import BrokerError, BrokerUnavailable, DatabaseError
 from connectors.processing.backing import backing_of
-from connectors.processing.committer import Committed
-from connectors.processing.watermark import Progress
-from connectors.transports.broker import Broker
+from connectors.processing.committer import Logs
+from connectors.processing.watermark import Committed, Progress
+from connectors.transports.broker import Broker, LogTooShort
 
 logger = logging.getLogger(__name__)
 
 
 async def take_partitions(
-    app: AppT, broker: Broker, log: str, tps: Iterable[TP]
+    app: AppT, broker: Broker, incarnation: str, tps: Iterable[TP]
 ) -> Mapping[TP, Committed]:
-    """Take partitions of the logs of this identity; returns where each is to be continued."""
+    """Take partitions of a broker; returns where each is to be continued."""
     groups = await broker.positions(app.conf.id, tps)
     backing = backing_of(app)
     if backing is None:
-        return {tp: Committed(position, {}) for tp, position in groups.items()}
-    return await backing.committer.take(log, groups, backing.unit.parking)
+        return {tp: Committed(position) for tp, position in groups.items()}
+    bounds = await broker.bounds(groups)
+    ends = {tp: end for tp, (_, end) in bounds.items()}
+    logs = Logs(await broker.identity(), incarnation, groups, ends)
+    return await backing.committer.take(logs, backing.unit.parking)
 
 
 async def commit_progress(
@@ -47,9 +50,10 @@ async def commit_progress(
     and where no database fences others out, the partitions have to be this worker's still
     (``owned``).
 
-    Raises BrokerUnavailable or DatabaseError if nothing happened and trying again may help;
-    anything else, cancellation included, means that what has happened since the last commit has
-    to be undone in memory and done again.
+    Raises BrokerUnavailable or DatabaseError if nothing happened and trying again may help.
+    Raises LogTooShort if all is durable, but the broker has lost entries. Anything else,
+    cancellation included, means that what has happened since the last commit has to be undone in
+    memory and done again.
     """
     backing = backing_of(app)
     if backing is None:
@@ -71,6 +75,8 @@ async def commit_progress(
     advances = {tp: finished.advance for tp, finished in progress.items()}
     try:
         await broker.commit(app.conf.id, advances)
+    except LogTooShort:
+        raise
     except BrokerError as error:
         if backing is None:
             raise

@@ -28,7 +28,7 @@ from connectors.processing.dead_letters import DeadLetters
 from connectors.processing.parking import Parking
 from connectors.processing.scope import Scope
 from connectors.processing.unit_of_work import Batch
-from connectors.processing.watermark import Progress, Readers
+from connectors.processing.watermark import Committed, Identity, Progress, Readers
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +50,16 @@ class RowsRefused(ConnectorError):
         super().__init__(f"{label}: a row was refused: {error}")
 
 
-class Committed(NamedTuple):
-    """Where a partition is to be continued, and who has done what ahead of that."""
+class Logs(NamedTuple):
+    """The partitions of a broker that are to be taken."""
 
-    position: int
-    ahead: Mapping[int, Readers]
+    identity: str
+    incarnation: str
+    """See :class:`~connectors.transports.broker.Broker` of both."""
+    groups: Mapping[TP, int]
+    """Where the application's group stands: there a partition begins that has no position yet."""
+    ends: Mapping[TP, int]
+    """The position behind the last entry."""
 
 
 class Committer:
@@ -68,27 +73,26 @@ class Committer:
         self._lanes: dict[TP, Lane] = {}
         self._database = database
         self._dead_letters = dead_letters
-        self._log = ""
         self._epochs: dict[TP, int] = {}
 
-    async def take(
-        self, log: str, groups: Mapping[TP, int], parking: Parking
-    ) -> dict[TP, Committed]:
-        """Take partitions of the logs of this identity, and give up all that were taken before.
+    async def take(self, logs: Logs, parking: Parking) -> dict[TP, Committed]:
+        """Take the partitions of these logs, and give up all that were taken before.
 
-        Loads the parking with what is parked of them, and returns where to continue. A partition
-        that has no position in this log yet begins where the broker's group stands: ``groups``
-        says where. Raises DatabaseUnavailable.
+        Loads the parking with what is parked of them, and returns where to continue. Raises
+        DatabaseUnavailable and BrokerUnavailable.
         """
-        self._log, self._epochs = log, {}
+        groups, ends = logs.groups, logs.ends
+        self._epochs = {}
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 _query("take_partitions"),
                 self._app_id,
-                log,
+                logs.identity,
+                logs.incarnation,
                 [tp.topic for tp in groups],
                 [tp.partition for tp in groups],
                 [Decimal(position) for position in groups.values()],
+                [Decimal(ends[tp]) for tp in groups],
             )
             lines = await parked_rows.select_lines(connection, self._app_id, groups.keys())
         crash.point("commit.taken")
@@ -97,7 +101,8 @@ class Committer:
         for row in rows:
             tp = TP(row["topic"], row["partition"])
             self._epochs[tp] = row["epoch"]
-            taken[tp] = Committed(int(row["position"]), _decode_ahead(row["ahead"]))
+            position, passed = int(row["position"]), int(row["passed"])
+            taken[tp] = Committed(position, _decode_ahead(row["ahead"]), row["applied"], passed)
         parking.load(lines)  # nothing fails any more: it must not be loaded twice
         return taken
 
@@ -176,6 +181,7 @@ class Committer:
             [self._epochs.get(tp, 0) for tp in progress],
             [Decimal(p.advance.position) for p in progress.values()],
             [_encode_ahead(p.ahead) for p in progress.values()],
+            [dict(p.applied) for p in progress.values()],
             batch.number,
         )
         if done != f"UPDATE {len(progress)}":
@@ -201,13 +207,21 @@ def _moved(lane: Lane, staged: Sequence[Staged]) -> Lane:
     return lane._replace(last_number=last[0]) if last else lane
 
 
-def _encode_ahead(ahead: Mapping[int, Readers]) -> dict[str, list[str]]:
+def _encode_ahead(ahead: Mapping[Identity, Readers]) -> dict[str, list[str]]:
     # Offsets are larger than what JSON's numbers are good for.
-    return {str(offset): sorted(readers) for offset, readers in ahead.items()}
+    return {
+        str(known) if isinstance(known, int) else f"{known[0]}:{known[1]}": sorted(readers)
+        for known, readers in ahead.items()
+    }
 
 
-def _decode_ahead(ahead: Mapping[str, list[str]]) -> dict[int, Readers]:
-    return {int(offset): frozenset(readers) for offset, readers in ahead.items()}
+def _decode_ahead(ahead: Mapping[str, list[str]]) -> dict[Identity, Readers]:
+    return {_identity(text): frozenset(readers) for text, readers in ahead.items()}
+
+
+def _identity(text: str) -> Identity:
+    lane, colon, number = text.rpartition(":")
+    return (lane, int(number)) if colon else int(text)
 
 
 def _query(name: str) -> str:

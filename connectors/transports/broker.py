@@ -138,6 +138,10 @@ class LogSetBack(BrokerError):
         )
 
 
+class LogTooShort(BrokerError):
+    """A log ends before a position that was reached in it: the broker has lost entries."""
+
+
 class Advance(NamedTuple):
     """A group's progress in one partition."""
 
@@ -272,7 +276,11 @@ class Broker(Protocol):
         Partitions that no group has joined are missing."""
 
     async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
-        """Move the group's positions."""
+        """Move the group's positions.
+
+        Raises :class:`LogTooShort` where one would lie behind the end of its log, and moves none
+        there: the log was set back since that was read.
+        """
 
     async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
         """Per partition the oldest offset still held and the position after the newest."""

@@ -30,14 +30,14 @@ from connectors.errors import (
 )
 from connectors.processing.backing import backing_of
 from connectors.processing.commit import commit_progress, take_partitions
-from connectors.processing.committer import Committed, Fenced, RowsRefused
+from connectors.processing.committer import Fenced, RowsRefused
 from connectors.processing.failures import set_aside
 from connectors.processing.pace import Pace
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.retrying import Retrier
 from connectors.processing.stream import Stream
-from connectors.processing.watermark import EVERYBODY, Readers, Watermark
-from connectors.transports.broker import Broker, Record, TopicSpec
+from connectors.processing.watermark import EVERYBODY, Committed, Readers, Watermark
+from connectors.transports.broker import Broker, LogTooShort, Record, TopicSpec
 from connectors.transports.conductor import Conductor
 from connectors.transports.delivered import Delivered
 from connectors.transports.membership import Membership
@@ -103,6 +103,8 @@ class Consumer(FaustConsumer):
         self._refused_until: dict[TP, float] = {}
         self._stop_by: float | None = None
         self._taken: Mapping[TP, Committed] | None = None
+        self._incarnation = ""
+        self._broker_was_away = False
         self._condemned: defaultdict[tuple[TP, int], list[Condemned]] = defaultdict(list)
         self._membership = Membership(self.broker, self.app.conf.id, on_change=self._take_over)
 
@@ -168,10 +170,10 @@ class Consumer(FaustConsumer):
         # Who waited until the lease had ended must not fence out whoever has it now.
         while sources and self._membership.owns and not self.should_stop:
             try:
-                log = await self.broker.identity()
+                self._incarnation = await self.broker.incarnation()
                 # Somebody may have emptied the broker since this worker subscribed.
                 await self._join({tp.topic for tp in sources})
-                return await take_partitions(self.app, self.broker, log, sources)
+                return await take_partitions(self.app, self.broker, self._incarnation, sources)
             except (BrokerUnavailable, DatabaseUnavailable) as error:
                 self.log.warning("The partitions cannot be taken now: %s", error)
                 await self.sleep(RETRY_EVERY)
@@ -202,6 +204,9 @@ class Consumer(FaustConsumer):
             if not positions:
                 await self._wait_until_readable()
                 continue
+            if self._broker_was_away:
+                await self._begin_anew_if_replaced()
+                continue
             batches = await self._read(positions)
             for tp, records in batches.items():
                 if not self.flow_active or generation != self.app.consumer_generation_id:
@@ -214,11 +219,25 @@ class Consumer(FaustConsumer):
         try:
             return await self.broker.read(positions, limit=limit, wait=READ_WAIT)
         except BrokerUnavailable as error:
+            self._broker_was_away = True
             self.log.warning("Reading waits for the broker: %s", error)
             await self.sleep(RETRY_EVERY)
         except BrokerError:
             await self._leave_refused_alone(positions)
         return {}
+
+    async def _begin_anew_if_replaced(self) -> None:
+        """If it is another broker that answers now, it may lack entries."""
+        try:
+            incarnation = await self.broker.incarnation()
+        except BrokerUnavailable as error:
+            self.log.warning("Reading waits for the broker: %s", error)
+            await self.sleep(RETRY_EVERY)
+            return
+        self._broker_was_away = False
+        if incarnation != self._incarnation:
+            self.log.warning("The broker was restarted or replaced: taking the partitions anew")
+            self._start_over()
 
     async def _leave_refused_alone(self, positions: Mapping[TP, int]) -> None:
         """Find out which partitions cannot be read, so that they stop none of the others."""
@@ -236,12 +255,12 @@ class Consumer(FaustConsumer):
     async def _deliver(self, conductor: Conductor, tp: TP, records: Sequence[Record]) -> None:
         self._next[tp] = self._ends[tp] = records[-1].offset + 1
         watermark: Watermark | None = None
-        done_by: Mapping[int, Readers] = {}
+        done_by: dict[int, Readers] = {}
         if self.app.topics.acks_enabled_for(tp.topic):
             watermark = self._watermarks[tp]
+            done_by = watermark.deliver(records)
             if self._condemned:
-                self._set_condemned_aside(tp, records, watermark)
-            done_by = watermark.deliver([record.offset for record in records])
+                self._set_condemned_aside(tp, records, watermark, done_by)
         self._pace.delivered(len(records), _size_of(records))
         generation, now = self.app.consumer_generation_id, time.monotonic()
         messages = [
@@ -251,15 +270,27 @@ class Consumer(FaustConsumer):
         ]
         await conductor.deliver(tp, messages, done_by)
 
-    def _set_condemned_aside(self, tp: TP, records: Sequence[Record], watermark: Watermark) -> None:
+    def _set_condemned_aside(
+        self,
+        tp: TP,
+        records: Sequence[Record],
+        watermark: Watermark,
+        done_by: dict[int, Readers],
+    ) -> None:
         for record in records:
-            done_by = watermark.done_by(record.offset)
-            for reader, label, error in self._condemned.get((tp, record.offset), ()):
-                if done_by is not None and (done_by == EVERYBODY or reader in done_by):
+            offset = record.offset
+            for reader, label, error in self._condemned.get((tp, offset), ()):
+                done = done_by.get(offset)
+                if done is not None and (done == EVERYBODY or reader in done):
                     continue  # as it was before: its dead letter is committed
                 message = self._to_message(tp, record)
                 set_aside(self.app, message, error, agent=reader or label)
-                watermark.pass_over(record.offset, reader)
+                if reader:
+                    watermark.finish_by(offset, reader)
+                    done_by[offset] = (done or EVERYBODY) | {reader}
+                else:
+                    watermark.finish(offset)
+                    done_by[offset] = EVERYBODY
 
     def _to_message(self, tp: TP, record: Record) -> Delivered:
         return Delivered(tp, record, watermark=None, generation_id=0, time_in=time.monotonic())
@@ -323,9 +354,9 @@ class Consumer(FaustConsumer):
     async def seek_to_committed(self) -> Mapping[TP, int]:
         taken, self._taken = self._taken, None
         if taken is not None:  # otherwise this assignment has begun: going back would repeat it
-            for tp, (position, ahead) in taken.items():
-                await self._seek(tp, position)
-                self._watermarks[tp] = Watermark(position, ahead)
+            for tp, committed in taken.items():
+                await self._seek(tp, committed.position)
+                self._watermarks[tp] = Watermark(committed)
         return dict(self._next)
 
     async def _join(self, topics: Iterable[str]) -> None:
@@ -334,7 +365,7 @@ class Consumer(FaustConsumer):
 
     async def _seek(self, partition: TP, offset: int) -> None:
         self._next[partition] = offset
-        self._watermarks[partition] = Watermark(offset)
+        self._watermarks[partition] = Watermark(Committed(offset))
         self._read_again.set()
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
@@ -518,6 +549,10 @@ class Consumer(FaustConsumer):
                 sent=cast(Producer, self.app.producer).has_sent,
                 owned=lambda: self._membership.owns,
             )
+        except LogTooShort as loss:
+            self.log.warning("%s", loss)
+            self._start_over()
+            return True
         except (BrokerError, DatabaseError):
             raise  # nothing has happened: the same again
         except Exception as error:

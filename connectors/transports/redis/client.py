@@ -24,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from yarl import URL
 
 from connectors.errors import BrokerError, BrokerUnavailable, BrokerUnsupported
+from connectors.transports.broker import LogTooShort
 from connectors.transports.redis.connections import pack_in_c
 
 CONNECT_TIMEOUT = 5.0
@@ -98,6 +99,8 @@ def _translated(url: str) -> Iterator[None]:
     except ResponseError as error:
         if isinstance(error, _NOT_NOW) or str(error).startswith(_NOT_NOW_CODES):
             raise BrokerUnavailable(f"Redis at {shown} is not ready: {error}") from error
+        if "SETBACK " in str(error):
+            raise LogTooShort(f"Redis at {shown} has lost entries: {error}") from error
         if "unknown command" in str(error) or "syntax error" in str(error):
             raise BrokerUnsupported(
                 f"Redis at {shown} is too old ({error}): 7.0 or any Valkey is needed"

@@ -21,6 +21,19 @@ if read == nil then
   return redis.call('XGROUP', 'CREATE', stream, group, id)
 end
 
+-- As texts, since a number of Lua does not hold 64 bits: longer is larger.
+local function split(whole)
+  local ms, seq = string.match(whole, '^(%d+)-(%d+)$')
+  return { #ms, ms, #seq, seq }
+end
+local last, wanted = split(field(info, 'last-generated-id')), split(id)
+for i = 1, 4 do
+  if wanted[i] > last[i] then
+    return redis.error_reply('SETBACK ' .. stream .. ' ends before the position ' .. id)
+  end
+  if wanted[i] < last[i] then break end
+end
+
 if field(info, 'last-generated-id') == id then
   -- At the end the count is known whatever was deleted on the way.
   read = field(info, 'entries-added')

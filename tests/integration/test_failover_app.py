@@ -1,0 +1,129 @@
+"""A whole application while Redis fails over to a replica that lacks the latest entries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from faust.types import TP
+from redis.asyncio import Redis
+
+from connectors.outbox.outbox import Outbox
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from connectors.transports.redis import RedisBroker
+from connectors.transports.redis.offsets import BEGINNING
+from tests.integration.faust_apps import eventually, new_app, running
+from tests.integration.redis_pair import Pair, running_pair
+from tests.integration.test_failover import relaying
+
+KEYS = 8
+ROUNDS = 15
+AN_HOUR = 3_600_000
+TOPICS = ("numbers", "seen")
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    async with running_pair(tmp_path, None) as pair:
+        yield pair
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.1)
+    monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.05)
+    monkeypatch.setattr("connectors.transports.consumer.RETRY_EVERY", 0.05)
+
+
+async def put_ahead(url: str) -> None:
+    """Let the clock of a server be an hour ahead, as far as its streams tell."""
+    async with Redis.from_url(url) as client:
+        for topic in TOPICS:
+            for partition in range(4):
+                stream = f"{{{topic}:{partition}}}"
+                future = f"{int(time.time() * 1000) + AN_HOUR}-0"
+                await client.execute_command("XSETID", stream, future)  # type: ignore[no-untyped-call]
+
+
+async def values(url: str, topic: str) -> dict[bytes | None, list[bytes | None]]:
+    """By key, in their order."""
+    broker = RedisBroker(url, default_partitions=4)
+    tps = [TP(topic, partition) for partition in range(4)]
+    try:
+        logs = await broker.read(dict.fromkeys(tps, BEGINNING), limit=10**6, wait=0)
+    finally:
+        await broker.close()
+    found: dict[bytes | None, list[bytes | None]] = {}
+    for log in logs.values():
+        for record in log:
+            found.setdefault(record.key, []).append(record.value)
+    return found
+
+
+@pytest.mark.parametrize("clock", ["", "behind"], ids=["same clock", "clock an hour behind"])
+async def test_what_an_application_has_applied_is_not_applied_again_and_nothing_is_missing(
+    pair: Pair, database_url: str, clock: str
+) -> None:
+    app = new_app(pair.url, database_url)
+    numbers, seen = app.topic("numbers", key_type=str), app.topic("seen", key_type=str)
+    sums = app.Table("sums", key_type=str, value_type=list, default=list)
+
+    @app.agent(numbers, concurrency=2)
+    async def add(stream: Any) -> None:
+        async for key, number in stream.items():
+            sums[key] = [*sums[key], number]
+            await seen.send(key=key, value=number)
+
+    database = await Database.connect(database_url)
+    await migrate_connectors(database)
+    relay_broker = RedisBroker(pair.url, default_partitions=4)
+    sent = 0
+
+    async def send() -> None:
+        nonlocal sent
+        for number in range(sent, sent + ROUNDS):
+            async with Outbox(database).transaction() as tx:
+                for key in range(KEYS):
+                    await tx.publish("numbers", b"%d" % number, key=f"key-{key}")
+        sent += ROUNDS
+
+    async def all_applied() -> bool:
+        rows = await database.pool.fetch("SELECT value FROM test.sums")
+        return sum(len(row["value"]) for row in rows) >= sent * KEYS
+
+    async def all_seen() -> bool:
+        return sum(map(len, (await values(pair.second.url, "seen")).values())) >= sent * KEYS
+
+    async with running(app), relaying(database, relay_broker):
+        await send()
+        await eventually(all_applied)
+        await pair.cut_off_first()
+        if clock:
+            await put_ahead(pair.first.url)
+        await send()
+        await eventually(all_applied)
+        lost = sum(map(len, (await values(pair.second.url, "numbers")).values()))
+        assert lost < sent * KEYS, "nothing was lost: this would prove nothing"
+        await pair.promote_second()
+        await send()
+        await eventually(all_applied)
+        await eventually(all_seen)
+    expected = list(range(sent))
+    connection = await asyncpg.connect(database_url)
+    rows = await connection.fetch("SELECT key, value::text FROM test.sums ORDER BY key")
+    await connection.close()
+    assert [(row["key"], row["value"]) for row in rows] == [
+        (f"key-{key}", str(expected)) for key in range(KEYS)
+    ]
+    said = {
+        key: [int(value or b"") for value in v]
+        for key, v in (await values(pair.second.url, "seen")).items()
+    }
+    assert said == {b"key-%d" % key: expected for key in range(KEYS)}
+    await relay_broker.close()
+    await database.close()
