@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import NamedTuple, Protocol, cast
 
 from faust.types import AppT
 
@@ -36,7 +36,24 @@ class Backing:
         self.unit = UnitOfWork(self._tables)
 
 
+class Backed(Protocol):
+    """What knows an application's backing as soon as there is one."""
+
+    @property
+    def backing(self) -> Backing | None:
+        """``None`` where the store is another one, or before the application is started."""
+
+
+class _Unbacked(NamedTuple):
+    backing: None = None
+
+
+def backed(app: AppT) -> Backed:
+    """Of an application, to be asked again and again."""
+    # Its table manager, which is ours if its store is.
+    return cast("Backed", app.tables) if hasattr(app.tables, "backing") else _Unbacked()
+
+
 def backing_of(app: AppT) -> Backing | None:
     """``None`` where the store is another one, or before the application is started."""
-    # Of the application's table manager, which is ours if its store is.
-    return cast("Backing | None", getattr(app.tables, "backing", None))
+    return backed(app).backing

@@ -16,7 +16,7 @@ from faust.types import ChannelT, EventT
 from mode import Seconds, want_seconds
 from mode.utils.futures import maybe_async
 
-from connectors.processing.backing import backing_of
+from connectors.processing.backing import Backed, backed
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import Scope, open_scope
@@ -49,6 +49,8 @@ class Stream(FaustStream[T]):
     _queue: EventQueue
     _keyed: KeyedQueue | None = None
     _consumer: Consumer
+    _is_flowing: Callable[[], bool]
+    _backed: Backed
     _collecting: asyncio.Timeout | None = None
     """For the next event of a batch."""
 
@@ -164,6 +166,7 @@ class Stream(FaustStream[T]):
         stop_after = await self._begin(queue)
         try:
             while not self.should_stop:
+                await asyncio.sleep(0)
                 batch = await self._collect(queue, size, within)
                 if self.told_to_end or not batch or not self._is_this_workers(batch[0][0]):
                     for event, _ in batch:  # it is delivered again
@@ -190,11 +193,14 @@ class Stream(FaustStream[T]):
         scope = open_scope(events, self.reader)
         deadline: float | None = None
         while len(batch) < size:
-            try:
-                async with asyncio.timeout_at(deadline) as self._collecting:
-                    event = await self._wait_for(queue)
-            except TimeoutError:
-                break
+            if queue.buffered and not queue._errors:
+                event: EventT[Any] | None = queue.buffered.popleft()
+            else:
+                try:
+                    async with asyncio.timeout_at(deadline) as self._collecting:
+                        event = await self._wait_for(queue)
+                except TimeoutError:
+                    break
             if event is None:
                 break
             if self._passes_by(queue, event):
@@ -219,13 +225,14 @@ class Stream(FaustStream[T]):
 
     def _passes_by(self, queue: EventQueue, event: EventT[Any]) -> bool:
         """Whether an event is not to be handed out, but to be left to an heir, or parked."""
-        if not self.app.flow_control.is_active() or not self._is_this_workers(event):
+        message = event.message
+        if not self._is_flowing() or message.generation_id != self.app.consumer_generation_id:
             queue.done(event)
             return True
-        backing = backing_of(self.app)
+        backing = self._backed.backing
         parking = None if backing is None else backing.unit.parking
-        if parking and parking.holds(self.reader, event.message):
-            parking.queue(self.reader, event.message)
+        if parking and parking.holds(self.reader, message):
+            parking.queue(self.reader, message)
             self.settle(event)
             return True
         return False
@@ -243,6 +250,7 @@ class Stream(FaustStream[T]):
         self.told_to_end = False
         self._queue, self._consumer = queue, cast("Consumer", self.app.consumer)
         self._keyed = queue if isinstance(queue, KeyedQueue) else None
+        self._is_flowing, self._backed = self.app.flow_control.is_active, backed(self.app)
         self.reader = cast(Topic, self.channel).reader
         # An agent's stream outlives its function, which is started anew after a failure.
         stop_after = await self.maybe_start() and not self._is_an_agents()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from faust.exceptions import ImproperlyConfigured
 from faust.topics import Topic as FaustTopic
-from faust.types import EventT, HeadersArg, Message
+from faust.types import EventT, HeadersArg, Message, ProducerT
 from mode.utils.queues import ThrowableQueue
 
 from connectors.outbox.outbox import Scheduled, schedule
@@ -69,6 +69,12 @@ class Topic(FaustTopic):
             return
         async with backing.database.transaction() as connection:
             await schedule(connection, [Scheduled(entry, at)])
+
+    async def _get_producer(self) -> ProducerT:
+        if self.app.producer.started:
+            # Faust's waits three times for the event loop, at each event that is sent.
+            return self.app.consumer.transactions if self.app.in_transaction else self.app.producer
+        return await super()._get_producer()
 
     def _clone_args(self) -> Mapping[str, Any]:
         ours = {"reader": self.reader, "concurrent": self.concurrent}
