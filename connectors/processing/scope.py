@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias
 
-from faust.types import EventT
+from faust.types import TP, EventT
 
 Row: TypeAlias = tuple[int, Any, Any]
 """As an event wants it: its partition, its value, and this as it goes into the database; ``None``
@@ -59,7 +59,7 @@ class State(enum.Enum):
 class Scope:
     """What one agent writes and sends for one event, or for those of one batch."""
 
-    __slots__ = ("_deferred", "events", "reader", "state", "writes")
+    __slots__ = ("_deferred", "_sources", "events", "reader", "state", "writes")
 
     def __init__(self, events: Sequence[EventT[Any]] = (), reader: str = "") -> None:
         self.state = State.OPEN
@@ -71,6 +71,20 @@ class Scope:
         self.writes: dict[Table, dict[Any, Row]] | None = None
         """Rows so far, by table and key."""
         self._deferred: list[Callable[[], None]] | None = None
+        self._sources: dict[bytes | None, TP] | None = None
+
+    def source_of(self, key: bytes | None) -> TP:
+        """On behalf of which partition something is sent under a key: each has its own order.
+
+        In a batch it is that of the event of the same key, so that what is sent under the keys of
+        events stays in order from batch to batch; under any other key, that of the first event.
+        """
+        first = self.events[0].message.tp
+        if len(self.events) == 1:
+            return first
+        if self._sources is None:
+            self._sources = {event.message.key: event.message.tp for event in self.events}
+        return self._sources.get(key, first)
 
     def write(self, table: Table, key: Any, row: Row) -> None:
         """Change a row of a table when the event is finished."""

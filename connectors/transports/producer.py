@@ -145,7 +145,7 @@ class Producer(FaustProducer):
     def _send_with_commit(self, scope: Scope, entry: Outgoing) -> None:
         backing = backing_of(self.app)
         assert backing is not None
-        scope.defer(partial(backing.unit.send, scope.events[0].message.tp, entry))
+        scope.defer(partial(backing.unit.send, scope.source_of(entry.key), entry))
 
     async def send_and_wait(
         self,
