@@ -4,42 +4,50 @@ from __future__ import annotations
 
 from typing import cast
 
-import faust
-
 from app.mailbox import keep
 from app.settings import Settings
-from connectors.mail import Mail, Mailer, MailSink, ReceivedMail
+from connectors.mail import Mail, Mailer, MailSink, ReceivedMail, RecordedMailer
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
-from connectors.processing.backing import backing_of
 
 
 class Post:
-    """The mailer of a worker. Without a mail server it brings a sink of its own."""
+    """The mailer of a worker. Without a mail server it brings a sink of its own.
 
-    def __init__(self, app: faust.App, settings: Settings) -> None:
-        self._app = app
+    It has its own connections to the database: mails on their way outlive the tables by a moment
+    when a worker stops, and are put on record then.
+    """
+
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._mailer: Mailer | None = None
+        self._opened: tuple[Database, RecordedMailer] | None = None
         self._sink: MailSink | None = None
 
     async def open(self) -> None:
-        """Be ready to send."""
+        """Be ready to send. Raises :class:`~connectors.errors.DatabaseError`."""
+        database = await Database.connect(
+            self._settings.database.get_secret_value(), application_name="redfaust post"
+        )
         if self._settings.smtp is not None:
             url = self._settings.smtp.get_secret_value()
         else:
             self._sink = MailSink(self._deliver)
             url = await self._sink.start()
-        self._mailer = Mailer(url, self._settings.mail_from)
+        mailer = RecordedMailer(Mailer(url, self._settings.mail_from), database)
+        self._opened = database, mailer
 
     async def close(self) -> None:
-        """Stop the sink, if there is one. Harmless if nothing was opened."""
+        """Let mails on their way arrive, and stop. Harmless if nothing was opened."""
+        if self._opened is None:
+            return
+        database, mailer = self._opened
+        await mailer.close()
         if self._sink is not None:
             await self._sink.stop()
+        await database.close()
 
     async def send(self, mail: Mail) -> None:
-        """See :meth:`connectors.mail.Mailer.send`."""
-        assert self._mailer is not None
+        """See :meth:`connectors.mail.RecordedMailer.send`."""
         await self._mailer.send(mail)
 
     async def address_of(self, user_id: str) -> str | None:
@@ -55,6 +63,10 @@ class Post:
 
     @property
     def _database(self) -> Database:
-        backing = backing_of(self._app)
-        assert backing is not None
-        return backing.database
+        assert self._opened is not None
+        return self._opened[0]
+
+    @property
+    def _mailer(self) -> RecordedMailer:
+        assert self._opened is not None
+        return self._opened[1]

@@ -28,7 +28,7 @@ class Shop(faust.App):
     mundane_level = "debug"
 
     def __init__(self, settings: Settings) -> None:
-        self.post = Post(self, settings)
+        self.post = Post(settings)
         broker = URL(settings.broker.get_secret_value())
         database = URL(settings.database.get_secret_value())
         if database.password is not None:
