@@ -68,3 +68,24 @@ async def test_a_table_that_is_larger_than_memory(database_url: str) -> None:
         await eventually(lambda: all_finished(app, "payments"))
         assert accounts.data.cache.size == 100_000
     assert await fetch(database_url, "SELECT key, value::int FROM test.accounts") == [("ann", 250)]
+
+
+async def test_what_is_given_up_is_told(database_url: str) -> None:
+    app = new_app("memory://told", database_url)
+    calls, failures = app.topic("calls", key_type=str), app.topic("failures", key_type=str)
+    given = {"app": app, "calls": calls, "failures": failures}
+    module: dict[str, Any] = {"__name__": "readme", **given}
+    source = block_with("on_give_up=tell").replace("...\n", 'raise ValueError("hopeless")\n')
+    exec(compile(source, "README.md", "exec"), module)
+    told: list[str] = []
+
+    @app.agent(failures)
+    async def hear(stream: Any) -> None:
+        async for text in stream:
+            told.append(text)
+
+    async with running(app):
+        await calls.send(key="a", value=1)
+        await eventually(lambda: told == ["hopeless"])
+        await eventually(lambda: all_finished(app, "calls"))
+    assert await fetch(database_url, "SELECT attempts FROM redfaust.dead_letters") == [(1,)]
