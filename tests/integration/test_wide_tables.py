@@ -159,6 +159,28 @@ async def test_the_row_of_an_event_that_is_tried_again_is_loaded_again(database_
     ) == [(20, 3, 3)]
 
 
+async def test_a_batch_uses_the_rows_of_all_its_events(database_url: str) -> None:
+    app = new_app("memory://batch", database_url)
+    numbers = app.topic("numbers", key_type=str, partitions=1)
+    table: Any = app.Table("seen", key_type=str, default=int, options={"cached_rows": 60})
+
+    @app.agent(numbers)
+    async def count(stream: Any) -> None:
+        async for batch in stream.take(10, within=0.2):
+            await table.load("total")
+            for number in batch:
+                table[f"key-{number}"] += number
+                table["total"] += number
+            assert within_bounds(table)
+
+    async with running(app):
+        await send_all(numbers, *((f"key-{number}", number) for number in range(100)))
+        await eventually(lambda: all_finished(app, "numbers"))
+    assert await errors(database_url) == []
+    rows = dict(await fetch(database_url, "SELECT key, value::int FROM test.seen"))
+    assert rows == {f"key-{number}": number for number in range(100)} | {"total": 4950}
+
+
 async def test_who_asks_for_all_rows_is_sent_to_sql(database_url: str) -> None:
     app = new_app("memory://all", database_url)
     words = app.topic("words", key_type=str)
