@@ -21,7 +21,7 @@ from models.fields import MAX_NOTE
 from models.rows import NotificationRow, NotificationStatus
 
 PATIENCE = Retries(
-    attempts=10, delay=0.5, factor=3.0, max_delay=900.0, never=(MailRejected, UnknownRecipient)
+    attempts=13, delay=0.5, factor=3.0, max_delay=900.0, never=(MailRejected, UnknownRecipient)
 )
 """A mail server may be away for an hour. What it refuses for good is not sent again."""
 

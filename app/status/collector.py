@@ -19,6 +19,7 @@ from app.status.models import (
     DeadLetterHeading,
     DeadLettersPart,
     OutboxPart,
+    ParkedPart,
     Partition,
     RecentOrder,
     Status,
@@ -31,6 +32,7 @@ from connectors.outbox.outbox import outbox_status
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
 from connectors.processing.dead_letters import DeadLetters, DeadLetterState, dead_letter_counts
+from connectors.processing.parked_rows import parked_counts
 from connectors.transports.broker import Broker, Member
 
 SHOWN = 10
@@ -58,6 +60,7 @@ async def collect(services: Services, settings: Settings) -> Status:
         agents=broker and _agents(broker.workers),
         topics=broker and broker.topics,
         outbox=database and database.outbox,
+        parked=database and database.parked,
         dead_letters=database and database.dead_letters,
         mails=database and database.mails,
         orders=database and database.orders,
@@ -134,14 +137,19 @@ def _agents(workers: Sequence[Worker]) -> tuple[Agent, ...]:
 
 
 async def ask_database(database: Database, app: str) -> DatabasePart:
-    """Outbox, dead letters, mails and orders. Raises :class:`~connectors.errors.DatabaseError`."""
+    """Outbox, events that failed, mails and orders.
+
+    Raises :class:`~connectors.errors.DatabaseError`.
+    """
     outbox = await outbox_status(database)
+    parked = await parked_counts(database, app)
     return DatabasePart(
         outbox=OutboxPart(
             depth=outbox.depth,
             oldest_age_seconds=outbox.oldest_age,
             scheduled=outbox.scheduled,
         ),
+        parked=ParkedPart(waiting=sum(parked.values()), topics=parked),
         dead_letters=await _dead_letters(database, app),
         mails=tuple(await mailbox.latest(database, SHOWN)),
         orders=await _recent_orders(database),

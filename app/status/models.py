@@ -129,6 +129,14 @@ class DeadLettersPart(_Part):
     latest: tuple[DeadLetterHeading, ...]
 
 
+class ParkedPart(_Part):
+    """Events that wait for another attempt, or behind one of their key that does."""
+
+    waiting: int
+    topics: Mapping[str, int]
+    """By the name of the topic; only those with any."""
+
+
 class RecentOrder(_Part):
     """An order that was placed through the web API."""
 
@@ -151,6 +159,7 @@ class DatabasePart(_Part):
     """What the database knows."""
 
     outbox: OutboxPart
+    parked: ParkedPart
     dead_letters: DeadLettersPart
     mails: tuple[MailHeading, ...]
     orders: tuple[RecentOrder, ...]
@@ -166,6 +175,7 @@ class Status(_Part):
     agents: tuple[Agent, ...] | None = None
     topics: tuple[Topic, ...] | None = None
     outbox: OutboxPart | None = None
+    parked: ParkedPart | None = None
     dead_letters: DeadLettersPart | None = None
     mails: tuple[MailHeading, ...] | None = None
     orders: tuple[RecentOrder, ...] | None = None

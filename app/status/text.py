@@ -31,6 +31,9 @@ def _parts(status: Status) -> Iterator[_Part]:
     if (outbox := status.outbox) is not None:
         row = (outbox.depth, f"{outbox.oldest_age_seconds:.1f} s", outbox.scheduled)
         yield "Outbox", ("to publish", "oldest", "scheduled"), [row]
+    if (parked := status.parked) is not None:
+        topics = list(parked.topics.items())
+        yield f"For another attempt: {parked.waiting} waiting", ("topic", "events"), topics
     if (letters := status.dead_letters) is not None:
         rows = [
             (letter.id, f"{letter.topic}/{letter.partition}", letter.error[:_ERROR_WIDTH])

@@ -76,6 +76,7 @@ class _Snapshot(Collector):
 
     def _database(self) -> Iterator[Metric]:
         outbox, letters = self._status.outbox, self._status.dead_letters
+        parked = self._status.parked
         if outbox is not None:
             yield GaugeMetricFamily(
                 "redfaust_outbox_depth", "Events due and not published", outbox.depth
@@ -88,6 +89,15 @@ class _Snapshot(Collector):
             yield GaugeMetricFamily(
                 "redfaust_outbox_scheduled", "Events that are not due yet", outbox.scheduled
             )
+        if parked is not None:
+            waiting = GaugeMetricFamily(
+                "redfaust_parked_events",
+                "Events that wait for another attempt, or behind one that does",
+                labels=["topic"],
+            )
+            for topic, events in parked.topics.items():
+                waiting.add_metric([topic], events)
+            yield waiting
         if letters is not None:
             yield GaugeMetricFamily(
                 "redfaust_dead_letters_waiting",

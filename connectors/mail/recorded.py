@@ -105,8 +105,8 @@ class RecordedMailer:
             mail.idempotency_key,
             self._mailer.message_id(mail),
             mail.recipient,
+            KEPT_FOR,
         )
-        await connection.execute(_query("forget_sent"), KEPT_FOR)
 
     async def _record_later(self, mail: Mail) -> None:
         """The connection is lost, and the lock with it: what can be saved is the record."""

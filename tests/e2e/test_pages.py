@@ -81,6 +81,18 @@ async def serve(database_url: str, token: str | None) -> AsyncIterator[Site]:
     await database.close()
 
 
+async def parked(database: Database, *topics: str) -> None:
+    """An event of each topic that waits for another attempt."""
+    await database.pool.execute(
+        """
+        INSERT INTO redfaust.parked
+            (app, agent, topic, partition, position, timestamp, headers, attempts, due_at)
+        SELECT 'shop', topic, topic, 0, 0, 0, '[]', 1, now() FROM unnest($1::text[]) AS topic
+        """,
+        topics,
+    )
+
+
 async def something_to_show(database: Database, broker: MemoryBroker) -> int:
     await broker.create_topic(TopicSpec("orders", 4))
     await broker.join("shop", ["orders"], from_start=True)
@@ -143,6 +155,13 @@ async def test_the_status_page_keeps_itself_up_to_date(site: Site, browser: Brow
     await expect(agents.get_by_role("row").nth(1)).to_contain_text("4,711")
     await expect(topic.get_by_role("row").nth(3)).to_contain_text("42")
     await expect(page.get_by_text("Live: updates by itself.")).to_be_visible()
+    await expect(page.get_by_text("for another attempt")).not_to_be_attached()
+
+    await parked(site.database, "orders", "notifications", "orders")
+
+    await expect(
+        page.get_by_text("3 events wait for another attempt: notifications 1, orders 2.")
+    ).to_be_visible()
     assert complaints == []
 
 

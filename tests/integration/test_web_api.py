@@ -15,6 +15,8 @@ from pydantic import SecretStr
 from app.mailbox import keep
 from app.schema import migrate_all
 from app.settings import Settings
+from app.status import Status
+from app.status.text import render
 from app.web.application import create_web
 from app.web.limits import MAX_BODY_BYTES
 from app.web.services import Services
@@ -479,6 +481,39 @@ async def something_to_show(database: Database, broker: MemoryBroker) -> int:
             attempts=1,
         )
     )
+
+
+async def parked(database: Database, app: str, *topics: str) -> None:
+    """An event of each topic that waits for another attempt."""
+    await database.pool.execute(
+        """
+        INSERT INTO redfaust.parked
+            (app, agent, topic, partition, position, timestamp, headers, attempts, due_at)
+        SELECT $1, topic, topic, 0, 0, 0, '[]', 1, now() FROM unnest($2::text[]) AS topic
+        """,
+        app,
+        topics,
+    )
+
+
+async def test_the_status_tells_of_events_that_wait_for_another_attempt(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    assert (await client.get("/api/status")).json()["parked"] == {"waiting": 0, "topics": {}}
+    await parked(database, "shop", "orders", "users", "orders")
+    await parked(database, "another", "orders")
+    status = (await client.get("/api/status")).json()
+    assert status["parked"] == {"waiting": 3, "topics": {"orders": 2, "users": 1}}
+    assert "3 events wait for another attempt: orders 2, users 1." in (await client.get("/")).text
+    metrics = (await client.get("/metrics")).text.splitlines()
+    assert 'redfaust_parked_events{topic="orders"} 2.0' in metrics
+    lines = render(Status.model_validate(status)).splitlines()
+    heading = lines.index("For another attempt: 3 waiting")
+    assert lines[heading + 1 : heading + 4] == [
+        "  topic   events",
+        "  orders       2",
+        "  users        1",
+    ]
 
 
 async def test_the_status_tells_what_is_going_on(

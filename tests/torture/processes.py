@@ -1,0 +1,174 @@
+"""The processes that are tortured: two servers, workers and a relay."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.embedded import Postgres, Valkey, start_postgres, start_valkey
+from app.embedded.process import die_with_parent
+
+ROOT = Path(__file__).parents[2]
+RESTART_AFTER = 0.5
+"""Seconds until a process that ended by itself is started again."""
+LOOK_EVERY = 0.05
+"""Seconds between two looks at whether a process has come up."""
+STOP_FOR = 30.0
+"""Seconds that a graceful stop may take."""
+
+
+@dataclass
+class Process:
+    """A process that is started again whenever it has ended, as a supervisor does."""
+
+    name: str
+    argv: Sequence[str]
+    environ: Mapping[str, str]
+    directory: Path
+    ended_by_itself: list[int] = field(default_factory=list)
+    """Exit codes nobody had asked for. A process may end when it finds no server at its start."""
+    _process: asyncio.subprocess.Process | None = None
+    _stopping: bool = False
+    _killed: int | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now, if one does."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    @property
+    def log(self) -> Path:
+        """What it printed, all its lives in a row."""
+        return self.directory / f"{self.name}.log"
+
+    async def run(self) -> int:
+        """Keep it running until :meth:`stop`; the exit code of its last life."""
+        while True:
+            with self.log.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", *self.argv),
+                    cwd=self.directory,
+                    env={**os.environ, **self.environ, "PYTHONPATH": str(ROOT)},
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    preexec_fn=die_with_parent(signal.SIGKILL),
+                )
+            if self._stopping:
+                self._process.terminate()
+            code = await self._process.wait()
+            if self._stopping:
+                return code
+            if self._killed != self._process.pid:
+                self.ended_by_itself.append(code)
+                await asyncio.sleep(RESTART_AFTER)
+
+    async def kill(self) -> int | None:
+        """``kill -9``; the number of the process that is dead now, if one ran."""
+        pid = self.pid
+        if pid is not None:
+            assert self._process is not None
+            self._killed = pid
+            self._process.kill()
+            await self._process.wait()
+        return pid
+
+    def send(self, sig: signal.Signals) -> None:
+        """Send a signal to the process that runs now, if one does."""
+        if self.pid is not None:
+            assert self._process is not None
+            self._process.send_signal(sig)
+
+    async def until_it_can_be_stopped(self) -> None:
+        """Return when it has begun to handle SIGTERM."""
+        while not self._handles(signal.SIGTERM):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _handles(self, sig: signal.Signals) -> bool:
+        if self.pid is None:
+            return False
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (sig - 1) & 1)
+
+    def stop(self, sig: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to end, for good."""
+        self._stopping = True
+        self.send(sig)
+
+
+@asynccontextmanager
+async def running(
+    processes: Sequence[Process],
+) -> AsyncIterator[Callable[[], Awaitable[list[int | None]]]]:
+    """Processes during the block, which may call what it gets to stop them gracefully, and to
+    learn their exit codes: ``None`` of one that has not ended within :data:`STOP_FOR`."""
+    lives = [asyncio.create_task(process.run()) for process in processes]
+
+    async def stop() -> list[int | None]:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_FOR):
+                for process in processes:
+                    await process.until_it_can_be_stopped()
+                    process.stop()
+                await asyncio.wait(lives)
+        return [life.result() if life.done() else None for life in lives]
+
+    try:
+        yield stop
+    finally:
+        for process in processes:
+            process.stop(signal.SIGKILL)
+        await asyncio.gather(*lives, return_exceptions=True)
+
+
+@dataclass
+class Servers:
+    """Valkey and Postgres, each on a port that it keeps."""
+
+    directory: Path
+    postgres_options: Mapping[str, str]
+    valkey: Valkey
+    postgres: Postgres
+
+    async def kill_valkey(self) -> None:
+        """``kill -9`` and start it again on what it has in its log."""
+        await _end(self.valkey.server.process, signal.SIGKILL)
+        self.valkey = await start_valkey(self.directory / "valkey", port=self.valkey.port)
+
+    async def end_postgres(self, sig: signal.Signals) -> None:
+        """End it (SIGKILL: kill; SIGQUIT: immediate shutdown) and start it again."""
+        await _end(self.postgres.server.process, sig)
+        self.postgres = await start_postgres(
+            self.directory / "postgres", port=self.postgres.port, options=self.postgres_options
+        )
+
+
+async def _end(process: asyncio.subprocess.Process, sig: signal.Signals) -> None:
+    process.send_signal(sig)
+    await process.wait()
+
+
+@asynccontextmanager
+async def running_servers(
+    directory: Path, postgres_options: Mapping[str, str]
+) -> AsyncIterator[Servers]:
+    """Both servers during the block."""
+    valkey = await start_valkey(directory / "valkey")
+    try:
+        postgres = await start_postgres(directory / "postgres", options=postgres_options)
+        servers = Servers(directory, postgres_options, valkey, postgres)
+        try:
+            yield servers
+        finally:
+            await servers.postgres.stop()
+            valkey = servers.valkey
+    finally:
+        await valkey.stop()
