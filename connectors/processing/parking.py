@@ -237,9 +237,10 @@ class Parking:
 
     def committed(self, changes: Changes) -> None:
         """What was committed may be retried."""
-        staged = [line for line, _, _ in changes.parked] + [line for line, _, _ in changes.failed]
-        for line in staged:
-            if line.state is LineState.STAGED:
+        # A line may have failed again, or come to its end, while this was on its way.
+        newer = {line for line, _, _ in (*self._changes.parked, *self._changes.failed)}
+        for line, _, _ in (*changes.parked, *changes.failed):
+            if line.state is LineState.STAGED and line.length and line not in newer:
                 self._wait(line)
 
     # -- another attempt -----------------------------------------------------------------------
