@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.consumer import RecordMap
-from faust.types import TP, Message
+from faust.types import TP, ConsumerMessage, Message
 from faust.types.transports import TPorTopicSet
 from mode import Seconds, Service
 from mode.services import ServiceT
@@ -31,7 +30,7 @@ from connectors.errors import (
 from connectors.processing.backing import backing_of
 from connectors.processing.commit import commit_progress, take_partitions
 from connectors.processing.committer import Fenced, RowsRefused
-from connectors.processing.failures import set_aside
+from connectors.processing.condemned import Condemned
 from connectors.processing.pace import Pace
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.retrying import Retrier
@@ -70,16 +69,6 @@ SAMPLE = 16
 """Entries of a batch from which the size of all is estimated."""
 
 
-class Condemned(NamedTuple):
-    """An event that made a row which Postgres refuses."""
-
-    reader: str
-    """The agent that wrote it; empty where it is none."""
-    label: str
-    """The table."""
-    error: Exception
-
-
 class Consumer(FaustConsumer):
     """Reads the partitions that this worker owns, in order, with bounded buffers."""
 
@@ -105,7 +94,7 @@ class Consumer(FaustConsumer):
         self._taken: Mapping[TP, Committed] | None = None
         self._incarnation = ""
         self._broker_was_away = False
-        self._condemned: defaultdict[tuple[TP, int], list[Condemned]] = defaultdict(list)
+        self._condemned = Condemned(self.app)
         self._membership = Membership(self.broker, self.app.conf.id, on_change=self._take_over)
 
     @property
@@ -260,7 +249,7 @@ class Consumer(FaustConsumer):
             watermark = self._watermarks[tp]
             done_by = watermark.deliver(records)
             if self._condemned:
-                self._set_condemned_aside(tp, records, watermark, done_by)
+                self._condemned.set_aside(tp, records, watermark, done_by)
         self._pace.delivered(len(records), _size_of(records))
         generation, now = self.app.consumer_generation_id, time.monotonic()
         messages = [
@@ -269,31 +258,6 @@ class Consumer(FaustConsumer):
             if not done_by or done_by.get(record.offset) != EVERYBODY
         ]
         await conductor.deliver(tp, messages, done_by)
-
-    def _set_condemned_aside(
-        self,
-        tp: TP,
-        records: Sequence[Record],
-        watermark: Watermark,
-        done_by: dict[int, Readers],
-    ) -> None:
-        for record in records:
-            offset = record.offset
-            for reader, label, error in self._condemned.get((tp, offset), ()):
-                done = done_by.get(offset)
-                if done is not None and (done == EVERYBODY or reader in done):
-                    continue  # as it was before: its dead letter is committed
-                message = self._to_message(tp, record)
-                set_aside(self.app, message, error, agent=reader or label)
-                if reader:
-                    watermark.finish_by(offset, reader)
-                    done_by[offset] = (done or EVERYBODY) | {reader}
-                else:
-                    watermark.finish(offset)
-                    done_by[offset] = EVERYBODY
-
-    def _to_message(self, tp: TP, record: Record) -> Delivered:
-        return Delivered(tp, record, watermark=None, generation_id=0, time_in=time.monotonic())
 
     def _readable(self) -> dict[TP, int]:
         """Positions of the partitions that may be read: not paused, not too much in flight."""
@@ -342,10 +306,7 @@ class Consumer(FaustConsumer):
         return tp in self._watermarks and self.app.flow_control.is_active()
 
     async def _deliver_again(self, message: ParkedMessage, reader: str) -> bool:
-        for condemned in self._condemned.pop((message.tp, message.offset), ()):
-            set_aside(
-                self.app, message, condemned.error, agent=reader, attempts=message.attempts + 1
-            )
+        if self._condemned.set_parked_aside(message, reader):
             return True
         return await cast(Conductor, self.app.topics).deliver_again(message, reader)
 
@@ -568,9 +529,7 @@ class Consumer(FaustConsumer):
         for tp, committed in progress.items():
             self._watermarks[tp].committed(committed)
             self._committed_offset[tp] = committed.advance.position
-        for tp, offset in list(self._condemned):
-            if tp in progress and offset < progress[tp].advance.position:
-                del self._condemned[tp, offset]
+        self._condemned.forget(progress)
         self.app.sensors.on_commit_completed(self, state)
         return True
 
@@ -582,18 +541,10 @@ class Consumer(FaustConsumer):
                 self.log.warning("%s", error)
                 self._membership.give_up()
             case RowsRefused():
-                self._condemn(error)
+                self.log.warning("%s", error)
+                self._condemned.add(error)
             case _:
                 raise error
-
-    def _condemn(self, refused: RowsRefused) -> None:
-        """Have the events that wrote what Postgres refuses set aside when they come again."""
-        self.log.warning("%s", refused)
-        for scope, (label, error) in refused.causes.items():
-            for event in scope.events:
-                message = event.message
-                condemned = Condemned(scope.reader, label, error)
-                self._condemned[message.tp, message.offset].append(condemned)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         raise NotImplementedError("force_commit commits")
@@ -625,6 +576,9 @@ class Consumer(FaustConsumer):
             deleting=deleting,
             ensure_created=ensure_created,
         )
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        raise NotImplementedError("_deliver makes messages")
 
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
         return TP(topic, partition)

@@ -1,0 +1,85 @@
+"""Events that made rows which Postgres refuses, remembered until they have come again.
+
+Such a row is found when it is to be committed, merged with what other events did. So all is undone
+and done again without them: when one of them comes, it becomes a dead letter instead.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from faust.types import TP, AppT
+
+from connectors.processing.committer import RowsRefused
+from connectors.processing.failures import set_aside
+from connectors.processing.parking import ParkedMessage
+from connectors.processing.watermark import EVERYBODY, Progress, Readers, Watermark
+from connectors.transports.broker import Record
+from connectors.transports.delivered import Delivered
+
+
+class _Refusal(NamedTuple):
+    reader: str
+    """The agent that wrote the row; empty where it is none."""
+    label: str
+    """The table."""
+    error: Exception
+
+
+class Condemned:
+    """Of one application."""
+
+    def __init__(self, app: AppT) -> None:
+        self._app = app
+        self._refusals: defaultdict[tuple[TP, int], list[_Refusal]] = defaultdict(list)
+
+    def __bool__(self) -> bool:
+        return bool(self._refusals)
+
+    def add(self, refused: RowsRefused) -> None:
+        """Remember who wrote them. Of a batch that is every event."""
+        for scope, (label, error) in refused.causes.items():
+            for event in scope.events:
+                message = event.message
+                refusal = _Refusal(scope.reader, label, error)
+                self._refusals[message.tp, message.offset].append(refusal)
+
+    def set_aside(
+        self,
+        tp: TP,
+        records: Sequence[Record],
+        watermark: Watermark,
+        done_by: dict[int, Readers],
+    ) -> None:
+        """Set those aside that have come, and note for whom they are done."""
+        for record in records:
+            offset = record.offset
+            for reader, label, error in self._refusals.get((tp, offset), ()):
+                done = done_by.get(offset)
+                if done is not None and (done == EVERYBODY or reader in done):
+                    continue  # as it was before: its dead letter is committed
+                message = Delivered(tp, record, watermark=None, generation_id=0, time_in=0)
+                set_aside(self._app, message, error, agent=reader or label)
+                if reader:
+                    watermark.finish_by(offset, reader)
+                    done_by[offset] = (done or EVERYBODY) | {reader}
+                else:
+                    watermark.finish(offset)
+                    done_by[offset] = EVERYBODY
+
+    def set_parked_aside(self, message: ParkedMessage, reader: str) -> bool:
+        """The same for an event that was to be tried again; whether it is one of them."""
+        refusals = self._refusals.pop((message.tp, message.offset), None)
+        if not refusals:
+            return False
+        error = refusals[0].error
+        set_aside(self._app, message, error, agent=reader, attempts=message.attempts + 1)
+        return True
+
+    def forget(self, progress: Mapping[TP, Progress]) -> None:
+        """Forget those that are below the committed positions."""
+        for tp, offset in list(self._refusals):
+            if tp in progress and offset < progress[tp].advance.position:
+                del self._refusals[tp, offset]
