@@ -42,6 +42,8 @@ def command() -> None:
 @command.command("list")
 @click.option("--app", help="Only those of this app.")
 @click.option("--topic", help="Only those of this topic.")
+@click.option("--agent", help="Only those that this agent gave up.")
+@click.option("--error", help="Only those with this class of error, as it is listed.")
 @click.option(
     "--state",
     type=click.Choice([*(state.value for state in DeadLetterState), "all"]),
@@ -50,13 +52,23 @@ def command() -> None:
 )
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def list_letters(app: str | None, topic: str | None, state: str, limit: int, as_json: bool) -> None:
+def list_letters(
+    app: str | None,
+    topic: str | None,
+    agent: str | None,
+    error: str | None,
+    state: str,
+    limit: int,
+    as_json: bool,
+) -> None:
     """List dead letters, the newest first."""
 
     async def read() -> Sequence[DeadLetter]:
         wanted = None if state == "all" else DeadLetterState(state)
         async with _opened() as letters:
-            return await letters.list(app=app, topic=topic, state=wanted, limit=limit)
+            return await letters.list(
+                app=app, topic=topic, agent=agent, error_type=error, state=wanted, limit=limit
+            )
 
     found = asyncio.run(read())
     if as_json:
@@ -94,30 +106,39 @@ def show(number: int, raw: bool, as_json: bool) -> None:
 @command.command("replay")
 @click.argument("numbers", type=_NUMBER, nargs=-1, metavar="[ID]...")
 @click.option("--topic", help="All of this topic that wait.")
+@click.option("--agent", help="All that wait and that this agent gave up.")
+@click.option("--error", help="All that wait with this class of error, as it is listed.")
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
-@click.option("--app", help="With --topic or --all: only those of this app.")
+@click.option("--app", help="Without IDs: only those of this app.")
 @click.option(
     "--value", type=click.File("rb"), help="File with another value for one ID; - reads stdin."
 )
 def replay(
     numbers: tuple[int, ...],
     topic: str | None,
+    agent: str | None,
+    error: str | None,
     everything: bool,
     app: str | None,
     value: BinaryIO | None,
 ) -> None:
-    """Put dead letters back onto their topics, with their keys and headers."""
-    if [bool(numbers), topic is not None, everything].count(True) != 1:
-        raise click.UsageError("name IDs, or --topic, or --all")
+    """Put dead letters back onto their topics, with their keys and headers.
+
+    Each is handed to the agent that gave it up, and to no other. --topic, --agent and --error may
+    be combined.
+    """
+    filters = {"topic": topic, "agent": agent, "error_type": error}
+    if [bool(numbers), any(filters.values()), everything].count(True) != 1:
+        raise click.UsageError("name IDs, or --topic, --agent, --error, or --all")
     if app is not None and numbers:
-        raise click.UsageError("--app goes with --topic or --all")
+        raise click.UsageError("--app goes without IDs")
     if value is not None and len(numbers) != 1:
         raise click.UsageError("--value goes with one ID")
     given = None if value is None else value.read()
 
     async def run() -> int:
         async with _opened() as letters:
-            chosen = numbers or await letters.waiting(app=app, topic=topic)
+            chosen = numbers or await letters.waiting(app=app, **filters)
             await _replay(letters, chosen, given)
             return len(chosen)
 

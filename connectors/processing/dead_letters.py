@@ -7,12 +7,15 @@
 
 Nothing leads out of ``replayed`` and ``discarded``: an event that fails again after its replay is
 a new dead letter, whose header ``redfaust-replay-of`` names the old one.
+
+A replayed event lies on its topic for all to see, and is handed to the agent that gave it up, which
+its header ``redfaust-replay-for`` names: the others have processed it.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -29,6 +32,8 @@ from connectors.transports.broker import Headers
 
 REPLAY_HEADER = "redfaust-replay-of"
 """Header of a replayed event: the number of its dead letter."""
+ADDRESSEE_HEADER = "redfaust-replay-for"
+"""Header of a replayed event: application and agent that it is for, with a slash between them."""
 TEXT_LIMIT = 65_536
 """Characters kept of an error, and of the end of its traceback, where the cause is."""
 
@@ -143,20 +148,37 @@ class DeadLetters:
         *,
         app: str | None = None,
         topic: str | None = None,
+        agent: str | None = None,
+        error_type: str | None = None,
         state: DeadLetterState | None = None,
         limit: int = 50,
     ) -> Sequence[DeadLetter]:
         """The newest first."""
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
-                _query("select_dead_letters"), app, topic, state and state.value, limit
+                _query("select_dead_letters"),
+                app,
+                topic,
+                agent,
+                error_type,
+                state and state.value,
+                limit,
             )
         return [_letter(row) for row in rows]
 
-    async def waiting(self, *, app: str | None = None, topic: str | None = None) -> Sequence[int]:
+    async def waiting(
+        self,
+        *,
+        app: str | None = None,
+        topic: str | None = None,
+        agent: str | None = None,
+        error_type: str | None = None,
+    ) -> Sequence[int]:
         """Numbers of all that wait, the oldest first: the order in which to replay them."""
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(_query("select_waiting_ids"), app, topic)
+            rows = await connection.fetch(
+                _query("select_waiting_ids"), app, topic, agent, error_type
+            )
         return [row["id"] for row in rows]
 
     async def get(self, number: int) -> DeadLetter:
@@ -171,8 +193,9 @@ class DeadLetters:
         """Put events back onto their topics, in the order of their numbers.
 
         They go through the outbox in the transaction that resolves them, with their keys and
-        headers and ``redfaust-replay-of``. One event may be given another value. All or none:
-        raises :class:`~connectors.errors.DeadLetterUnknown` or
+        headers, ``redfaust-replay-of`` and, if an agent gave them up, ``redfaust-replay-for``. One
+        event may be given another value. All or none: raises
+        :class:`~connectors.errors.DeadLetterUnknown` or
         :class:`~connectors.errors.DeadLetterResolved`, and then nothing has changed.
         """
         if value is not None and len(numbers) != 1:
@@ -180,7 +203,12 @@ class DeadLetters:
         async with self._database.transaction() as connection:
             await _lock_waiting(connection, numbers)
             await connection.execute(
-                _query("publish_dead_letters"), numbers, value is not None, value, REPLAY_HEADER
+                _query("publish_dead_letters"),
+                numbers,
+                value is not None,
+                value,
+                REPLAY_HEADER,
+                ADDRESSEE_HEADER,
             )
             await connection.execute(
                 _query("resolve_dead_letters"), numbers, DeadLetterState.REPLAYED.value
@@ -228,6 +256,21 @@ def _letter(row: asyncpg.Record) -> DeadLetter:
             "state": DeadLetterState(row["state"]),
         }
     )
+
+
+def excused(app: str, agents: Collection[str], headers: Headers) -> Collection[str]:
+    """Those of the agents that read a topic for whom an event was not replayed.
+
+    An event is for all of them unless its headers say otherwise, and where the one that they name
+    is gone.
+    """
+    addressee = dict(headers).get(ADDRESSEE_HEADER)
+    if addressee is None:
+        return ()
+    name, _, agent = addressee.decode("utf-8", "replace").partition("/")
+    if name != app:
+        return agents
+    return [other for other in agents if other != agent] if agent in agents else ()
 
 
 def headers_of(message: Message) -> Headers:

@@ -13,6 +13,7 @@ from mode import Service
 from mode.utils.futures import notify
 
 from connectors.errors import BrokerUnavailable
+from connectors.processing.dead_letters import excused, headers_of
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue
@@ -80,6 +81,7 @@ class Conductor(FaustConductor):
         the agents that have finished a message before.
         """
         channels = [cast(Topic, channel) for channel in self._tp_index.get(tp, ())]
+        done_by = self._with_excused(channels, messages, done_by)
         monitor = self.app.monitor
         monitor.messages_received_total += len(messages)
         monitor.messages_received_by_topic[tp.topic] += len(messages)
@@ -107,6 +109,22 @@ class Conductor(FaustConductor):
                 set_aside(self.app, message, error, agent=channel.reader or str(channel))
                 self._settle(message, channel)
         await self._hand_over(tp, deliveries)
+
+    def _with_excused(
+        self,
+        channels: Sequence[Topic],
+        messages: Sequence[Message],
+        done_by: Mapping[int, Readers],
+    ) -> Mapping[int, Readers]:
+        """``done_by``, with those agents for whom a message was not replayed."""
+        readers = {channel.reader for channel in channels}
+        found = {
+            message.offset: done_by.get(message.offset, EVERYBODY).union(others)
+            for message in messages
+            if message.headers
+            and (others := excused(self.app.conf.id, readers, headers_of(message)))
+        }
+        return {**done_by, **found} if found else done_by
 
     async def deliver_again(self, message: ParkedMessage, reader: str) -> bool:
         """Hand a message to one agent once more; false if there is none of that name here."""

@@ -16,6 +16,7 @@ from connectors.outbox.headers import unpack
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import (
+    ADDRESSEE_HEADER,
     REPLAY_HEADER,
     TEXT_LIMIT,
     DeadLetters,
@@ -128,6 +129,9 @@ async def test_listing_filters_and_shows_the_newest_first(letters: DeadLetters) 
     assert await numbers(state=WAITING) == [three, two]
     assert await letters.waiting() == [two, three]
     assert await letters.waiting(app="other", topic="orders") == [three]
+    four = await letters.add(new(agent="carts", error=raised(ValueError("no"))))
+    for filters in ({"agent": "carts"}, {"error_type": "ValueError"}):
+        assert await numbers(**filters) == await letters.waiting(**filters) == [four]
 
 
 async def test_counts_are_of_those_that_wait(database: Database, letters: DeadLetters) -> None:
@@ -143,13 +147,17 @@ async def test_a_replay_sends_the_same_event_again(
     database: Database, letters: DeadLetters
 ) -> None:
     headers = (("type", b"\xff\x00"), ("type", b"twice"))
-    second = await letters.add(new(key=None, value=None))
-    first = await letters.add(new(headers=headers))
+    second = await letters.add(new(key=None, value=None, agent=None))
+    first = await letters.add(new(headers=headers, agent="x" * 100))
     await letters.replay([first, second])
 
     two, one = await outbox(database)
     assert (one["topic"], one["key"], one["value"]) == ("orders", b"o-1", b'{"sku":"tea"}')
-    assert unpack(one["headers"]) == (*headers, (REPLAY_HEADER, str(first).encode()))
+    assert unpack(one["headers"]) == (
+        *headers,
+        (REPLAY_HEADER, str(first).encode()),
+        (ADDRESSEE_HEADER, b"shop/" + b"x" * 100),
+    )
     assert (two["key"], two["value"]) == (None, None)
     assert one["available_at"] is None
     letter = await letters.get(first)
@@ -279,10 +287,20 @@ async def test_cli_replays_all_in_order(
     for value in values:
         await letters.add(new(value=value))
     await letters.add(new(topic="users", value=b"user"))
+    await letters.add(new(agent="carts", value=b"cart"))
+    await letters.add(new(error=raised(ValueError("no")), value=b"bad"))
     assert (await cli("replay", "--topic", "users")).stdout == "Replayed 1.\n"
+    assert (await cli("replay", "--agent", "carts")).stdout == "Replayed 1.\n"
+    assert (await cli("replay", "--error", "ValueError", "--topic", "users")).stdout == (
+        "Replayed 0.\n"
+    )
+    assert (await cli("replay", "--error", "ValueError")).stdout == "Replayed 1.\n"
     assert (await cli("replay", "--all")).stdout == "Replayed 5.\n"
     assert (await cli("replay", "--all")).stdout == "Replayed 0.\n"
-    assert [row["value"] for row in await outbox(database)] == [b"user", *values]
+    assert [row["value"] for row in await outbox(database)] == [
+        *(b"user", b"cart", b"bad"),
+        *values,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -294,6 +312,9 @@ async def test_cli_replays_all_in_order(
         ("replay", "1", "2", "--value", "-"),
         ("replay", "--all", "--value", "-"),
         ("replay", "1", "--app", "shop"),
+        ("replay", "--app", "shop"),
+        ("replay", "1", "--agent", "orders"),
+        ("replay", "--all", "--error", "ValueError"),
         ("discard",),
         ("show", "0"),
     ],
