@@ -66,6 +66,8 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             self.value_type, self.value_serializer, self._encode_value, self._decode_value
         )
 
+        self._encode = self._value.encode
+
     # Faust's is a function in Python, and a store is a key of what each event writes.
     __hash__ = object.__hash__
 
@@ -99,7 +101,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         partition: int = self.table.partition_for_key(key)  # type: ignore[assignment]
         if key not in self._rows:  # a key that is there could be stored
             self._key.encode(key)
-        self._write(key, (partition, value, self._value.encode(value)))
+        self._write(key, (partition, value, self._encode(value)))
 
     def __delitem__(self, key: Any) -> None:
         if key not in self:

@@ -89,15 +89,19 @@ class Table(FaustTable[Any, Any]):
     def __getitem__(self, key: Any) -> Any:
         if self._postgres is None:
             return super().__getitem__(key)
-        self.on_key_get(key)
+        if self._counts is None:
+            self.on_key_get(key)
+        else:
+            self._counts.keys_retrieved += 1
         row = self._postgres.get(key, _MISSING)
         return self.__missing__(key) if row is _MISSING else row
 
-    def on_key_get(self, key: Any) -> None:
-        if self._counts is None:
-            super().on_key_get(key)
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if self._postgres is None or self._counts is None or self.window is not None:
+            super().__setitem__(key, value)
         else:
-            self._counts.keys_retrieved += 1
+            self._counts.keys_updated += 1
+            self._postgres[key] = value
 
     def on_key_set(self, key: Any, value: Any) -> None:
         if self._postgres is None:
@@ -105,10 +109,7 @@ class Table(FaustTable[Any, Any]):
             return
         if self.window is not None:
             self._maybe_set_key_ttl(key, self.partition_for_key(key) or 0)
-        if self._counts is None:
-            self._sensor_on_set(self, key, value)
-        else:
-            self._counts.keys_updated += 1
+        self._sensor_on_set(self, key, value)
 
     def on_key_del(self, key: Any) -> None:
         if self._postgres is None:
@@ -138,6 +139,8 @@ class Table(FaustTable[Any, Any]):
                 f"Table {self.name!r}: partitions moved while an event of "
                 f"{event.message.topic!r} was processed; whoever owns it now gets it again"
             )
+        if key == event.key and self.window is None:  # nearly always, and known without a hash
+            return event.message.partition
         own = self._own_partition(key, event)
         if own != event.message.partition and not _in_hand(own):
             raise WrongPartition(
