@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple, cast
 
 from faust.exceptions import ImproperlyConfigured
+from faust.sensors import Monitor
 from faust.topics import Topic as FaustTopic
-from faust.types import EventT, HeadersArg, Message, ProducerT
+from faust.types import EventT, HeadersArg, Message, ProducerT, RecordMetadata
 from mode.utils.queues import ThrowableQueue
 
 from connectors.outbox.outbox import Scheduled, schedule
 from connectors.processing.backing import backing_of
 from connectors.processing.decoding import Decode, decoder
+from connectors.processing.encoding import Encoder, encoder
 from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import current_scope
-from connectors.transports.broker import Outgoing
+from connectors.transports.broker import Headers, Outgoing
+from connectors.transports.producer import Producer, as_headers
 
 
 class Undecodable(NamedTuple):
@@ -69,6 +73,57 @@ class Topic(FaustTopic):
             return
         async with backing.database.transaction() as connection:
             await schedule(connection, [Scheduled(entry, at)])
+
+    async def send(
+        self,
+        *,
+        key: Any = None,
+        value: Any = None,
+        partition: int | None = None,
+        timestamp: float | None = None,
+        headers: HeadersArg | None = None,
+        **options: Any,
+    ) -> Awaitable[RecordMetadata]:
+        """As Faust's, on a shorter way for what is sent with the commit of its event.
+
+        Faust's calls twenty functions on the way, for what is seldom there: other sensors than
+        the monitor, callbacks, serializers for a single event.
+        """
+        producer = self.app.producer
+        short = not options and isinstance(producer, Producer) and self._goes_short_ways
+        scope = cast(Producer, producer).scope() if short else None
+        if scope is None:
+            more = {"partition": partition, "timestamp": timestamp, "headers": headers, **options}
+            return await super().send(key=key, value=value, **more)
+        final_key, final_value, final_headers = self._encode(key, value, headers)
+        topic = self.get_topic_name()
+        entry = Outgoing(topic, final_value, final_key, final_headers, partition, timestamp)
+        sent = cast(Producer, producer).send_with_commit(scope, entry)
+        state = self.app.monitor.on_send_initiated(producer, topic, cast(Any, None), 0, 0)
+        self.app.monitor.on_send_completed(producer, state, sent)
+        future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        future.set_result(sent)
+        return future
+
+    @cached_property
+    def _goes_short_ways(self) -> bool:
+        monitor_only = [type(sensor) for sensor in self.app.sensors] == [Monitor]
+        return monitor_only and not self.app.conf.stream_publish_on_commit
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return encoder(self.app, self.schema)
+
+    def _encode(
+        self, key: Any, value: Any, headers: HeadersArg | None
+    ) -> tuple[bytes | None, bytes | None, Headers]:
+        added: Any = {} if headers is None else self.prepare_headers(headers)
+        final_key, final_value = None, self._encoder.value(value)
+        if key is not None and (final_key := self._encoder.key(key)) is None:
+            final_key, added = self.prepare_key(key, None, None, added)
+        if final_value is None:
+            final_value, added = self.prepare_value(value, None, None, added)
+        return final_key, final_value, as_headers(added)
 
     async def _get_producer(self) -> ProducerT:
         if self.app.producer.started:

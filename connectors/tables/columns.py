@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, get_origin
 
 import orjson
-from faust.serializers import codecs
 from pydantic import BaseModel
 
 from connectors.processing.decoding import is_fausts_own
+from connectors.processing.encoding import PLAIN, dumps_json
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def value_column(
         kind = type(value)
         if kind is int and _SMALLEST <= value <= _LARGEST:
             return str(value)
-        return _storable(_json(value).decode()) if kind in _PLAIN else encode(value)
+        return _storable(dumps_json(value).decode()) if kind in PLAIN else encode(value)
 
     return Column(
         "jsonb",
@@ -120,10 +120,6 @@ def value_column(
 
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 """The integers that orjson writes. What is larger fails as anything fails that is no JSON."""
-
-_PLAIN = frozenset({dict, list, str, float, bool})
-
-_json = codecs.json().dumps
 
 
 def _is_plain(value_type: Any) -> bool:

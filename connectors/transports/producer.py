@@ -104,11 +104,10 @@ class Producer(FaustProducer):
         Of an entry that is sent with the commit of its event it is done at once, and the offset is
         -1: that it has none yet.
         """
-        entry = Outgoing(topic, value, key, _as_headers(headers), partition, timestamp)
+        entry = Outgoing(topic, value, key, as_headers(headers), partition, timestamp)
         future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
-        if (scope := self._scope()) is not None:
-            self._send_with_commit(scope, entry)
-            future.set_result(_not_there_yet(entry))
+        if (scope := self.scope()) is not None:
+            future.set_result(self.send_with_commit(scope, entry))
             return future
         await self._room.wait()
         self._waiting.append((entry, future))
@@ -119,18 +118,17 @@ class Producer(FaustProducer):
         return future
 
     def send_soon(self, fut: FutureMessage) -> None:
-        scope, message = self._scope(), fut.message
+        scope, message = self.scope(), fut.message
         if scope is None:
             super().send_soon(fut)
             return
         topic = message.channel.get_topic_name()
         key, value = cast("tuple[bytes | None, bytes | None]", (message.key, message.value))
-        headers = _as_headers(message.headers)
+        headers = as_headers(message.headers)
         entry = Outgoing(topic, value, key, headers, message.partition, message.timestamp)
-        self._send_with_commit(scope, entry)
-        fut.set_result(_not_there_yet(entry))
+        fut.set_result(self.send_with_commit(scope, entry))
 
-    def _scope(self) -> Scope | None:
+    def scope(self) -> Scope | None:
         """The scope with which an event is to be sent; ``None``: it is to be sent at once."""
         scope = current_scope()
         if scope is None or not self._exactly_once or backing_of(self.app) is None:
@@ -142,10 +140,12 @@ class Producer(FaustProducer):
         guarantee: object = self.app.conf.processing_guarantee
         return guarantee is ProcessingGuarantee.EXACTLY_ONCE
 
-    def _send_with_commit(self, scope: Scope, entry: Outgoing) -> None:
+    def send_with_commit(self, scope: Scope, entry: Outgoing) -> RecordMetadata:
+        """Have an entry sent with what the scope of an event does."""
         backing = backing_of(self.app)
         assert backing is not None
         scope.defer(partial(backing.unit.send, scope.source_of(entry.key), entry))
+        return _not_there_yet(entry)
 
     async def send_and_wait(
         self,
@@ -270,7 +270,8 @@ def _not_there_yet(entry: Outgoing) -> Sent:
     return Sent(tp.topic, tp.partition, tp, -1, entry.timestamp, None)
 
 
-def _as_headers(headers: HeadersArg | None) -> Headers:
+def as_headers(headers: HeadersArg | None) -> Headers:
+    """Headers as brokers take them."""
     if not headers:
         return ()
     pairs = headers.items() if isinstance(headers, Mapping) else headers

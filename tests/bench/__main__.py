@@ -20,7 +20,7 @@ from typing import NamedTuple
 from app.embedded import running_postgres, running_valkey
 from connectors.collector import relax_collector
 from tests.bench import age, workloads
-from tests.bench.workloads import Servers
+from tests.bench.workloads import Servers, Speed
 
 ROUNDS = 3
 EVENTS = 100_000
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     """What is measured, over events of so many keys."""
 
     name: str
-    measure: Callable[[Servers], Awaitable[float]]
+    measure: Callable[[Servers], Awaitable[Speed]]
     keys: int = 1000
 
 
@@ -50,7 +50,7 @@ ROWS = [
 async def main() -> None:
     """Measure every row ``ROUNDS`` times, in turn, and print the medians; then commit age."""
     relax_collector()  # as a worker does; it helps the bare loop too
-    rates: dict[Row, list[float]] = {row: [] for row in ROWS}
+    speeds: dict[Row, list[Speed]] = {row: [] for row in ROWS}
     with tempfile.TemporaryDirectory(prefix="redfaust-bench-") as directory:
         async with (
             running_valkey(Path(directory) / "valkey") as valkey,
@@ -60,19 +60,26 @@ async def main() -> None:
             for _ in range(ROUNDS):
                 for row in ROWS:
                     await workloads.fill(servers, keys=row.keys)
-                    rates[row].append(await row.measure(servers))
-            medians = {row: median(measured) for row, measured in rates.items()}
+                    speeds[row].append(await row.measure(servers))
+            medians = {
+                row: Speed(*map(median, zip(*measured, strict=True)))
+                for row, measured in speeds.items()
+            }
             _report(medians)
-            _report_age(await age.measure(servers, medians[COUNT] / 2, keys=COUNT.keys))
+            half = medians[COUNT].events_per_second / 2
+            _report_age(await age.measure(servers, half, keys=COUNT.keys))
 
 
-def _report(rates: dict[Row, float]) -> None:
+def _report(speeds: dict[Row, Speed]) -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ")  # noqa: T201
     print(f"{EVENTS} events of about 200 bytes, one worker, medians of {ROUNDS}\n")  # noqa: T201
-    width = max(len(row.name) for row in rates)
-    print(f"{'':{width}}  events/s  x bare loop")  # noqa: T201
-    for row, rate in rates.items():
-        print(f"{row.name:{width}}  {rate:8,.0f}  {rate / rates[BARE]:11.2f}")  # noqa: T201
+    width = max(len(row.name) for row in speeds)
+    print(f"{'':{width}}  events/s  x bare loop  CPU us/event")  # noqa: T201
+    for row, speed in speeds.items():
+        ratio = speed.events_per_second / speeds[BARE].events_per_second
+        print(  # noqa: T201
+            f"{row.name:{width}}  {speed.events_per_second:8,.0f}  {ratio:11.2f}  {speed.cpu:12.1f}"
+        )
 
 
 def _report_age(measured: age.Ages) -> None:

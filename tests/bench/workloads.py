@@ -24,6 +24,32 @@ LOOK_EVERY = 0.002
 """Seconds between two looks whether all that was sent has arrived."""
 
 
+class Speed(NamedTuple):
+    """How fast it went."""
+
+    events_per_second: float
+    cpu: float
+    """Microseconds of the measuring process's own time for an event, which say more than the rate
+    where other work goes on beside."""
+
+
+class Beginning(NamedTuple):
+    """When something began, by the clock on the wall and by that of this process."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> Beginning:
+        """It begins."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def speed(self, events: int) -> Speed:
+        """It is over."""
+        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        return Speed(events / wall, cpu / events * 1e6)
+
+
 class Servers(NamedTuple):
     """Where to measure, and how much."""
 
@@ -60,26 +86,26 @@ def event(number: int, keys: int) -> Outgoing:
     return Outgoing(TOPIC, orjson.dumps(value), b"key-%d" % (number % keys))
 
 
-async def bare_loop(servers: Servers) -> float:
+async def bare_loop(servers: Servers) -> Speed:
     """What redis-py does with nothing around it: the ceiling to compare with."""
     client: Any = redis.asyncio.Redis.from_url(servers.broker, protocol=2)
     streams = {f"{{{TOPIC}:{n}}}": ">" for n in range(PARTITIONS)}
     for stream in streams:
         await client.xgroup_create(stream, "bare", id="0")
     done = 0
-    started = time.perf_counter()
+    beginning = Beginning.now()
     while done < servers.events:
         for stream, entries in await client.xreadgroup("bare", "me", streams, count=BATCH):
             for _, fields in entries:
                 orjson.loads(fields[b"_v"])
             done += len(entries)
             await client.xack(stream, "bare", *(entry_id for entry_id, _ in entries))
-    elapsed = time.perf_counter() - started
+    speed = beginning.speed(servers.events)
     await client.aclose()
-    return servers.events / elapsed
+    return speed
 
 
-async def consume(servers: Servers) -> float:
+async def consume(servers: Servers) -> Speed:
     """An agent that looks at each event."""
     app = new_app(servers, "memory://")
     topic = app.topic(TOPIC, key_type=str)
@@ -90,15 +116,15 @@ async def consume(servers: Servers) -> float:
         async for value in stream:
             countdown.tick(value)
 
-    return await _rate(app, countdown)
+    return await _speed(app, countdown)
 
 
-async def count_in_table(servers: Servers) -> float:
+async def count_in_table(servers: Servers) -> Speed:
     """An agent that counts per key in a table of Postgres, committed with its positions."""
     app = new_app(servers, servers.database)
     countdown = Countdown(servers.events)
     add_counting_agent(app, countdown)
-    return await _rate(app, countdown)
+    return await _speed(app, countdown)
 
 
 def add_counting_agent(app: faust.App, countdown: Countdown) -> None:
@@ -112,17 +138,17 @@ def add_counting_agent(app: faust.App, countdown: Countdown) -> None:
             countdown.tick(value)
 
 
-async def transform_once(servers: Servers) -> float:
+async def transform_once(servers: Servers) -> Speed:
     """An agent that sends an event for each that it gets, in the transaction of its position."""
     return await _transform(servers, servers.database)
 
 
-async def transform(servers: Servers) -> float:
+async def transform(servers: Servers) -> Speed:
     """The same without a database: what was sent is sent again after a crash."""
     return await _transform(servers, "memory://")
 
 
-async def _transform(servers: Servers, store: str) -> float:
+async def _transform(servers: Servers, store: str) -> Speed:
     app = new_app(servers, store)
     output = app.topic(OUTPUT, key_type=str)
     countdown = Countdown(servers.events)
@@ -133,7 +159,7 @@ async def _transform(servers: Servers, store: str) -> float:
             await output.send(key=key, value={"twice": value["amount"] * 2, **value})
             countdown.tick(value)
 
-    return await _rate(app, countdown, arriving_in=OUTPUT)
+    return await _speed(app, countdown, arriving_in=OUTPUT)
 
 
 class Countdown:
@@ -167,22 +193,22 @@ class FirstRead:
     """Notes when a broker was first asked for what it had."""
 
     def __init__(self, broker: Broker) -> None:
-        self.at = 0.0
+        self.at = Beginning.now()
         self._broker, self._read = broker, broker.read
         broker.read = self._note  # type: ignore[method-assign]
 
     async def _note(
         self, positions: Mapping[TP, int], *, limit: int, wait: float
     ) -> Mapping[TP, Sequence[Record]]:
-        self.at = time.perf_counter()
+        self.at = Beginning.now()
         records = await self._read(positions, limit=limit, wait=wait)
         if records:
             self._broker.read = self._read  # type: ignore[method-assign]
         return records
 
 
-async def _rate(app: faust.App, countdown: Countdown, *, arriving_in: str = "") -> float:
-    """Events per second, from the first read until the last is committed and has arrived."""
+async def _speed(app: faust.App, countdown: Countdown, *, arriving_in: str = "") -> Speed:
+    """From the first read until the last event is committed and has arrived."""
     broker: Broker = app.transport.broker  # type: ignore[attr-defined]
     first_read = FirstRead(broker)
     await app.start()
@@ -192,9 +218,9 @@ async def _rate(app: faust.App, countdown: Countdown, *, arriving_in: str = "") 
     await app.consumer.commit()
     while arriving_in and await _arrived(broker, arriving_in) < countdown.events:  # noqa: ASYNC110
         await asyncio.sleep(LOOK_EVERY)
-    elapsed = time.perf_counter() - first_read.at
+    speed = first_read.at.speed(countdown.events)
     await app.stop()
-    return countdown.events / elapsed
+    return speed
 
 
 async def _arrived(broker: Broker, topic: str) -> int:

@@ -1,0 +1,58 @@
+"""From keys and values to bytes, without Faust's detours where a topic asks for nothing special.
+
+The way back of :mod:`connectors.processing.decoding`: what is not as plain as it has to be here
+goes to Faust's schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import faust
+from faust.serializers import codecs
+from faust.serializers.registry import Registry
+from faust.types import AppT, SchemaT
+
+from connectors.processing.decoding import is_fausts_own
+
+PLAIN = frozenset({dict, list, str, int, float, bool})
+"""Types that are written as JSON by themselves."""
+
+dumps_json: Callable[[Any], bytes] = codecs.json().dumps
+"""As Faust writes it."""
+
+
+class Encoder(NamedTuple):
+    """How to write the keys and values of a topic that are plain. ``None``: ask its schema."""
+
+    text_keys: bool
+    """Whether a key that is text is its bytes."""
+    json_values: bool
+
+    def key(self, key: Any) -> bytes | None:
+        """The bytes of a key."""
+        return key.encode() if self.text_keys and type(key) is str else None
+
+    def value(self, value: Any) -> bytes | None:
+        """The bytes of a value."""
+        return dumps_json(value) if self.json_values and type(value) in PLAIN else None
+
+
+def encoder(app: AppT, schema: SchemaT[Any, Any]) -> Encoder:
+    """What a topic of this schema needs no schema for."""
+    own_schema: Any = type(schema)
+    registry = app.serializers
+    if type(registry) is not Registry:
+        return Encoder(text_keys=False, json_values=False)
+    key_codec = schema.key_serializer or registry.key_serializer
+    value_codec = schema.value_serializer or registry.value_serializer
+    return Encoder(
+        text_keys=(key_codec is None or is_fausts_own(key_codec, "raw"))
+        and own_schema.dumps_key is faust.Schema.dumps_key
+        and own_schema.on_dumps_key_prepare_headers is faust.Schema.on_dumps_key_prepare_headers,
+        json_values=is_fausts_own(value_codec, "json")
+        and own_schema.dumps_value is faust.Schema.dumps_value
+        and own_schema.on_dumps_value_prepare_headers
+        is faust.Schema.on_dumps_value_prepare_headers,
+    )
