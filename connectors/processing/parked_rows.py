@@ -29,6 +29,9 @@ async def select_parked(
     connection: Connection, app: str, line: Line, limit: int
 ) -> Sequence[asyncpg.Record]:
     """The first events of a line, in order, as far as they are committed."""
+    # Two queries: one for both would leave a plan that is kept no use of the index by key.
+    if line.key is None:
+        return await connection.fetch(_query("select_parked_alone"), line.first_id)
     return await connection.fetch(
         _query("select_parked"),
         app,

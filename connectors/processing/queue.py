@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from faust.types import EventT
@@ -23,6 +23,18 @@ class EventQueue(ThrowableQueue[EventT[Any]]):
     def put_batch(self, events: Iterable[EventT[Any]]) -> None:
         """Append events and wake those who wait for one."""
         self._queue.extend(events)
+        self._wake()
+
+    def put_first(self, events: Sequence[EventT[Any]]) -> None:
+        """Put events that are tried again before all others.
+
+        Behind a backlog they would wait for it, and their keys with them: all that comes for these
+        meanwhile is parked. No event of such a key is begun while one is tried again.
+        """
+        self._queue.extendleft(reversed(events))
+        self._wake()
+
+    def _wake(self) -> None:
         for _ in range(min(len(self._getters), len(self._queue))):
             self._wakeup_next(self._getters)  # type: ignore[attr-defined]
 

@@ -132,7 +132,8 @@ class Conductor(FaustConductor):
             channel = cast(Topic, candidate)
             if channel.reader == reader:
                 events, refused = channel.decode_batch([message])
-                await self._hand_over(message.tp, [Delivery(events, partial(self._put, channel))])
+                put = partial(self._put_first, channel)
+                await self._hand_over(message.tp, [Delivery(events, put)])
                 for _, error in refused:
                     set_aside(self.app, message, error, agent=reader, attempts=message.attempts)
                     self._settle(message, channel)
@@ -154,3 +155,7 @@ class Conductor(FaustConductor):
             return
         for event in events:
             await channel.queue.put(event)
+
+    @staticmethod
+    async def _put_first(channel: Topic, events: Sequence[Any]) -> None:
+        cast(EventQueue, channel.queue).put_first(events)

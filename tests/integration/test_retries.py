@@ -9,6 +9,9 @@ from typing import Any
 import faust
 import pytest
 
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from connectors.postgres.queries import load
 from connectors.processing.retries import Retries
 from connectors.processing.retrying import IDLE
 from connectors.tables.store import PostgresStore
@@ -86,3 +89,26 @@ async def test_events_queue_behind_one_that_was_parked_before_the_worker_started
     async with running(app):
         await eventually(lambda: all_finished(app))
     assert collected == [0, 1]
+
+
+@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
+async def test_events_of_a_line_are_found_by_its_key(database_url: str, plans: str) -> None:
+    database = await Database.connect(database_url)
+    await migrate_connectors(database)
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO redfaust.parked"
+            " (app, agent, topic, partition, position, timestamp, key, headers, attempts, due_at)"
+            " SELECT 'app', 'agent', 'topic', 0, n, 0, (n % 500)::text::bytea, '[]', 0, now()"
+            " FROM generate_series(1, 20000) AS n"
+        )
+        await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
+        query = load("connectors.processing", "select_parked")
+        await connection.execute(f"PREPARE parked AS {query}")
+        plan = await connection.fetch(
+            "EXPLAIN EXECUTE parked ('app', 'agent', 'topic', 0, '7'::bytea, 1, 100)"
+        )
+    await database.close()
+    lines = "\n".join(row[0] for row in plan)
+    assert "Index Scan using parked_lines" in lines
+    assert "Filter" not in lines

@@ -29,6 +29,16 @@ def test_an_event_waits_for_the_one_before_it_with_its_key() -> None:
     assert numbers(queue) == [3, 2]
 
 
+def test_an_event_that_is_tried_again_waits_for_nobody() -> None:
+    queue = KeyedQueue(flow_control=FlowControlEvent())
+    queue.put_batch([event(b"a", 1), event(b"a", 2), event(b"b", 3)])
+    again = event(b"a", 0)
+    queue.put_first([again])
+    assert numbers(queue) == [0, 1, 3]
+    queue.done(again)
+    assert numbers(queue) == [0, 1, 3]
+
+
 def test_events_without_a_key_wait_for_nobody() -> None:
     queue = KeyedQueue(flow_control=FlowControlEvent())
     queue.put_batch([event(None, 1), event(None, 2)])

@@ -1,7 +1,6 @@
--- The first events of a line from this id on. Of an event without a key the id is known.
+-- The first events of a key's line from this id on.
 SELECT id, topic, partition, position, timestamp, key, value, headers, attempts
 FROM redfaust.parked
-WHERE app = $1 AND agent = $2 AND topic = $3 AND partition = $4 AND id >= $6
-    AND CASE WHEN $5::bytea IS NULL THEN id = $6 ELSE key = $5 END
+WHERE app = $1 AND agent = $2 AND topic = $3 AND partition = $4 AND key = $5 AND id >= $6
 ORDER BY id
 LIMIT $7
