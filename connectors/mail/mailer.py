@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
@@ -17,6 +19,8 @@ COMMAND_TIMEOUT = 10.0
 """Seconds to wait for one answer of the server."""
 SEND_TIMEOUT = 30.0
 """Seconds for a mail as a whole, connecting included."""
+GOODBYE_TIMEOUT = 2.0
+"""Seconds to wait for the answer to the last word."""
 _REFUSED_FOR_GOOD = range(500, 600)
 _TOO_LARGE = 552
 
@@ -65,21 +69,33 @@ class Mailer:
         recipient or the mail for good, :class:`~connectors.errors.MailUnavailable` if trying
         again may help.
         """
+        async with self.sending(mail):
+            pass
+
+    @asynccontextmanager
+    async def sending(self, mail: Mail) -> AsyncIterator[None]:
+        """Send a mail as :meth:`send` does, and run the block as soon as the server has taken it:
+        before goodbye is said, which takes as long as the server likes."""
         message = self._compose(mail)
+        client = aiosmtplib.SMTP(
+            hostname=self._host,
+            port=self._port,
+            username=self._user,
+            password=self._password,
+            use_tls=self._tls,
+            local_hostname=self._domain,
+            timeout=COMMAND_TIMEOUT,
+        )
         try:
-            async with asyncio.timeout(SEND_TIMEOUT):
-                await aiosmtplib.send(
-                    message,
-                    hostname=self._host,
-                    port=self._port,
-                    username=self._user,
-                    password=self._password,
-                    use_tls=self._tls,
-                    local_hostname=self._domain,
-                    timeout=COMMAND_TIMEOUT,
-                )
-        except (aiosmtplib.SMTPException, OSError) as error:
-            raise self._failure(error, mail.recipient) from error
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await client.connect()
+                    await client.send_message(message)
+            except (aiosmtplib.SMTPException, OSError) as error:
+                raise self._failure(error, mail.recipient) from error
+            yield
+        finally:
+            await _leave(client)
 
     def message_id(self, mail: Mail) -> str:
         """The Message-ID that a mail is sent with."""
@@ -113,6 +129,15 @@ class Mailer:
             f"the mail server {self._host} takes no mail now ({reason}): "
             "check that it runs and lets this sender in, and send again"
         )
+
+
+async def _leave(client: aiosmtplib.SMTP) -> None:
+    """Say goodbye. Whatever comes of it, the mail is where it is."""
+    try:
+        with suppress(aiosmtplib.SMTPException, OSError):
+            await client.quit(timeout=GOODBYE_TIMEOUT)
+    finally:
+        client.close()
 
 
 def _refusals(error: Exception) -> list[aiosmtplib.SMTPResponseException]:

@@ -14,6 +14,7 @@ two processes at the same time.
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Final
 
@@ -75,20 +76,21 @@ class RecordedMailer:
 
     async def _send(self, mail: Mail) -> None:
         taken = False
-        try:
-            async with self._places, self._database.transaction() as connection:
-                await self._lock(connection, mail)
-                if await connection.fetchval(_query("is_sent"), mail.idempotency_key):
-                    return
-                await self._mailer.send(mail)
-                taken = True
-                crash.point("mail.taken")
-                await self._record(connection, mail)
-        except DatabaseUnavailable:
-            if not taken:
-                raise
-            await self._record_later(mail)
-        crash.point("mail.recorded")
+        async with self._places, AsyncExitStack() as conversation:
+            try:
+                async with self._database.transaction() as connection:
+                    await self._lock(connection, mail)
+                    if await connection.fetchval(_query("is_sent"), mail.idempotency_key):
+                        return
+                    await conversation.enter_async_context(self._mailer.sending(mail))
+                    taken = True
+                    crash.point("mail.taken")
+                    await self._record(connection, mail)
+            except DatabaseUnavailable:
+                if not taken:
+                    raise
+                await self._record_later(mail)
+            crash.point("mail.recorded")
 
     async def _lock(self, connection: Connection, mail: Mail) -> None:
         try:

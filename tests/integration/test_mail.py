@@ -45,7 +45,9 @@ async def server_that_says(*answers: bytes, then: bytes | None = None) -> AsyncI
         remaining = iter(answers)
         while answer := next(remaining, then):
             writer.write(answer + b"\r\n")
-            if not await reader.readline():
+            if answer.startswith(b"354"):
+                await reader.readuntil(b"\r\n.\r\n")
+            elif not await reader.readline():
                 break
         await reader.read()
         writer.close()
@@ -151,6 +153,16 @@ async def test_answers_are_told_apart(answers: tuple[bytes, ...], error: type[Ma
     async with server_that_says(*answers, then=b"250 ok") as url:
         with pytest.raises(error):
             await asyncio.wait_for(Mailer(url, SENDER).send(WELCOME), 15)
+
+
+@pytest.mark.parametrize("last", [b"500 what?", None], ids=["refuses", "falls silent"])
+async def test_a_mail_that_was_taken_is_sent_whatever_the_server_says_last(
+    last: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailer, "GOODBYE_TIMEOUT", 0.1)
+    answers = (b"220 hi", b"250 ok", b"250 ok", b"250 ok", b"354 go on", b"250 taken")
+    async with server_that_says(*answers, then=last) as url:
+        await asyncio.wait_for(Mailer(url, SENDER).send(WELCOME), 15)
 
 
 @pytest.mark.parametrize("url", ["mail.example.org", "http://x", "smtp://", "smtp://x:port"])
