@@ -104,10 +104,15 @@ class Producer(FaustProducer):
         Of an entry that is sent with the commit of its event it is done at once, and the offset is
         -1: that it has none yet.
         """
-        entry = Outgoing(topic, value, key, as_headers(headers), partition, timestamp)
+        return await self.send_entry(
+            Outgoing(topic, value, key, as_headers(headers), partition, timestamp)
+        )
+
+    async def send_entry(self, entry: Outgoing) -> asyncio.Future[RecordMetadata]:
+        """As :meth:`send`."""
         future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
-        if (scope := self.scope()) is not None:
-            future.set_result(self.send_with_commit(scope, entry))
+        if (scope := self._scope()) is not None:
+            future.set_result(self._send_with_commit(scope, entry))
             return future
         await self._room.wait()
         self._waiting.append((entry, future))
@@ -118,7 +123,7 @@ class Producer(FaustProducer):
         return future
 
     def send_soon(self, fut: FutureMessage) -> None:
-        scope, message = self.scope(), fut.message
+        scope, message = self._scope(), fut.message
         if scope is None:
             super().send_soon(fut)
             return
@@ -126,9 +131,9 @@ class Producer(FaustProducer):
         key, value = cast("tuple[bytes | None, bytes | None]", (message.key, message.value))
         headers = as_headers(message.headers)
         entry = Outgoing(topic, value, key, headers, message.partition, message.timestamp)
-        fut.set_result(self.send_with_commit(scope, entry))
+        fut.set_result(self._send_with_commit(scope, entry))
 
-    def scope(self) -> Scope | None:
+    def _scope(self) -> Scope | None:
         """The scope with which an event is to be sent; ``None``: it is to be sent at once."""
         scope = current_scope()
         if scope is None or not self._exactly_once or backing_of(self.app) is None:
@@ -140,8 +145,7 @@ class Producer(FaustProducer):
         guarantee: object = self.app.conf.processing_guarantee
         return guarantee is ProcessingGuarantee.EXACTLY_ONCE
 
-    def send_with_commit(self, scope: Scope, entry: Outgoing) -> RecordMetadata:
-        """Have an entry sent with what the scope of an event does."""
+    def _send_with_commit(self, scope: Scope, entry: Outgoing) -> RecordMetadata:
         backing = backing_of(self.app)
         assert backing is not None
         scope.defer(partial(backing.unit.send, scope.source_of(entry.key), entry))

@@ -106,16 +106,16 @@ class RedisBroker:
 
     def _outcome(self, tp: TP, reply: bytes | Exception) -> Appended | BrokerError:
         """What became of an entry. Raises BrokerUnavailable if it should be tried again."""
+        if not isinstance(reply, Exception):
+            offset = offset_of(reply)
+            return Appended(tp, offset, seconds_of(offset))
         try:
             with our_errors(self._url):
-                if isinstance(reply, Exception):
-                    raise reply
+                raise reply
         except BrokerUnavailable:
             raise
         except BrokerError as refused:
             return refused
-        offset = offset_of(reply)
-        return Appended(tp, offset, seconds_of(offset))
 
     async def _partitions(self, topic: str) -> int:
         return await self._topics.partitions(topic, default=self._default_partitions)
