@@ -472,6 +472,9 @@ class Consumer(FaustConsumer):
                 self._read_again.set()
             self._pace.took(time.monotonic() - started)
 
+    async def on_task_error(self, exc: BaseException) -> None:
+        """Faust commits, and has the agent that failed wait for it. The next commit will do."""
+
     async def maybe_wait_for_commit_to_finish(self) -> bool:
         """Wait for a commit that is on its way; whether there was one.
 

@@ -112,3 +112,26 @@ async def test_events_of_a_line_are_found_by_its_key(database_url: str, plans: s
     lines = "\n".join(row[0] for row in plan)
     assert "Index Scan using parked_lines" in lines
     assert "Filter" not in lines
+
+
+async def test_an_agent_that_fails_does_not_wait_for_the_commit(database_url: str) -> None:
+    app, seen = new_app("memory://no-wait", database_url), set()
+    numbers = app.topic("numbers", key_type=str)
+
+    @app.agent(numbers)
+    async def collect(stream: Any) -> None:
+        async for number in stream:
+            seen.add(number)
+            if number == 1:
+                raise RuntimeError("not now")
+
+    async with running(app):
+        await numbers.send(key="0", value=0)
+        await eventually(lambda: all_finished(app))
+        database = await Database.connect(database_url)
+        async with database.transaction() as connection:
+            await connection.execute("SELECT FROM redfaust.positions FOR UPDATE")
+            for number in (3, 1, 2):
+                await numbers.send(key=str(number), value=number, partition=0)
+            await eventually(lambda: 2 in seen)
+        await database.close()
