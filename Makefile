@@ -7,9 +7,11 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --no-dep
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links
 ARGS ?=
+SEED ?= 1
+MINUTES ?= 8
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check format bench lock clean
+.PHONY: help up test check format bench torture lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -38,6 +40,9 @@ format: $(VENV)/.tests ## Format the code and mend what can be mended
 
 bench: $(VENV)/.tests ## Measure events per second beside a bare loop
 	$(BIN)/python -m tests.bench $(ARGS)
+
+torture: $(VENV)/.tests ## Move money while everything is killed; SEED=n MINUTES=m
+	$(BIN)/python -m tests.torture $(SEED) $(MINUTES) $(ARGS)
 
 lock: $(VENV)/.tests ## Lock the newest releases that pyproject.toml and tests/requirements.in admit
 	printf 'hatchling\neditables\n' | \

@@ -1,0 +1,201 @@
+"""What happened, as it can be read when everything is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+from faust.types import TP
+
+from connectors.postgres.database import Database
+from connectors.transports.broker import Broker, Record
+from connectors.transports.redis.offsets import BEGINNING
+from tests.torture.ledger import (
+    APP,
+    AUDITED,
+    BOOKED,
+    ENTRIES,
+    PARTITIONS,
+    TABLES,
+    TRANSFERS,
+    Agent,
+    Row,
+)
+from tests.torture.plan import Plan
+
+READ_LIMIT = 5000
+NUMBER = "number"
+"""The header that numbers a transfer, since not all can be decoded."""
+
+
+class Entry(NamedTuple):
+    """An entry of a stream."""
+
+    partition: int
+    offset: int
+    number: int | None
+    """Of the transfer that it is about; ``None`` where nobody knows."""
+    key: str
+    value: bytes | None
+
+    @property
+    def decoded(self) -> dict[str, Any]:
+        """The value, which has to be JSON."""
+        decoded: dict[str, Any] = orjson.loads(self.value or b"null")
+        return decoded
+
+
+class Letter(NamedTuple):
+    """A dead letter."""
+
+    agent: str
+    topic: str
+    partition: int
+    offset: int
+    value: bytes | None
+
+
+class Left(NamedTuple):
+    """What should be nothing when everything is processed."""
+
+    outbox: int
+    """Rows of the outbox, and batches, that are not on their streams."""
+    parked: int
+    """Events that wait for another attempt."""
+    lag: int
+    """Entries that the group has not finished, as Redis tells everybody."""
+    ahead: int
+    """Partitions whose progress still names events above the position."""
+
+
+@dataclass
+class History:
+    """All that the checker looks at."""
+
+    plan: Plan
+    streams: dict[str, list[Entry]]
+    """Per topic, in order per partition."""
+    written: set[int]
+    """Numbers in the plain table that outbox transactions write beside their events."""
+    tables: dict[Agent, dict[str, Row]]
+    letters: list[Letter]
+    left: Left
+
+
+async def collect(plan: Plan, broker: Broker, database: Database) -> History:
+    """Read everything. Nobody must be at work any more."""
+    topics = (TRANSFERS, ENTRIES, BOOKED, AUDITED)
+    return History(
+        plan,
+        {topic: await _entries(broker, topic) for topic in topics},
+        {row["number"] for row in await database.pool.fetch("SELECT number FROM written")},
+        {agent: await _rows(database, TABLES[agent]) for agent in Agent},
+        await _letters(database),
+        Left(
+            await unpublished(database),
+            await parked(database),
+            await _lag(broker),
+            await _ahead(database),
+        ),
+    )
+
+
+async def unpublished(database: Database) -> int:
+    """What is in the database and perhaps not on its stream."""
+    async with database.transaction() as connection:
+        count: int = await connection.fetchval(
+            "SELECT (SELECT count(*) FROM redfaust.outbox)"
+            " + (SELECT count(*) FROM redfaust.batches WHERE published_at IS NULL)"
+        )
+    return count
+
+
+async def parked(database: Database) -> int:
+    """Events that wait for another attempt, or behind one that does."""
+    async with database.transaction() as connection:
+        count: int = await connection.fetchval("SELECT count(*) FROM redfaust.parked")
+    return count
+
+
+async def behind(broker: Broker, database: Database, topic: str) -> Sequence[int]:
+    """By how much the committed position of each partition is not yet at its end."""
+    tps = [TP(topic, partition) for partition in range(PARTITIONS)]
+    bounds = await broker.bounds(tps)
+    async with database.transaction() as connection:
+        rows = await connection.fetch(
+            "SELECT partition, position FROM redfaust.positions WHERE app = $1 AND topic = $2",
+            APP,
+            topic,
+        )
+    positions = {row["partition"]: int(row["position"]) for row in rows}
+    return [end - positions.get(tp.partition, BEGINNING) for tp, (_, end) in bounds.items()]
+
+
+async def _lag(broker: Broker) -> int:
+    partitions = [
+        partition for topic in (TRANSFERS, ENTRIES) for partition in await broker.status(APP, topic)
+    ]
+    return sum(partition.lag for partition in partitions)
+
+
+async def _ahead(database: Database) -> int:
+    count: int = await database.pool.fetchval(
+        "SELECT count(*) FROM redfaust.positions WHERE app = $1 AND ahead <> '{}'", APP
+    )
+    return count
+
+
+async def _entries(broker: Broker, topic: str) -> list[Entry]:
+    entries: list[Entry] = []
+    positions = {TP(topic, partition): BEGINNING for partition in range(PARTITIONS)}
+    while logs := await broker.read(positions, limit=READ_LIMIT, wait=0):
+        for tp, records in logs.items():
+            entries += [_entry(tp, record) for record in records]
+            positions[tp] = records[-1].offset + 1
+    return entries
+
+
+def _entry(tp: TP, record: Record) -> Entry:
+    key = (record.key or b"").decode()
+    return Entry(tp.partition, record.offset, _number(record), key, record.value)
+
+
+def _number(record: Record) -> int | None:
+    header = dict(record.headers).get(NUMBER)
+    if header is not None:
+        return int(header)
+    try:
+        number = orjson.loads(record.value or b"null")[NUMBER]
+    except (ValueError, TypeError, LookupError):
+        return None
+    return number if isinstance(number, int) else None
+
+
+async def _rows(database: Database, table: str) -> dict[str, Row]:
+    rows = await database.pool.fetch(f"SELECT key, value FROM {APP}.{table}")
+    return {row["key"]: _row(row["value"]) for row in rows}
+
+
+def _row(value: Mapping[str, int]) -> Row:
+    return Row(*(value[name] for name in Row._fields))
+
+
+async def _letters(database: Database) -> list[Letter]:
+    rows = await database.pool.fetch(
+        "SELECT agent, topic, partition, position, value FROM redfaust.dead_letters WHERE app = $1",
+        APP,
+    )
+    return [
+        Letter(
+            _agent(row["agent"]), row["topic"], row["partition"], int(row["position"]), row["value"]
+        )
+        for row in rows
+    ]
+
+
+def _agent(name: str | None) -> str:
+    """The agent of a letter; one about a refused row names the row's table."""
+    writers = {f'PostgresStore: "{APP}"."{table}"': agent for agent, table in TABLES.items()}
+    return writers.get(name or "", name or "")
