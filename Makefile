@@ -11,10 +11,10 @@ SEED ?= 1
 MINUTES ?= 8
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check format bench torture lock clean
+.PHONY: help up test test-long check format bench torture lock clean
 
 help: ## Show this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
 
 # exec: redfaust takes the shell's place, so that a SIGTERM which make passes on reaches it, and
 # make sees its exit code. Ctrl-C goes to both: redfaust stops everything and ends with 0, make
@@ -24,6 +24,9 @@ up: $(VENV)/.installed ## Run everything; ARGS="--port 7071" and the like are pa
 
 test: $(VENV)/.tests ## Run the tests; ARGS are pytest's
 	$(BIN)/python -m pytest $(ARGS)
+
+test-long: $(VENV)/.tests ## Run the tests that take minutes
+	$(BIN)/python -m pytest --long $(ARGS)
 
 check: $(VENV)/.tests ## Check format, lint, types, imports and deployment
 	$(BIN)/ruff format --check .

@@ -16,6 +16,20 @@ import redis
 
 from app.embedded import running_postgres, running_valkey
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Tests that take minutes have a command of their own."""
+    parser.addoption("--long", action="store_true", help="run the tests marked long, and no others")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out those that were not asked for."""
+    asked = bool(config.getoption("--long"))
+    left_out = [item for item in items if bool(item.get_closest_marker("long")) != asked]
+    items[:] = [item for item in items if item not in set(left_out)]
+    config.hook.pytest_deselected(items=left_out)
+
+
 REDIS_SERVER = shutil.which("redis-server")
 
 

@@ -18,6 +18,7 @@ CAUGHT_BY = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("build", Build)
 async def test_a_broken_build_is_caught(tmp_path: Path, build: Build) -> None:
     settings = Settings(
