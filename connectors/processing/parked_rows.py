@@ -26,22 +26,28 @@ async def select_lines(
 
 
 async def select_parked(
-    connection: Connection, app: str, line: Line, limit: int
-) -> Sequence[asyncpg.Record]:
-    """The first events of a line, in order, as far as they are committed."""
-    # Two queries: one for both would leave a plan that is kept no use of the index by key.
-    if line.key is None:
-        return await connection.fetch(_query("select_parked_alone"), line.first_id)
-    return await connection.fetch(
-        _query("select_parked"),
-        app,
-        line.agent,
-        line.tp.topic,
-        line.tp.partition,
-        line.key,
-        line.first_id,
-        limit,
-    )
+    connection: Connection, app: str, lines: Sequence[Line], limit: int
+) -> Sequence[tuple[Line, asyncpg.Record]]:
+    """The first events of lines, of each in order, as far as they are committed."""
+    keyed = [line for line in lines if line.key is not None]
+    alone = {line.first_id: line for line in lines if line.key is None}
+    found: list[tuple[Line, asyncpg.Record]] = []
+    if keyed:
+        rows = await connection.fetch(
+            _query("select_parked"),
+            app,
+            [line.agent for line in keyed],
+            [line.tp.topic for line in keyed],
+            [line.tp.partition for line in keyed],
+            [line.key for line in keyed],
+            [line.first_id for line in keyed],
+            limit,
+        )
+        found += [(keyed[row["place"] - 1], row) for row in rows]
+    if alone:
+        rows = await connection.fetch(_query("select_parked_alone"), list(alone))
+        found += [(alone[row["id"]], row) for row in rows]
+    return found
 
 
 async def parked_counts(database: Database, app: str) -> Mapping[str, int]:

@@ -24,7 +24,7 @@ import enum
 import heapq
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
@@ -250,6 +250,13 @@ class Parking:
         if not self._waiting or self._retrying >= MAX_RETRYING:
             return None
         return max(0.0, self._waiting[0][0] - time.monotonic())
+
+    def all_due(self, limit: int) -> Sequence[Line]:
+        """Lines that are due, as :meth:`next_due` has them, at most so many."""
+        due: list[Line] = []
+        while len(due) < limit and self.seconds_until_due() == 0:
+            due.append(self.next_due())
+        return due
 
     def next_due(self) -> Line:
         """The line that has been due for longest; it is being retried from now on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from faust.types import TP, AppT
@@ -20,8 +20,12 @@ LOOK_AGAIN = 0.1
 """Seconds until a line is looked at again whose first event is not committed yet, or whose
 partition is not ready."""
 
-AT_A_TIME = 100
-"""Events of a line that are read from the database in one go."""
+LINES_AT_A_TIME = 100
+"""Lines whose events are read from the database in one go. One by one they would wait for each
+other: under load a look into the database takes many turns of the event loop."""
+
+EVENTS_AT_A_TIME = 20
+"""Events that are read of each."""
 
 AWAY = 1.0
 """Seconds until that while the database is away."""
@@ -53,32 +57,40 @@ class Retrier:
         """Retry what is due until cancelled."""
         while True:
             parking = self._backing.unit.parking
-            pause = parking.seconds_until_due()
-            if pause == 0:
-                await self._retry(parking, parking.next_due())
+            if due := parking.all_due(LINES_AT_A_TIME):
+                await self._retry(parking, due)
                 continue
+            pause = parking.seconds_until_due()
             parking.changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(IDLE if pause is None else min(pause, IDLE)):
                     await parking.changed.wait()
 
-    async def _fetch(self, line: Line) -> None:
+    async def _retry(self, parking: Parking, lines: Sequence[Line]) -> None:
+        generation = self._app.consumer_generation_id
+        try:
+            await self._fetch([line for line in lines if not line.fetched])
+        except DatabaseUnavailable as error:
+            logger.warning("Retrying waits for the database: %s", error)
+            for line in lines:
+                parking.not_now(line, pause=AWAY)
+            return
+        for line in lines:
+            if line.fetched and self._ready(line.tp):
+                await self._hand_out(parking, line, generation)
+            else:
+                parking.not_now(line, pause=LOOK_AGAIN)
+
+    async def _fetch(self, lines: Sequence[Line]) -> None:
+        if not lines:
+            return
         async with self._backing.database.transaction() as connection:
             app = self._app.conf.id
-            line.fetched.extend(await select_parked(connection, app, line, AT_A_TIME))
+            found = await select_parked(connection, app, lines, EVENTS_AT_A_TIME)
+        for line, row in found:
+            line.fetched.append(row)
 
-    async def _retry(self, parking: Parking, line: Line) -> None:
-        generation = self._app.consumer_generation_id
-        if not line.fetched:
-            try:
-                await self._fetch(line)
-            except DatabaseUnavailable as error:
-                logger.warning("Retrying waits for the database: %s", error)
-                parking.not_now(line, pause=AWAY)
-                return
-        if not (line.fetched and self._ready(line.tp)):
-            parking.not_now(line, pause=LOOK_AGAIN)
-            return
+    async def _hand_out(self, parking: Parking, line: Line, generation: int) -> None:
         row = line.fetched.popleft()
         message = ParkedMessage(parking, line, row, generation_id=generation)
         if not await self._deliver(message, line.agent):

@@ -106,12 +106,13 @@ async def test_events_of_a_line_are_found_by_its_key(database_url: str, plans: s
         query = load("connectors.processing", "select_parked")
         await connection.execute(f"PREPARE parked AS {query}")
         plan = await connection.fetch(
-            "EXPLAIN EXECUTE parked ('app', 'agent', 'topic', 0, '7'::bytea, 1, 100)"
+            "EXPLAIN EXECUTE parked ('app', '{agent}', '{topic}', '{0}', '{7}', '{1}', 20)"
         )
     await database.close()
     lines = "\n".join(row[0] for row in plan)
     assert "Index Scan using parked_lines" in lines
     assert "Filter" not in lines
+    assert "Seq Scan" not in lines
 
 
 async def test_an_agent_that_fails_does_not_wait_for_the_commit(database_url: str) -> None:

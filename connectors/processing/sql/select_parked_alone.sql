@@ -1,4 +1,4 @@
--- An event without a key, which is a line of its own.
+-- Events without a key, each of which is a line of its own.
 SELECT id, topic, partition, position, timestamp, key, value, headers, attempts
 FROM redfaust.parked
-WHERE id = $1
+WHERE id = ANY ($1::bigint[])
