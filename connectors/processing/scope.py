@@ -29,11 +29,11 @@ class Change:
 
     __slots__ = ("causes", "encoded", "partition")
 
-    def __init__(self, partition: int, encoded: Any, causes: list[Scope]) -> None:
+    def __init__(self, partition: int, encoded: Any) -> None:
         self.partition = partition
         self.encoded = encoded
         """``None`` where the row is to go."""
-        self.causes = causes
+        self.causes: list[Scope] = []
         """What made it so since the last commit, in order."""
 
 
@@ -56,13 +56,17 @@ class State(enum.Enum):
     DROPPED = "dropped"
 
 
+_OPEN, _JOINED = State.OPEN, State.JOINED
+"""Before Python 3.12, asking an enum for a member calls a function."""
+
+
 class Scope:
     """What one agent writes and sends for one event, or for those of one batch."""
 
     __slots__ = ("_deferred", "_sources", "events", "reader", "state", "writes")
 
     def __init__(self, events: Sequence[EventT[Any]] = (), reader: str = "") -> None:
-        self.state = State.OPEN
+        self.state = _OPEN
         self.events = events
         """What is being processed, in order."""
         self.reader = reader
@@ -86,13 +90,6 @@ class Scope:
             self._sources = {event.message.key: event.message.tp for event in self.events}
         return self._sources.get(key, first)
 
-    def write(self, table: Table, key: Any, row: Row) -> None:
-        """Change a row of a table when the event is finished."""
-        if self.writes is None:
-            self.writes = {table: {key: row}}
-        else:
-            self.writes.setdefault(table, {})[key] = row
-
     def defer(self, effect: Callable[[], None]) -> None:
         """Do something when the event is finished, in order, and never if it fails."""
         if self._deferred is None:
@@ -101,9 +98,9 @@ class Scope:
 
     def join(self) -> None:
         """The event is finished: what it did counts. Nothing happens if the scope is not open."""
-        if self.state is not State.OPEN:
+        if self.state is not _OPEN:
             return
-        self.state = State.JOINED
+        self.state = _JOINED
         if self.writes is not None:
             for table, rows in self.writes.items():
                 table.apply(rows, self)
@@ -115,7 +112,7 @@ class Scope:
 
     def drop(self) -> None:
         """The event failed: nothing of it ever happened. Nothing happens if it is not open."""
-        if self.state is State.OPEN:
+        if self.state is _OPEN:
             self.state = State.DROPPED
             # A row that was changed before remembers its scopes until it is committed.
             self.writes = self._deferred = None
@@ -134,4 +131,4 @@ def open_scope(events: Sequence[EventT[Any]] = (), reader: str = "") -> Scope:
 def current_scope() -> Scope | None:
     """The open scope of this task, or of the task that started it."""
     scope = _current.get()
-    return scope if scope is not None and scope.state is State.OPEN else None
+    return scope if scope is not None and scope.state is _OPEN else None

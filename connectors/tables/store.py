@@ -133,20 +133,21 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         scope = current_scope()
         if scope is None:  # what Faust does by itself, such as forgetting expired windows
             self.apply({key: row}, None)
+        elif scope.writes is None:
+            scope.writes = {self: {key: row}}
         else:
-            scope.write(self, key, row)
+            scope.writes.setdefault(self, {})[key] = row
 
     def apply(self, rows: Mapping[Any, Row], cause: Scope | None) -> None:
         """Make rows part of the state, and of the next commit."""
-        causes = [] if cause is None else [cause]
         for key, (partition, value, encoded) in rows.items():
             change = self._changes.get(key)
             if change is None:
-                self._changes[key] = Change(partition, encoded, causes.copy())
+                change = self._changes[key] = Change(partition, encoded)
             else:
                 change.partition, change.encoded = partition, encoded
-                # One list that grows: a key that every event writes would be copied each time.
-                change.causes += causes
+            if cause is not None:
+                change.causes.append(cause)
             if encoded is None:
                 self._rows.pop(key, None)
                 self._partition_of.pop(key, None)
