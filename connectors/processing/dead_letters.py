@@ -258,15 +258,11 @@ def _letter(row: asyncpg.Record) -> DeadLetter:
     )
 
 
-def excused(app: str, agents: Collection[str], headers: Headers) -> Collection[str]:
+def excused(app: str, agents: Collection[str], addressee: bytes) -> Collection[str]:
     """Those of the agents that read a topic for whom an event was not replayed.
 
-    An event is for all of them unless its headers say otherwise, and where the one that they name
-    is gone.
+    ``addressee`` is what its header says. Where that agent is gone, the event is for all.
     """
-    addressee = dict(headers).get(ADDRESSEE_HEADER)
-    if addressee is None:
-        return ()
     name, _, agent = addressee.decode("utf-8", "replace").partition("/")
     if name != app:
         return agents

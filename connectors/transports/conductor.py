@@ -13,7 +13,7 @@ from mode import Service
 from mode.utils.futures import notify
 
 from connectors.errors import BrokerUnavailable
-from connectors.processing.dead_letters import excused, headers_of
+from connectors.processing.dead_letters import ADDRESSEE_HEADER, excused
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue
@@ -122,7 +122,8 @@ class Conductor(FaustConductor):
             message.offset: done_by.get(message.offset, EVERYBODY).union(others)
             for message in messages
             if message.headers
-            and (others := excused(self.app.conf.id, readers, headers_of(message)))
+            and (addressee := dict(message.headers).get(ADDRESSEE_HEADER)) is not None
+            and (others := excused(self.app.conf.id, readers, addressee))
         }
         return {**done_by, **found} if found else done_by
 
