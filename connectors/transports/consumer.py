@@ -253,7 +253,7 @@ class Consumer(FaustConsumer):
         self._pace.delivered(len(records), _size_of(records))
         generation, now = self.app.consumer_generation_id, time.monotonic()
         messages = [
-            Delivered(tp, record, watermark=watermark, generation_id=generation, time_in=now)
+            Delivered(tp, record, watermark, generation, now)
             for record in records
             if not done_by or done_by.get(record.offset) != EVERYBODY
         ]

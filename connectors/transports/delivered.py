@@ -25,7 +25,6 @@ class Delivered(ConsumerMessage):
         self,
         tp: TP,
         record: Record,
-        *,
         watermark: Watermark | None,
         generation_id: int,
         time_in: float,
@@ -33,7 +32,7 @@ class Delivered(ConsumerMessage):
         # Faust's does the same for more kinds of brokers, and takes three times as long.
         self.topic, self.partition = self.tp = tp
         self.offset, self.timestamp, self.key, self.value, headers, self.source = record
-        self.headers = list(headers)
+        self.headers = headers  # type: ignore[assignment] # a sequence, as Faust reads them
         self.watermark = watermark
         """Of its partition; ``None`` where nothing is committed."""
         self.refcount = 0
