@@ -31,10 +31,10 @@ from connectors.processing.backing import backing_of
 from connectors.processing.commit import commit_progress, take_partitions
 from connectors.processing.committer import Fenced, RowsRefused
 from connectors.processing.condemned import Condemned
+from connectors.processing.event_stream import EventStream
 from connectors.processing.pace import Pace
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.retrying import Retrier
-from connectors.processing.stream import Stream
 from connectors.processing.watermark import EVERYBODY, Committed, Readers, Watermark
 from connectors.transports.broker import Broker, LogTooShort, Record, TopicSpec
 from connectors.transports.conductor import Conductor
@@ -84,7 +84,7 @@ class Consumer(FaustConsumer):
         self._pace = Pace(self.app.conf.broker_commit_interval)
         self._finished = asyncio.Event()
         self._in_flight_limit = self.app.conf.stream_buffer_maxsize
-        self._readers: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
+        self._readers: weakref.WeakSet[EventStream[Any]] = weakref.WeakSet()
         self._commit_fails = False
         self._throttled: set[TP] = set()
         self.progress_noted = False
@@ -375,7 +375,7 @@ class Consumer(FaustConsumer):
             self.note_progress()
         return True
 
-    def read_by(self, stream: Stream[Any]) -> None:
+    def read_by(self, stream: EventStream[Any]) -> None:
         """Note a stream, whose events in progress are waited for before partitions move."""
         self._readers.add(stream)
 

@@ -1,0 +1,265 @@
+"""The loop that hands events to agents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+from faust.agents.agent import current_agent
+from faust.exceptions import Skip
+from faust.sensors import Monitor
+from faust.streams import Stream as FaustStream
+from faust.types import ChannelT, EventT
+from mode.utils.futures import maybe_async
+
+from connectors.processing.backing import Backed, backed
+from connectors.processing.parking import ParkedMessage
+from connectors.processing.queue import EventQueue, KeyedQueue
+from connectors.processing.scope import Scope, open_scope
+from connectors.processing.topic import Topic
+
+if TYPE_CHECKING:
+    from connectors.transports.consumer import Consumer
+
+T = TypeVar("T")
+
+HandOut: TypeAlias = Callable[[EventT[Any], Any], Any]
+"""What an iterator gives of an event and its processed value."""
+
+YIELD_EVERY = 64
+"""Events after which the loop lets other tasks run. Faust does so after each one."""
+
+
+class EventStream(FaustStream[T]):
+    """Faust's stream with another inner loop.
+
+    What an agent sees is the same but for one thing: an event counts as finished when the agent
+    asks for the next one or ends, not when its loop is torn down by an exception. Who settles
+    that event then is :class:`~connectors.processing.agent.Agent`.
+    """
+
+    _observed = False
+    _sensor_state: dict[Any, Any] | None = None
+    reader = ""
+    """The agent whose events these are, by name; empty where it is none."""
+    _queue: EventQueue
+    _keyed: KeyedQueue | None = None
+    _consumer: Consumer
+    _is_flowing: Callable[[], bool]
+    _backed: Backed
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.in_hand: dict[EventT[Any], Scope] = {}
+        """Events that were handed out and are not finished, in their order: one, or those of a
+        batch. With what was written for each."""
+        # Faust holds them weakly. But a batch that its function has dropped, since that failed,
+        # would be closed at once, and its events acknowledged before they are set aside.
+        self._active_agens = set()  # type: ignore[assignment]
+        self.told_to_end = False
+        """Whether its end was asked for from outside, as at a stop."""
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._iterate() or super().__aiter__()
+
+    def events(self) -> AsyncIterable[EventT[Any]]:
+        """The events instead of their values."""
+        return self._iterate(event_of) or super().events()
+
+    def items(self) -> AsyncIterator[tuple[Any, Any]]:
+        """Keys and values, these before the stream's processors."""
+        return self._iterate(_item) or super().items()
+
+    def own_queue(self) -> EventQueue | None:
+        """``None`` for a channel that is not ours."""
+        queue = self.channel.queue if isinstance(self.channel, ChannelT) else None
+        return queue if isinstance(queue, EventQueue) else None
+
+    def _iterate(self, hand_out: HandOut | None = None) -> AsyncIterator[Any] | None:
+        if (queue := self.own_queue()) is None:
+            return None
+        iterator = self._events(queue, hand_out)
+        self._active_agens.add(iterator)
+        return iterator
+
+    async def _events(
+        self, queue: EventQueue, hand_out: HandOut | None
+    ) -> AsyncGenerator[Any, None]:
+        stop_after = await self._begin(queue)
+        buffered = queue.buffered
+        since_yield = 0
+        try:
+            while not self.should_stop:
+                if since_yield >= YIELD_EVERY:
+                    since_yield = 0
+                    await asyncio.sleep(0)
+                if buffered and not queue._errors:
+                    event = buffered.popleft()
+                    since_yield += 1
+                elif (waited_for := await self._wait_for(queue)) is not None:
+                    event = waited_for
+                    since_yield = 0
+                else:
+                    return
+                if self._passes_by(queue, event):
+                    continue
+                self._take_up(event, open_scope((event,), self.reader))
+                value = event.value
+                if self._processors or self.join_strategy is not None:
+                    value = await self._process(value)
+                skipped = value is self._skipped_value
+                put_down = self.settle if self.enable_acks or skipped else self._leave
+                if not skipped:
+                    self.events_total += 1
+                    yield value if hand_out is None else hand_out(event, value)
+                self.current_event = None
+                put_down(event)
+        finally:
+            await self._end(stop_after)
+
+    def hurry(self) -> None:
+        """Hand out what is held back, since partitions are about to move. Single events are not."""
+
+    def _passes_by(self, queue: EventQueue, event: EventT[Any]) -> bool:
+        """Whether an event is not to be handed out, but to be left to an heir, or parked."""
+        message = event.message
+        if not self._is_flowing() or message.generation_id != self.app.consumer_generation_id:
+            queue.done(event)
+            return True
+        backing = self._backed.backing
+        parking = None if backing is None else backing.unit.parking
+        if parking and parking.holds(self.reader, message):
+            parking.queue(self.reader, message)
+            self.settle(event)
+            return True
+        return False
+
+    async def _end(self, stop_after: bool) -> None:
+        self._channel_stop_iteration(self.channel)
+        if stop_after:
+            await self.stop()
+            self.service_reset()
+            self._active_agens.clear()
+
+    async def _begin(self, queue: EventQueue) -> bool:
+        """Start the stream; whether it is to be stopped when its iterator ends."""
+        self._finalized = True
+        self.told_to_end = False
+        self._queue, self._consumer = queue, cast("Consumer", self.app.consumer)
+        self._keyed = queue if isinstance(queue, KeyedQueue) else None
+        self._is_flowing, self._backed = self.app.flow_control.is_active, backed(self.app)
+        self.reader = cast(Topic, self.channel).reader
+        # An agent's stream outlives its function, which is started anew after a failure.
+        stop_after = await self.maybe_start() and not self._is_an_agents()
+        self._consumer.read_by(self)
+        # The built-in monitor is told of batches by the conductor: asking it about each event
+        # would cost more than the event. Sensors that the application added see each one.
+        self._observed = any(type(sensor) is not Monitor for sensor in self.app.sensors)
+        return stop_after
+
+    async def _wait_for(self, queue: EventQueue) -> EventT[Any] | None:
+        """The next event; ``None`` at the end."""
+        try:
+            event: EventT[Any] = await queue.get()
+        except StopAsyncIteration:  # how Faust ends a stream from outside
+            self.told_to_end = True
+            return None
+        return event
+
+    def _is_an_agents(self) -> bool:
+        agent = current_agent()
+        root = self.get_root_stream()
+        return agent is not None and any(actor.stream is root for actor in agent._actors)  # type: ignore[attr-defined]
+
+    def _is_this_workers(self, event: EventT[Any]) -> bool:
+        """False for events whose partitions have moved since: they are delivered again."""
+        return event.message.generation_id == self.app.consumer_generation_id
+
+    def _take_up(self, event: EventT[Any], scope: Scope) -> None:
+        """Make an event the current one."""
+        message = event.message
+        if not self.enable_acks:
+            self._let_go_of_acknowledged()
+        self.in_hand[event] = scope
+        if isinstance(message, ParkedMessage):
+            scope.defer(partial(message.parking.done, message))
+        if self._observed:
+            if not message.tracked:
+                message.tracked = True
+                self._on_message_in(message.tp, message.offset, message)
+            self._sensor_state = self._on_stream_event_in(message.tp, message.offset, self, event)
+        self._set_current_event(event)
+
+    async def _process(self, value: Any) -> Any:
+        """Run the stream's processors over a value."""
+        try:
+            for processor in self._processors:
+                value = await maybe_async(processor(value))
+            return await self.on_merge(value)
+        except Skip:
+            return self._skipped_value
+
+    def _let_go_of_acknowledged(self) -> None:
+        """An application that acknowledges itself may do so behind the stream's back."""
+        while self.in_hand and (first := next(iter(self.in_hand))).message.acked:
+            self._put_down(first)
+
+    async def ack(self, event: EventT[Any]) -> bool:
+        """Faust's way to finish an event by hand; its batches use it."""
+        self._put_down(event)
+        return await super().ack(event)
+
+    def _put_down(self, event: EventT[Any]) -> None:
+        scope = self.in_hand.pop(event, None)
+        if scope is not None and self._is_this_workers(event):
+            scope.join()
+        cast("Consumer", self.app.consumer).note_progress()
+
+    def take_back(self, events: Sequence[EventT[Any]]) -> None:
+        """Have events that failed handed out once more, before all others."""
+        for event in events:
+            del self.in_hand[event]
+        self._queue.buffered.extendleft(reversed(events))
+
+    async def let_go(self) -> None:
+        """Close what an agent's function has left half read, so that it can be started anew."""
+        for iterator in list(self._active_agens):
+            with suppress(RuntimeError):  # another task is reading it, and goes on
+                await iterator.aclose()
+                self._active_agens.discard(iterator)
+
+    def _leave(self, event: EventT[Any]) -> None:
+        """What was written for an event counts; when it is finished is up to the application."""
+        scope = self.in_hand.get(event)
+        if scope is not None and self._is_this_workers(event):
+            scope.join()
+        self._queue.done(event)
+
+    def settle(self, event: EventT[Any]) -> None:
+        """Note an event as finished by this stream, with what was written for it."""
+        message, consumer = event.message, self._consumer
+        scope = self.in_hand.pop(event, None)
+        if scope is not None and message.generation_id == self.app.consumer_generation_id:
+            scope.join()
+        if self._keyed is not None:
+            self._keyed.done(event)
+        last = message.ack(consumer)
+        if not last:
+            consumer.finished_by(message, self.reader)
+        if not consumer.progress_noted:
+            consumer.note_progress()
+        if self._observed:
+            self._on_stream_event_out(message.tp, message.offset, self, event, self._sensor_state)
+            if last:
+                self._on_message_out(message.tp, message.offset, message)
+
+
+def _item(event: EventT[Any], _: Any) -> tuple[Any, Any]:
+    return event.key, event.value
+
+
+def event_of(event: EventT[Any], _: Any) -> EventT[Any]:
+    return event
