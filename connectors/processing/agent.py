@@ -12,6 +12,7 @@ from faust.agents.agent import _current_agent
 from faust.types import TP, ChannelT, EventT, Message, StreamT
 from faust.types.agents import ActorRefT, AgentFun
 
+from connectors import crash
 from connectors.processing.backing import Backing, backing_of
 from connectors.processing.dead_letters import name_of, text_of
 from connectors.processing.failures import set_aside
@@ -108,6 +109,7 @@ class Agent(FaustAgent):
         failed = list(stream.in_hand)
         for scope in stream.in_hand.values():
             scope.drop()
+        crash.point("agent.failed")
         if self._on_error is not None:
             await self._on_error(self, error)
         stream.current_event = None
@@ -124,6 +126,7 @@ class Agent(FaustAgent):
             else:
                 self.log.info("Failed after partitions moved; the event is delivered again")
             stream.settle(event)
+        crash.point("agent.parked")
         return True
 
     async def _park_or_give_up(

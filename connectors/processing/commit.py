@@ -63,6 +63,7 @@ async def commit_progress(
     else:
         unit = backing.unit
         batch = unit.take()
+        crash.point("commit.begun")
         try:
             await _has_been_sent(sent)
             await backing.publisher.has_room()
@@ -72,6 +73,7 @@ async def commit_progress(
                 unit.give_back(batch)
             raise
         unit.committed(batch)
+        crash.point("commit.settled")
     advances = {tp: finished.advance for tp, finished in progress.items()}
     try:
         await broker.commit(app.conf.id, advances)

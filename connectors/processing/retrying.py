@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from faust.types import TP, AppT
 
+from connectors import crash
 from connectors.errors import DatabaseUnavailable
 from connectors.processing.backing import Backing
 from connectors.processing.parked_rows import select_parked
@@ -75,11 +76,13 @@ class Retrier:
             for line in lines:
                 parking.not_now(line, pause=AWAY)
             return
+        crash.point("retry.fetched")
         for line in lines:
             if line.fetched and self._ready(line.tp):
                 await self._hand_out(parking, line, generation)
             else:
                 parking.not_now(line, pause=LOOK_AGAIN)
+        crash.point("retry.delivered")
 
     async def _fetch(self, lines: Sequence[Line]) -> None:
         if not lines:

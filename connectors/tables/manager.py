@@ -10,6 +10,7 @@ from faust.tables.manager import TableManager as FaustTableManager
 from faust.types import TP
 from yarl import URL
 
+from connectors import crash
 from connectors.errors import DatabaseUnavailable
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
@@ -87,6 +88,7 @@ class TableManager(FaustTableManager):
                 # What could not be committed before partitions moved is done again.
                 load = kept if store.has_changes else gained
                 await self._take_over(self.backing.database, store, load, lost)
+        crash.point("tables.loaded")
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def _take_over(

@@ -20,6 +20,7 @@ from faust.types.transports import TPorTopicSet
 from mode import Seconds, Service
 from mode.services import ServiceT
 
+from connectors import crash
 from connectors.errors import (
     BrokerError,
     BrokerUnavailable,
@@ -142,6 +143,7 @@ class Consumer(FaustConsumer):
         app = self.app
         app.on_rebalance_start()
         await self.on_partitions_revoked(set(self._owned - owned))
+        crash.point("rebalance.revoked")
         self._owned = owned
         # Nothing is read until the committed positions are known, also of what stays: Faust
         # resumes the flow before.
@@ -150,9 +152,11 @@ class Consumer(FaustConsumer):
             backing.start_over()
         # Before the tables are loaded: nobody else can change them any more.
         self._taken = await self._take_partitions()
+        crash.point("rebalance.taken")
         app.assignor.assign_to_this_worker(owned)  # type: ignore[attr-defined]
         app.consumer_generation_id += 1
         await self.on_partitions_assigned(set(owned), app.consumer_generation_id)
+        crash.point("rebalance.assigned")
 
     async def _take_partitions(self) -> Mapping[TP, Committed]:
         sources = self._sources()
@@ -201,7 +205,9 @@ class Consumer(FaustConsumer):
                 if not self.flow_active or generation != self.app.consumer_generation_id:
                     break
                 if self._next.get(tp) == positions[tp] and tp in self._active_partitions:
+                    crash.point("consumer.read")
                     await self._deliver(conductor, tp, records)
+                    crash.point("consumer.delivered")
 
     async def _read(self, positions: Mapping[TP, int]) -> Mapping[TP, Sequence[Record]]:
         limit = min(READ_LIMIT, self._in_flight_limit)
@@ -390,6 +396,7 @@ class Consumer(FaustConsumer):
 
     def _tell_progress(self) -> None:
         self.progress_noted = False
+        crash.point("consumer.finished")
         self._finished.set()
         self._pace.want()
         half = self._in_flight_limit // 2

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 
 from faust.types import TP
 
+from connectors import crash
 from connectors.errors import BrokerUnavailable
 from connectors.transports.broker import Broker
 
@@ -85,6 +86,7 @@ class Membership:
         while True:
             self.standing = Standing.STANDING_BY
             await self._acquire()
+            crash.point("lease.acquired")
             self.standing = Standing.OWNER
             await self._own()
             logger.warning("The partitions were lost to another worker; standing by")
@@ -134,5 +136,6 @@ class Membership:
         try:
             async with asyncio.timeout(RELEASE_FOR):
                 await self._ownership.release()
+                crash.point("lease.released")
         except (BrokerUnavailable, TimeoutError) as error:
             logger.warning("The partitions will be handed over when their lease ends: %s", error)

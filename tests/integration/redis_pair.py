@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,57 +12,7 @@ from redis.asyncio import Redis
 from app.embedded import Valkey, running_valkey
 from app.embedded.secret import password_in, write_private
 from tests.integration.outbox_streams import eventually
-
-CHUNK = 1 << 16
-
-
-class Proxy:
-    """Passes connections on to a port of this machine; which one can be changed."""
-
-    def __init__(self, target: int) -> None:
-        self._target: int | None = target
-        self._writers: set[asyncio.StreamWriter] = set()
-        self.port = 0
-
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator[Proxy]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            self.lead_to(None)
-
-    def lead_to(self, target: int | None) -> None:
-        """Cut all connections; new ones lead there, or nowhere."""
-        self._target = target
-        for writer in list(self._writers):
-            writer.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        try:
-            if self._target is None:
-                return
-            with suppress(ConnectionError):
-                onward, behind = await asyncio.open_connection("127.0.0.1", self._target)
-                self._writers.add(behind)
-                await asyncio.gather(_pump(reader, behind), _pump(onward, writer))
-                self._writers.discard(behind)
-        finally:
-            self._writers.discard(writer)
-            writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        with suppress(ConnectionError):
-            while data := await reader.read(CHUNK):
-                writer.write(data)
-                await writer.drain()
-    finally:
-        writer.close()
+from tests.proxy import Proxy
 
 
 class Pair:
