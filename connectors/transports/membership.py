@@ -90,7 +90,7 @@ class Membership:
             self.standing = Standing.OWNER
             await self._own()
             logger.warning("The partitions were lost to another worker; standing by")
-            await self._on_change(frozenset())
+            await self._change(frozenset())
             # Not before: it is this member's to hand over if the lease had not ended.
             await self._release()
 
@@ -101,7 +101,7 @@ class Membership:
             if not done:
                 logger.info("%s stands by: another worker owns the partitions", self.member)
                 # Faust's worker is ready after its first rebalance, even one without partitions.
-                await self._on_change(frozenset())
+                await self._change(frozenset())
             await acquiring
         finally:
             acquiring.cancel()
@@ -113,8 +113,8 @@ class Membership:
                 self._changed.clear()
                 if self._anew:
                     self._anew = False
-                    await self._on_change(frozenset())
-                await self._on_change(self._wanted)
+                    await self._change(frozenset())
+                await self._change(self._wanted)
                 logger.info("%s works on %s partitions", self.member, len(self._wanted))
                 changed = asyncio.ensure_future(self._changed.wait())
                 try:
@@ -126,6 +126,17 @@ class Membership:
         finally:
             self._give_up = False
             keeping.cancel()
+
+    async def _change(self, tps: frozenset[TP]) -> None:
+        """Have partitions taken away and given; lose no cancellation meanwhile.
+
+        Before Python 3.12 ``asyncio.wait_for`` swallows one that comes just when it ends
+        (python/cpython#86296), and Faust's services sleep by it until they are to stop.
+        """
+        await self._on_change(tps)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
 
     async def leave(self) -> None:
         """Hand over at once."""
