@@ -75,7 +75,8 @@ class Outbox:
         """Rows and events that commit together. An exception in the block takes both back.
 
         Raises :class:`~connectors.errors.DatabaseUnavailable`; if that happens at the commit,
-        it may have happened all the same.
+        it may have happened all the same. It is raised too if the block says nothing to the
+        database for ``SILENT_FOR`` seconds: wait for other servers outside of it.
         """
         async with self._database.transaction() as connection:
             yield Transaction(connection)

@@ -26,6 +26,9 @@ LOCK = 0x7265_6466_0002
 """Key of the session's advisory lock that makes one relay the active one."""
 PRODUCER = "relay"
 """As which a relay has its lane."""
+SILENT_FOR = 30.0
+"""Seconds that a relay may say nothing to the database beyond what it rests. Then it is succeeded,
+even if it is only stopped."""
 SPARE_POLL = 1.0
 """Seconds between a spare's attempts to become the active relay."""
 
@@ -38,7 +41,7 @@ class Relay:
 
     Rows without ``available_at`` go in the order of their ids, scheduled ones in the order in
     which they come due. The lock belongs to the connection, so a dead relay is succeeded within
-    ``SPARE_POLL`` seconds of Postgres noticing. It saves work: what is published stays right
+    ``SPARE_POLL`` seconds of Postgres noticing, and one that was stopped after ``SILENT_FOR``. It saves work: what is published stays right
     without it.
     """
 
@@ -88,9 +91,10 @@ class Relay:
             watcher.cancel()
 
     async def _lead(self, session: _Session, stop: asyncio.Event) -> bool:
+        silent_for = f"{(SILENT_FOR + self._poll) * 1000:.0f}ms"
         while not stop.is_set():
             self._wake.clear()
-            if await session.fetchval(_query("try_lock"), LOCK):
+            if await session.fetchval(_query("try_lock"), LOCK, silent_for):
                 return True
             await self._rest(SPARE_POLL)
         return False

@@ -22,6 +22,9 @@ ACQUIRE_TIMEOUT = 30.0
 """Seconds to wait for a free connection of the pool."""
 COMMAND_TIMEOUT = 30.0
 """Seconds a statement may take, unless the caller gives it a timeout of its own."""
+SILENT_FOR = 10.0
+"""Seconds that a transaction may wait for its client's next statement. The server ends one whose
+process was stopped: others wait for its locks, and take over."""
 CLOSE_TIMEOUT = 5.0
 """Seconds that :meth:`Database.close` leaves to running transactions."""
 
@@ -84,7 +87,10 @@ class Database:
                 max_size=max_size,
                 timeout=CONNECT_TIMEOUT,
                 command_timeout=COMMAND_TIMEOUT,
-                server_settings={"application_name": application_name},
+                server_settings={
+                    "application_name": application_name,
+                    "idle_in_transaction_session_timeout": f"{SILENT_FOR * 1000:.0f}",
+                },
                 init=_prepare,
             )
         except (*_DRIVER, ValueError) as error:
