@@ -41,8 +41,8 @@ class Relay:
 
     Rows without ``available_at`` go in the order of their ids, scheduled ones in the order in
     which they come due. The lock belongs to the connection, so a dead relay is succeeded within
-    ``SPARE_POLL`` seconds of Postgres noticing, and one that was stopped after ``SILENT_FOR``. It saves work: what is published stays right
-    without it.
+    ``SPARE_POLL`` seconds of Postgres noticing, and one that was stopped after ``SILENT_FOR``. It
+    saves work: what is published stays right without it.
     """
 
     def __init__(

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-import connectors
 from connectors import crash
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
