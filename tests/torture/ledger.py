@@ -2,14 +2,13 @@
 
 ::
 
-    transfers ──▶ debit ──▶ entries ──▶ credit        each with a table, a row an account
-       (payer)     │ │      (receiver)    │ │
-               debits└──▶ booked ◀────────┘ credits
-                        (account)
-                 audit ──▶ audited ◀─────── batch
-                 audits   (account)         batches
+    transfers ─┬─▶ debit ─┬─▶ entries ─┬─▶ credit ──▶ booked
+     (payer)   │          │ (receiver) │             (account)
+               │          └─▶ booked   └─▶ batch ───▶ audited
+               └─▶ audit ───▶ audited                (account)
 
-In brackets what a topic is keyed by: it is also the key of the tables that its readers write.
+In brackets what a topic is keyed by: it is also the key of the table that each of its readers
+writes, where an account has a row.
 ``debit`` runs in three instances; ``audit`` sends through an asynchronous sink; ``batch`` takes
 many events at a time.
 """

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,8 +32,8 @@ TOLD_WITHIN = 2.0
 STALLED_AFTER = 60.0
 """Seconds without any progress after which nothing will come any more."""
 
-PROCESS_ENDED = "graceful stop"
-STALLED = "everything is processed"
+PROCESSED = "everything is processed"
+STOPPED = "graceful stop"
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +64,8 @@ class Report:
 
     @property
     def all_violations(self) -> list[Violation]:
+        """Of all invariants."""
         return [violation for found in self.violations.values() for violation in found]
-
-
-class Stalled(Exception):
-    """Nothing moves any more, and not everything is done."""
 
 
 async def run(settings: Settings, directory: Path) -> Report:
@@ -94,26 +90,16 @@ async def _run(
     plan = make_plan(settings.seed, settings.transfers)
     writer = Writer(plan, servers.valkey.url, database)
     torturer = Torturer(settings.seed, servers, workers, relay, broker, database)
-    troubles: dict[str, list[Violation]] = {STALLED: [], PROCESS_ENDED: []}
-    started = time.monotonic()
     async with running([*workers, relay]) as stop:
         async with asyncio.TaskGroup() as group:
             group.create_task(writer.run(settings.seconds))
             faults = schedule(settings.seed, settings.seconds, settings.faults)
             group.create_task(torturer.run(faults))
-        logger.info("%6.1f s: everything is written", time.monotonic() - started)
-        try:
-            await _settle(broker, database)
-        except Stalled as stalled:
-            troubles[STALLED].append(Violation(STALLED, "after the faults", str(stalled)))
-            for worker in workers:
-                worker.send(signal.SIGUSR1)  # Faust's worker logs what it is doing
-            await asyncio.sleep(TOLD_WITHIN)
-        logger.info("%6.1f s: everything is processed", time.monotonic() - started)
-        for process, code in zip([*workers, relay], await stop(), strict=True):
-            if code != 0:
-                what = f"ended with {code} instead of 0; its log is {process.log}"
-                troubles[PROCESS_ENDED].append(Violation(PROCESS_ENDED, process.name, what))
+        logger.info("everything is written, and no fault will come any more")
+        stalled = await _settle(broker, database)
+        if stalled:
+            await _ask(workers)
+        endings = zip([*workers, relay], await stop(), strict=True)
     history = await collect(plan, broker, database)
     notes = {
         "events on streams": sum(map(len, history.streams.values())),
@@ -123,7 +109,23 @@ async def _run(
             len(process.ended_by_itself) for process in (*workers, relay)
         ),
     }
-    return Report(torturer.done, {**troubles, **check(history)}, notes)
+    violations = {PROCESSED: stalled, STOPPED: _not_graceful(endings), **check(history)}
+    return Report(torturer.done, violations, notes)
+
+
+async def _ask(workers: Iterable[Process]) -> None:
+    """Have workers write to their logs what they are doing, as Faust's do."""
+    for worker in workers:
+        worker.send(signal.SIGUSR1)
+    await asyncio.sleep(TOLD_WITHIN)
+
+
+def _not_graceful(endings: Iterable[tuple[Process, int | None]]) -> Sequence[Violation]:
+    return [
+        Violation(STOPPED, process.name, f"ended with {code} instead of 0, see {process.log}")
+        for process, code in endings
+        if code != 0
+    ]
 
 
 def _processes(
@@ -147,10 +149,10 @@ def _processes(
     return workers, Process("relay", relay, environ, directory)
 
 
-async def _settle(broker: Broker, database: Database) -> None:
-    """Return when everything is processed, what follows from it included.
+async def _settle(broker: Broker, database: Database) -> Sequence[Violation]:
+    """Wait until everything is processed, what follows from it included, or nothing moves.
 
-    What has come to its end stays there, since nothing before it moves any more. Raises Stalled.
+    What has come to its end stays there, since nothing before it moves any more.
     """
 
     async def outbox() -> Sequence[int]:
@@ -166,11 +168,15 @@ async def _settle(broker: Broker, database: Database) -> None:
         return [await parked(database)]
 
     for look in (outbox, transfers, lines, outbox, entries, lines, outbox):
-        await _until_zero(look)
+        left = await _until_zero(look)
+        if left is not None:
+            return [Violation(PROCESSED, look.__name__, f"nothing moves, {left} to go")]
         logger.info("nothing is left of %s", look.__name__)
+    return []
 
 
-async def _until_zero(look: Callable[[], Awaitable[Sequence[int]]]) -> None:
+async def _until_zero(look: Callable[[], Awaitable[Sequence[int]]]) -> Sequence[int] | None:
+    """``None`` when nothing is left; otherwise what is, when it has not changed for long."""
     seen: Sequence[int] = []
     while True:
         try:
@@ -178,9 +184,9 @@ async def _until_zero(look: Callable[[], Awaitable[Sequence[int]]]) -> None:
                 while (now := await _look(look)) == seen:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(LOOK_EVERY)
         except TimeoutError:
-            raise Stalled(f"{look.__name__} has still {seen} to go") from None
+            return seen
         if not any(now):
-            return
+            return None
         seen = now
 
 
