@@ -47,6 +47,9 @@ POINTS = (
     "outbox.published",
     "outbox.restored",
     "outbox.deleted",
+    # A mail is sent.
+    "mail.taken",
+    "mail.recorded",
 )
 
 

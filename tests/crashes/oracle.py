@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import orjson
 from faust.types import TP
 
+from connectors.errors import DatabaseUnavailable
 from connectors.outbox.outbox import outbox_status
 from connectors.postgres.database import Database
 from connectors.transports.broker import Broker
@@ -116,13 +117,19 @@ class Oracle:
         """Return when everything is as it has to be; fail with the difference when it is not."""
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                while await self._difference():  # noqa: ASYNC110 - nobody tells
+                while await self._differs():  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(LOOK_EVERY)
         await self.still_all_done()
 
     async def still_all_done(self) -> None:
         """Fail with the difference if it is not."""
         assert await self._difference() == {}
+
+    async def _differs(self) -> bool:
+        try:
+            return bool(await self._difference())
+        except DatabaseUnavailable:  # who was stopped within a transaction has lost his session
+            return True
 
     async def _difference(self) -> Outcome:
         """What is, and what has to be."""

@@ -103,9 +103,9 @@ def new_app(place: Place) -> faust.App:
         broker_commit_interval=0.02,
         stream_buffer_maxsize=6,
     )
-    numbers = app.topic("numbers", key_type=str, value_type=int)
-    copies = app.topic("copies", key_type=str, value_type=int)
-    later = app.topic("alarms", key_type=str, value_type=int)
+    numbers = app.topic("numbers", key_type=str)
+    copies = app.topic("copies", key_type=str)
+    later = app.topic("alarms", key_type=str)
     journal = app.Table("journal", key_type=str, value_type=list, default=list)
     counts = app.Table("counts", key_type=str, value_type=int, default=int)
     totals = app.Table("totals", key_type=str, value_type=int, default=int)

@@ -32,7 +32,11 @@ from tests.crashes.ways import (
     worker,
 )
 
-ELSEWHERE = {"outbox.restored": "tests/integration/test_set_back.py"}
+ELSEWHERE = {
+    "outbox.restored": "tests/integration/test_set_back.py",
+    "mail.taken": "tests/integration/test_recorded_mail.py",
+    "mail.recorded": "tests/integration/test_recorded_mail.py",
+}
 """What this scenario does not come to, and who tests it."""
 
 POINTS = [point for point in crash.POINTS if point not in ELSEWHERE]

@@ -137,7 +137,8 @@ async def is_stopped(process: multiprocessing.process.BaseProcess) -> None:
     """Return when it has been stopped by a signal."""
     status = Path(f"/proc/{process.pid}/stat")
     async with asyncio.timeout(PATIENCE):
-        while status.read_text().rpartition(")")[2].split()[0] != "T":
+        # Nobody tells a process that is not its parent by wait.
+        while status.read_text().rpartition(")")[2].split()[0] != "T":  # noqa: ASYNC110, ASYNC240
             await asyncio.sleep(LOOK_EVERY)
 
 

@@ -27,8 +27,8 @@ DATABASE_VARIABLE = "TORTURE_DATABASE"
 SEED_VARIABLE = "TORTURE_SEED"
 PARTITIONS = 4
 ATTEMPTS = 8
-"""Runs of an agent for an event. What fails once may do so again in each process that is killed
-before it could commit that, so there are some more than two."""
+"""Runs of an agent for an event. What fails once needs two; but an event of a batch fails with the
+others of it, in one batch after another perhaps."""
 
 TRANSFERS = "transfers"
 ENTRIES = "entries"

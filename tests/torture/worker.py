@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import defaultdict
-from typing import Any
+from typing import Any, cast
 
 import faust
+from faust.types import EventT
 from pydantic import BaseModel
 
+from connectors.processing.parking import attempts_of
 from connectors.processing.retries import Retries
 from tests.torture import ledger
 from tests.torture.ledger import APP, READS, TABLES, Agent, Fate, Row, fate, outputs
@@ -57,19 +58,23 @@ class OnPurpose(Exception):
     """The agent was made to fail."""
 
 
-_failed: defaultdict[Agent, set[int]] = defaultdict(set)
-
-
-def fail_on_purpose(agent: Agent, *numbers: int) -> None:
+def fail_on_purpose(agent: Agent, *events: EventT[Any]) -> None:
     """Raise if that is the fate of one of these events. Call it when everything is written and
     sent."""
-    fates = {number: fate(seed, agent, number) for number in numbers}
-    if poison := [number for number in numbers if fates[number] is Fate.POISON]:
-        raise OnPurpose(f"{agent} always fails at {poison}")
-    once = {number for number in numbers if fates[number] is Fate.FAILS_ONCE}
-    if first := once - _failed[agent]:
-        _failed[agent] |= first
-        raise OnPurpose(f"{agent} fails at {sorted(first)} the first time")
+    for event in events:
+        number = cast("dict[str, Any]", event.value)["number"]
+        match fate(seed, agent, number):
+            case Fate.POISON:
+                raise OnPurpose(f"{agent} always fails at {number}")
+            case Fate.FAILS_ONCE if not attempts_of(event.message):
+                raise OnPurpose(f"{agent} fails at {number} the first time")
+
+
+def current() -> EventT[Any]:
+    """The event that is processed."""
+    event = faust.current_event()
+    assert event is not None
+    return event
 
 
 async def send_all(agent: Agent, value: dict[str, Any], row: Row) -> None:
@@ -87,7 +92,7 @@ async def debit(stream: Any) -> None:
         debits[payer] = Debits(**row._asdict(), memo=transfer["memo"])
         await asyncio.sleep(0)  # lets the other instances in
         await send_all(Agent.DEBIT, transfer, row)
-        fail_on_purpose(Agent.DEBIT, transfer["number"])
+        fail_on_purpose(Agent.DEBIT, current())
 
 
 async def send_audited(audited: tuple[dict[str, Any], Row]) -> None:
@@ -95,7 +100,7 @@ async def send_audited(audited: tuple[dict[str, Any], Row]) -> None:
     transfer, row = audited
     await asyncio.sleep(0)
     await send_all(Agent.AUDIT, transfer, row)
-    fail_on_purpose(Agent.AUDIT, transfer["number"])
+    fail_on_purpose(Agent.AUDIT, current())
 
 
 @app.agent(topics[READS[Agent.AUDIT]], name=Agent.AUDIT, retries=RETRIES, sink=[send_audited])
@@ -112,17 +117,17 @@ async def credit(stream: Any) -> None:
         row = Row(**credits_[receiver]).and_then(entry["number"], entry["amount"])
         credits_[receiver] = row._asdict()
         await send_all(Agent.CREDIT, entry, row)
-        fail_on_purpose(Agent.CREDIT, entry["number"])
+        fail_on_purpose(Agent.CREDIT, current())
 
 
 @app.agent(topics[READS[Agent.BATCH]], name=Agent.BATCH, retries=RETRIES)
 async def batch(stream: Any) -> None:
-    async for entries in stream.take(50, within=0.1):
-        for entry in entries:
+    async for events in stream.take_events(50, within=0.1):
+        for entry in [event.value for event in events]:
             row = Row(**batches[entry["to"]]).and_then(entry["number"], entry["amount"])
             batches[entry["to"]] = row._asdict()
             await send_all(Agent.BATCH, entry, row)
-        fail_on_purpose(Agent.BATCH, *(entry["number"] for entry in entries))
+        fail_on_purpose(Agent.BATCH, *events)
 
 
 def run() -> None:
