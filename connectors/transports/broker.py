@@ -276,7 +276,8 @@ class Broker(Protocol):
         Partitions that no group has joined are missing."""
 
     async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
-        """Move the group's positions.
+        """Move the group's positions, none of them back: who was stopped for long may ask for what
+        an heir has passed.
 
         Raises :class:`LogTooShort` where one would lie behind the end of its log, and moves none
         there: the log was set back since that was read.

@@ -157,6 +157,15 @@ async def test_joining_again_moves_nothing(broker: Broker) -> None:
     assert await broker.positions("group", [FIRST]) == {FIRST: appended.offset + 1}
 
 
+async def test_a_position_does_not_go_back(broker: Broker) -> None:
+    appended = await broker.append([entry(value) for value in (b"1", b"2", b"3")])
+    await broker.join("group", [TOPIC], from_start=True)
+    await broker.commit("group", {FIRST: Advance(appended[2].offset + 1, 3)})
+    await broker.commit("group", {FIRST: Advance(appended[0].offset + 1, 1)})
+    assert await broker.positions("group", [FIRST]) == {FIRST: appended[2].offset + 1}
+    assert (await broker.status("group", TOPIC))[0].lag == 0
+
+
 async def test_a_group_that_never_joined_has_no_position(broker: Broker) -> None:
     await broker.append([entry(b"1")])
     assert await broker.positions("stranger", [FIRST]) == {}

@@ -178,7 +178,8 @@ class MemoryBroker:
 
     async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
         for tp, advance in advances.items():
-            self._log.positions[group, tp] = advance.position
+            before = self._log.positions.get((group, tp), 0)
+            self._log.positions[group, tp] = max(before, advance.position)
 
     async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
         return {tp: (0, len(self._log.records[tp])) for tp in tps}

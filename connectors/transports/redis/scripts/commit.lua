@@ -1,4 +1,4 @@
--- Move a group's position, and keep its lag true.
+-- Move a group's position, but not back, and keep its lag true.
 -- KEYS[1] the stream; ARGV: group, ID of the last finished entry, entries finished since last time
 local stream, group, id, finished = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 
@@ -13,9 +13,11 @@ local function field(flat, name)
 end
 
 local info = redis.call('XINFO', 'STREAM', stream)
-local read
+local read, delivered
 for _, g in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-  if field(g, 'name') == group then read = field(g, 'entries-read') or -1 end
+  if field(g, 'name') == group then
+    read, delivered = field(g, 'entries-read') or -1, field(g, 'last-delivered-id')
+  end
 end
 if read == nil then
   return redis.call('XGROUP', 'CREATE', stream, group, id)
@@ -26,13 +28,17 @@ local function split(whole)
   local ms, seq = string.match(whole, '^(%d+)-(%d+)$')
   return { #ms, ms, #seq, seq }
 end
-local last, wanted = split(field(info, 'last-generated-id')), split(id)
-for i = 1, 4 do
-  if wanted[i] > last[i] then
-    return redis.error_reply('SETBACK ' .. stream .. ' ends before the position ' .. id)
+local function is_beyond(one, other)
+  local a, b = split(one), split(other)
+  for i = 1, 4 do
+    if a[i] ~= b[i] then return a[i] > b[i] end
   end
-  if wanted[i] < last[i] then break end
+  return false
 end
+if is_beyond(id, field(info, 'last-generated-id')) then
+  return redis.error_reply('SETBACK ' .. stream .. ' ends before the position ' .. id)
+end
+if is_beyond(delivered, id) then return 'PASSED' end
 
 if field(info, 'last-generated-id') == id then
   -- At the end the count is known whatever was deleted on the way.
