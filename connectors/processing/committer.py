@@ -26,7 +26,7 @@ from connectors.postgres.queries import load
 from connectors.processing import parked_rows
 from connectors.processing.dead_letters import DeadLetters
 from connectors.processing.parking import Parking
-from connectors.processing.scope import Scope
+from connectors.processing.scope import Cause
 from connectors.processing.unit_of_work import Batch
 from connectors.processing.watermark import Committed, Identity, Progress, Readers
 
@@ -43,7 +43,7 @@ class Fenced(ConnectorError):
 class RowsRefused(ConnectorError):
     """Postgres does not take rows that events have written, and never will."""
 
-    def __init__(self, causes: Mapping[Scope, tuple[str, Exception]]) -> None:
+    def __init__(self, causes: Mapping[Cause, tuple[str, Exception]]) -> None:
         self.causes = causes
         """Who wrote them, with the table's label and the database's reason."""
         label, error = next(iter(causes.values()))
@@ -192,7 +192,7 @@ class Committer:
 
     async def _why(self, batch: Batch, error: Exception) -> ConnectorError:
         """Find the rows that cannot be stored, and who wrote them."""
-        causes: dict[Scope, tuple[str, Exception]] = {}
+        causes: dict[Cause, tuple[str, Exception]] = {}
         async with self._database.transaction() as connection:
             for table, changed in batch.rows:
                 for key, reason in (await table.find_refused(connection, changed)).items():

@@ -40,11 +40,8 @@ class Condemned:
 
     def add(self, refused: RowsRefused) -> None:
         """Remember who wrote them. Of a batch that is every event."""
-        for scope, (label, error) in refused.causes.items():
-            for event in scope.events:
-                message = event.message
-                refusal = _Refusal(scope.reader, label, error)
-                self._refusals[message.tp, message.offset].append(refusal)
+        for (reader, tp, offset), (label, error) in refused.causes.items():
+            self._refusals[tp, offset].append(_Refusal(reader, label, error))
 
     def set_aside(
         self,

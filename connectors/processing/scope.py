@@ -13,7 +13,7 @@ has one scope for all its events.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias
 
@@ -22,6 +22,11 @@ from faust.types import TP, EventT
 Row: TypeAlias = tuple[int, Any, Any]
 """As an event wants it: its partition, its value, and this as it goes into the database; ``None``
 where the row is to go. A plain tuple, since there is one for each time a row is written."""
+
+
+Cause: TypeAlias = tuple[str, TP, int]
+"""An agent by name and the place of an event. Not the event itself, which would stay in memory
+until the commit, with all its content."""
 
 
 class Change:
@@ -33,7 +38,7 @@ class Change:
         self.partition = partition
         self.encoded = encoded
         """``None`` where the row is to go."""
-        self.causes: list[Scope] = []
+        self.causes: list[Cause] = []
         """What made it so since the last commit, in order."""
 
 
@@ -44,7 +49,7 @@ Changes: TypeAlias = dict[Any, Change]
 class Table(Protocol):
     """What a scope needs of a table's store."""
 
-    def apply(self, rows: Mapping[Any, Row], cause: Scope | None) -> None:
+    def apply(self, rows: Mapping[Any, Row], causes: Iterable[Cause]) -> None:
         """Make rows part of the table's state."""
 
 
@@ -102,8 +107,10 @@ class Scope:
             return
         self.state = _JOINED
         if self.writes is not None:
+            reader, events = self.reader, self.events
+            causes = [(reader, event.message.tp, event.message.offset) for event in events]
             for table, rows in self.writes.items():
-                table.apply(rows, self)
+                table.apply(rows, causes)
             self.writes = None
         if self._deferred is not None:
             for effect in self._deferred:
@@ -114,7 +121,6 @@ class Scope:
         """The event failed: nothing of it ever happened. Nothing happens if it is not open."""
         if self.state is _OPEN:
             self.state = State.DROPPED
-            # A row that was changed before remembers its scopes until it is committed.
             self.writes = self._deferred = None
 
 

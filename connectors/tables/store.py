@@ -23,7 +23,7 @@ from yarl import URL
 from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
-from connectors.processing.scope import Change, Changes, Row, Scope, current_scope
+from connectors.processing.scope import Cause, Change, Changes, Row, current_scope
 from connectors.tables.columns import key_column, value_column
 from connectors.tables.typed import typed_columns
 
@@ -132,13 +132,13 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
     def _write(self, key: Any, row: Row) -> None:
         scope = current_scope()
         if scope is None:  # what Faust does by itself, such as forgetting expired windows
-            self.apply({key: row}, None)
+            self.apply({key: row}, ())
         elif scope.writes is None:
             scope.writes = {self: {key: row}}
         else:
             scope.writes.setdefault(self, {})[key] = row
 
-    def apply(self, rows: Mapping[Any, Row], cause: Scope | None) -> None:
+    def apply(self, rows: Mapping[Any, Row], causes: Iterable[Cause]) -> None:
         """Make rows part of the state, and of the next commit."""
         for key, (partition, value, encoded) in rows.items():
             change = self._changes.get(key)
@@ -146,8 +146,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
                 change = self._changes[key] = Change(partition, encoded)
             else:
                 change.partition, change.encoded = partition, encoded
-            if cause is not None:
-                change.causes.append(cause)
+            change.causes += causes
             if encoded is None:
                 self._rows.pop(key, None)
                 self._partition_of.pop(key, None)

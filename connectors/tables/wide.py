@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from faust.exceptions import ImproperlyConfigured
 
 from connectors.errors import RowNotLoaded, TableNotWhole
 from connectors.postgres.database import Database
-from connectors.processing.scope import Changes, Row, Scope
+from connectors.processing.scope import Cause, Changes, Row
 from connectors.tables.cache import Cache, State
 from connectors.tables.store import PostgresStore
 
@@ -97,8 +97,8 @@ class WideStore(PostgresStore):
             f"ask Postgres for all of them, by SQL on {self._name}"
         )
 
-    def apply(self, rows: Mapping[Any, Row], cause: Scope | None) -> None:
-        super().apply(rows, cause)
+    def apply(self, rows: Mapping[Any, Row], causes: Iterable[Cause]) -> None:
+        super().apply(rows, causes)
         for key, (_, _, encoded) in rows.items():
             self.cache.note(key, present=encoded is not None)
 
