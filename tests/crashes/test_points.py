@@ -92,6 +92,7 @@ async def test_killed(place: Place, oracle: Oracle, point: str) -> None:
     await oracle.still_all_done()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", POINTS)
 async def test_stopped_and_going_on_when_an_heir_has_done_everything(
     place: Place, oracle: Oracle, point: str
@@ -107,6 +108,7 @@ async def test_stopped_and_going_on_when_an_heir_has_done_everything(
     await oracle.still_all_done()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("place", "point"), REDIS_AND_MEMORY, indirect=["place"])
 async def test_cancelled(
     place: Place, oracle: Oracle, point: str, monkeypatch: pytest.MonkeyPatch
@@ -131,6 +133,7 @@ async def test_cancelled(
     await oracle.still_all_done()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", Trouble, ids=lambda kind: kind.value)
 @pytest.mark.parametrize("server", ["redis", "postgres"])
 @pytest.mark.parametrize("point", POINTS)
@@ -145,6 +148,7 @@ async def test_trouble(
     await heals(place, oracle, point, server, kind, monkeypatch)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", Trouble, ids=lambda kind: kind.value)
 @pytest.mark.parametrize("point", IN_MEMORY)
 @pytest.mark.parametrize("place", ["memory"], indirect=True)
