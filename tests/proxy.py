@@ -13,13 +13,15 @@ class Proxy:
     """Passes connections on to a port of this machine; which one can be changed."""
 
     def __init__(self, target: int) -> None:
-        self._target: int | None = target
+        self.target: int | None = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._clients: set[asyncio.StreamWriter] = set()
         self._to_lose: set[asyncio.StreamWriter] = set()
         self._flows = asyncio.Event()
         self._flows.set()
         self.port = 0
+        self.refused = asyncio.Event()
+        """Set when a connection led nowhere."""
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Proxy]:
@@ -34,13 +36,17 @@ class Proxy:
 
     def lead_to(self, target: int | None) -> None:
         """Cut all connections; new ones lead there, or nowhere."""
-        self._target = target
+        self.target = target
         for writer in list(self._writers):
             writer.close()
 
+    def shut(self) -> None:
+        """Lead new connections nowhere; those that are open stay."""
+        self.target = None
+
     def cut(self) -> None:
         """Cut all connections; new ones lead where these did."""
-        self.lead_to(self._target)
+        self.lead_to(self.target)
 
     def hold(self) -> None:
         """Let nothing pass, as a server that hangs: what is sent to it, it gets later."""
@@ -57,10 +63,11 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            if self._target is None:
+            if self.target is None:
+                self.refused.set()
                 return
             with suppress(ConnectionError):
-                onward, behind = await asyncio.open_connection("127.0.0.1", self._target)
+                onward, behind = await asyncio.open_connection("127.0.0.1", self.target)
                 self._writers.add(behind)
                 self._clients.add(writer)
                 await asyncio.gather(self._pump(reader, behind), self._pump(onward, writer))

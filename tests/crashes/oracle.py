@@ -31,7 +31,7 @@ from tests.crashes.scenario import (
 Outcome: TypeAlias = dict[str, Any]
 
 TABLES = ("journal", "counts", "totals", "rung")
-LOOK_EVERY = 0.03
+LOOK_EVERY = 0.05
 
 
 def expected(place: Place) -> Outcome:

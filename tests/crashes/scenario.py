@@ -168,18 +168,25 @@ async def send_numbers(place: Place, database: Database) -> None:
 @asynccontextmanager
 async def living(place: Place) -> AsyncIterator[faust.App]:
     """A worker and a relay, from their start to their graceful stop."""
-    app, stop = new_app(place), asyncio.Event()
-    relaying = asyncio.create_task(_relay(place, stop))
+    app = new_app(place)
     try:
         await asyncio.wait_for(app.start(), PATIENCE)
-        yield app
+        # Not before: a worker that cannot reach its servers at its start says so, and ends.
+        async with _relaying(place):
+            yield app
     finally:
-        try:
-            await asyncio.wait_for(app.stop(), PATIENCE)
-        finally:
-            stop.set()
-            await asyncio.wait({relaying}, timeout=PATIENCE)
-            relaying.cancel()
+        await asyncio.wait_for(app.stop(), PATIENCE)
+
+
+@asynccontextmanager
+async def _relaying(place: Place) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    relaying = asyncio.create_task(_relay(place, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(relaying, PATIENCE)
 
 
 async def _relay(place: Place, stop: asyncio.Event) -> None:

@@ -7,10 +7,11 @@ import enum
 import multiprocessing
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,7 +22,11 @@ from tests.crashes.oracle import Oracle
 from tests.crashes.scenario import IMPATIENT, PATIENCE, Place, living
 from tests.proxy import Proxy
 
-SEED = 3
+SEED = os.environ.get("CRASH_SEED", "3")
+"""With another one, points are passed another number of times before it happens, and other servers
+are chosen."""
+
+T = TypeVar("T")
 
 LOOK_EVERY = 0.01
 
@@ -54,7 +59,12 @@ OFTEN = 3
 
 def time_of(point: str, way: str) -> int:
     """At which of its passages it happens: drawn, and the same each time."""
-    return Random(f"{SEED} {point} {way}").randint(1, RARE.get(point, OFTEN))
+    return draw(range(1, RARE.get(point, OFTEN) + 1), point, way)
+
+
+def draw(choices: Sequence[T], *what: str) -> T:
+    """One of these, and the same each time that this is asked."""
+    return Random(" ".join((SEED, *what))).choice(choices)
 
 
 class Trouble(enum.Enum):

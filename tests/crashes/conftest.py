@@ -1,0 +1,39 @@
+"""Where a scenario happens, and who knows how it has to end."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from tests.crashes.oracle import Oracle
+from tests.crashes.scenario import IMPATIENT, Place, send_numbers
+
+
+@pytest.fixture(params=["redis"])
+def place(
+    request: pytest.FixtureRequest, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Place:
+    """Servers with all numbers, and nothing done yet."""
+    for name, value in IMPATIENT.items():
+        monkeypatch.setattr(name, value)
+    broker = (
+        f"memory://{uuid.uuid4().hex}"
+        if request.param == "memory"
+        else request.getfixturevalue("empty_valkey_url")
+    )
+    return Place(broker, database_url)
+
+
+@pytest.fixture
+async def oracle(place: Place) -> AsyncIterator[Oracle]:
+    database = await Database.connect(place.database)
+    await migrate_connectors(database)
+    await send_numbers(place, database)
+    oracle = Oracle(place, database)
+    yield oracle
+    await oracle.close()
+    await database.close()

@@ -1,0 +1,116 @@
+"""A commit whose answer is lost, and a worker that cannot find out what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from connectors import crash
+from tests.crashes.oracle import Oracle
+from tests.crashes.scenario import PATIENCE, Place, living
+from tests.crashes.ways import Trouble, trouble, ways_to
+from tests.proxy import Proxy
+
+WHICH = 3
+"""The commit that it happens to: what comes before and after it has to be right as well."""
+
+
+class Doubt:
+    """A commit that has happened or not, and a database that cannot be asked."""
+
+    def __init__(self, way: Proxy, *, happened: bool) -> None:
+        self._way = way
+        self._happened = happened
+        self._began = asyncio.Event()
+        self.begun_anew = asyncio.Event()
+        """Partitions were taken away since."""
+        self._lose = crash.at("commit.written", self._begin, time=WHICH)
+
+    def point(self, name: str) -> None:
+        """In place of :data:`connectors.crash.point`."""
+        self._lose(name)
+        if name == "rebalance.revoked" and self._began.is_set():
+            self.begun_anew.set()
+
+    def _begin(self) -> None:
+        if self._happened:
+            trouble(Trouble.ANSWER_LOST, self._way)
+            self._way.shut()
+        else:
+            self._way.lead_to(None)
+        self._way.refused.clear()
+        self._began.set()
+
+    async def is_felt(self) -> None:
+        """Return when somebody has tried in vain to find out."""
+        async with asyncio.timeout(PATIENCE):
+            await self._began.wait()
+            await self._way.refused.wait()
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stops, or has to give partitions away, does not wait long for a commit."""
+    monkeypatch.setattr("connectors.transports.consumer.DRAIN_FOR", 0.1)
+    monkeypatch.setattr("connectors.transports.consumer.COMMIT_FOR", 0.1)
+
+
+HAPPENED = pytest.mark.parametrize("happened", [True, False], ids=["happened", "did not happen"])
+BROKERS = pytest.mark.parametrize("place", ["redis", "memory"], indirect=True)
+
+
+@HAPPENED
+@BROKERS
+@pytest.mark.usefixtures("hurry")
+async def test_partitions_move_while_a_commit_is_in_doubt(
+    place: Place, oracle: Oracle, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    async with ways_to(place) as (through, proxies):
+        way = proxies["postgres"]
+        server = way.target
+        doubt = Doubt(way, happened=happened)
+        monkeypatch.setattr(crash, "point", doubt.point)
+        async with living(through) as app:
+            await doubt.is_felt()
+            app.consumer._membership.start_over()  # type: ignore[attr-defined]
+            await asyncio.wait_for(doubt.begun_anew.wait(), PATIENCE)
+            way.lead_to(server)
+            await oracle.all_done()
+    await oracle.still_all_done()
+
+
+@HAPPENED
+@BROKERS
+@pytest.mark.usefixtures("hurry")
+async def test_a_worker_stops_while_a_commit_is_in_doubt(
+    place: Place, oracle: Oracle, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    async with ways_to(place) as (through, proxies):
+        way = proxies["postgres"]
+        server = way.target
+        doubt = Doubt(way, happened=happened)
+        monkeypatch.setattr(crash, "point", doubt.point)
+        async with living(through):
+            await doubt.is_felt()
+        way.lead_to(server)
+        async with living(through):
+            await oracle.all_done()
+    await oracle.still_all_done()
+
+
+@HAPPENED
+@BROKERS
+async def test_the_database_answers_again(
+    place: Place, oracle: Oracle, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    async with ways_to(place) as (through, proxies):
+        way = proxies["postgres"]
+        server = way.target
+        doubt = Doubt(way, happened=happened)
+        monkeypatch.setattr(crash, "point", doubt.point)
+        async with living(through):
+            await doubt.is_felt()
+            way.lead_to(server)
+            await oracle.all_done()
+    await oracle.still_all_done()
