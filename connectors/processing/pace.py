@@ -2,8 +2,9 @@
 
 A commit costs a transaction, however little is in it. Waiting lets more events share one, and makes
 them all wait. So the pause between two commits grows with what the last one took: an event that
-comes alone is committed almost at once, and under load, or where the database is slow, committing
-takes a tenth of the time. Nothing is committed while there is nothing to commit.
+comes alone is committed almost at once, and under load committing takes a tenth of the time. More
+it takes only where the database is so slow that events would grow older than they may. Nothing is
+committed while there is nothing to commit.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ MAX_BYTES = 32 << 20
 class Pace:
     """Tells when it is time for a commit."""
 
-    def __init__(self, longest: float) -> None:
-        """``longest`` is that of the pauses, in seconds."""
-        self._longest = longest
+    def __init__(self, interval: float) -> None:
+        """``interval``: seconds from the beginning of one commit to that of the next, at most,
+        unless a commit takes longer."""
+        self._interval = interval
         self._pause = SHORTEST
         self._wanted = asyncio.Event()
         self._full = asyncio.Event()
@@ -59,4 +61,4 @@ class Pace:
 
     def took(self, seconds: float) -> None:
         """A commit is done, or has failed, after so many seconds."""
-        self._pause = min(max(SHORTEST, SHARE * seconds), self._longest)
+        self._pause = max(SHORTEST, min(SHARE * seconds, self._interval - seconds))
