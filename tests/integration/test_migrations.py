@@ -264,6 +264,23 @@ async def test_errors_of_the_caller_roll_back_and_stay(database: Database) -> No
         assert await connection.fetchval("SELECT to_regclass('t')") is None
 
 
+async def test_nobody_waits_for_a_transaction_whose_client_is_silent(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.postgres.database.SILENT_FOR", 0.1)
+    database = await Database.connect(database_url)
+
+    async def be_silent() -> None:
+        async with database.transaction() as silent:
+            await silent.execute("SELECT pg_advisory_xact_lock(1)")
+            async with database.transaction() as heir:
+                await heir.execute("SELECT pg_advisory_xact_lock(1)")
+
+    with pytest.raises(DatabaseUnavailable, match="idle-in-transaction"):
+        await be_silent()
+    await database.close()
+
+
 async def test_jsonb_is_python_objects(database: Database) -> None:
     value = {"text": "ä", "list": [1, None, 2.5, True]}
     async with database.transaction() as connection:

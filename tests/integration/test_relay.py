@@ -290,6 +290,23 @@ async def test_a_relay_that_lost_its_lock_and_appends_late_does_no_harm(
     assert stream.batches[-2:] == [2, 1]  # what came late, and the last
 
 
+async def test_a_relay_that_falls_silent_is_succeeded(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.relay.SPARE_POLL", 0.05)
+    monkeypatch.setattr("connectors.outbox.relay.SILENT_FOR", 0.1)
+    stream = Halting()
+    await publish(database, b"1", b"2")
+    silent = asyncio.create_task(new_relay(database, stream, poll=0.1).run(asyncio.Event()))
+    await asyncio.wait_for(stream.halted.wait(), TIMEOUT)
+    async with running(database, stream, poll=0.1):
+        assert await stream.reaches(2) == [b"1", b"2"]
+        stream.go_on.set()
+        with pytest.raises(DatabaseUnavailable):
+            await asyncio.wait_for(silent, TIMEOUT)
+    assert len(stream.entries) == 2
+
+
 class Unlocked(Relay):
     """A relay that takes itself for the only one."""
 
