@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 
 from faust.types import TP, AppT
 
@@ -15,8 +16,9 @@ from connectors import crash
 from connectors.errors import BrokerError, BrokerUnavailable, DatabaseError
 from connectors.processing.backing import backing_of
 from connectors.processing.committer import Logs
+from connectors.processing.unit_of_work import UnitOfWork
 from connectors.processing.watermark import Committed, Progress
-from connectors.transports.broker import Broker, LogTooShort
+from connectors.transports.broker import Advance, Broker, LogTooShort
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,13 @@ async def take_partitions(
     bounds = await broker.bounds(groups)
     ends = {tp: end for tp, (_, end) in bounds.items()}
     logs = Logs(await broker.identity(), incarnation, groups, ends)
-    return await backing.committer.take(logs, backing.unit.parking)
+    unit = backing.unit
+    taken = await backing.committer.take(logs, unit.parking)
+    ahead = {tp: at.position for tp, at in taken.items() if at.position > groups[tp]}
+    unit.advanced({tp: Advance(position, 0) for tp, position in ahead.items()})
+    with suppress(LogTooShort):  # the first commit finds it out as well, and starts over
+        await _follow(app, broker, unit)
+    return taken
 
 
 async def commit_progress(
@@ -56,10 +64,12 @@ async def commit_progress(
     memory and done again.
     """
     backing = backing_of(app)
+    advances = {tp: finished.advance for tp, finished in progress.items()}
     if backing is None:
         await _has_been_sent(sent)
         if not owned():
             raise BrokerUnavailable("the lease has ended: the partitions may be another worker's")
+        await broker.commit(app.conf.id, advances)
     else:
         unit = backing.unit
         batch = unit.take()
@@ -74,16 +84,23 @@ async def commit_progress(
             raise
         unit.committed(batch)
         crash.point("commit.settled")
-    advances = {tp: finished.advance for tp, finished in progress.items()}
+        unit.advanced(advances)
+        await _follow(app, broker, unit)
+    crash.point("commit.acknowledged")
+
+
+async def _follow(app: AppT, broker: Broker, unit: UnitOfWork) -> None:
+    """Have the group follow. What fails is tried again by the next commit."""
+    if not unit.behind:
+        return
     try:
-        await broker.commit(app.conf.id, advances)
+        await broker.commit(app.conf.id, unit.behind)
     except LogTooShort:
         raise
     except BrokerError as error:
-        if backing is None:
-            raise
-        logger.error("The group does not follow its positions in Postgres: %s", error)
-    crash.point("commit.acknowledged")
+        logger.error("The group does not follow its positions in Postgres yet: %s", error)
+    else:
+        unit.behind.clear()
 
 
 async def _has_been_sent(sent: Callable[[], Awaitable[bool]]) -> None:

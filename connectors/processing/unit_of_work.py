@@ -8,7 +8,7 @@ events that are delivered again, and goes with it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from connectors.processing.dead_letters import NewDeadLetter
 from connectors.processing.parking import Changes as ParkedChanges
 from connectors.processing.parking import Parking
 from connectors.processing.scope import Changes
-from connectors.transports.broker import Outgoing
+from connectors.transports.broker import Advance, Outgoing
 
 
 class Rows(Protocol):
@@ -69,11 +69,13 @@ class UnitOfWork:
         self._tables = tables
         self._batch = Batch()
         self.parking = Parking()
+        self.behind: dict[TP, Advance] = {}
+        """What is committed, and the broker's group has not followed yet."""
 
     @property
     def touched(self) -> set[TP]:
         """Partitions of which something is to be committed beside their progress."""
-        return self.parking.touched | self._batch.sent.keys()
+        return self.parking.touched | self._batch.sent.keys() | self.behind.keys()
 
     def bury(self, letter: NewDeadLetter) -> None:
         """Keep a failed event."""
@@ -100,6 +102,13 @@ class UnitOfWork:
         for table, changed in batch.rows:
             table.committed(changed)
         self.parking.committed(batch.parked)
+
+    def advanced(self, advances: Mapping[TP, Advance]) -> None:
+        """Positions that were committed."""
+        for tp, (position, finished) in advances.items():
+            before = self.behind.get(tp)
+            since = finished if before is None else finished + before.finished
+            self.behind[tp] = Advance(position, since)
 
     def give_back(self, batch: Batch) -> None:
         """A batch that was not committed goes before what has come since."""

@@ -157,6 +157,7 @@ class Consumer(FaustConsumer):
         app.consumer_generation_id += 1
         await self.on_partitions_assigned(set(owned), app.consumer_generation_id)
         crash.point("rebalance.assigned")
+        self._pace.want()  # where the group has not followed yet
 
     async def _take_partitions(self) -> Mapping[TP, Committed]:
         sources = self._sources()
@@ -477,6 +478,9 @@ class Consumer(FaustConsumer):
             else:
                 self._commit_fails = False
                 self._read_again.set()
+                if (backing := backing_of(self.app)) is not None and backing.unit.behind:
+                    await self.sleep(RETRY_EVERY)
+                    self._pace.want()
             self._pace.took(time.monotonic() - started)
 
     async def on_task_error(self, exc: BaseException) -> None:

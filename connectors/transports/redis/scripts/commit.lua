@@ -38,7 +38,7 @@ end
 if is_beyond(id, field(info, 'last-generated-id')) then
   return redis.error_reply('SETBACK ' .. stream .. ' ends before the position ' .. id)
 end
-if is_beyond(delivered, id) then return 'PASSED' end
+if not is_beyond(id, delivered) then return 'PASSED' end
 
 if field(info, 'last-generated-id') == id then
   -- At the end the count is known whatever was deleted on the way.
