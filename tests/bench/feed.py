@@ -6,22 +6,27 @@ import asyncio
 import sys
 import time
 
+from connectors.transports.broker import LaneBatch, Numbered
 from connectors.transports.brokers import broker_by_url
 from tests.bench.workloads import PARTITIONS, event
 
-EVERY = 0.005
+EVERY = 0.01
 """Seconds between two batches."""
 
 
 async def feed(url: str, rate: float, events: int, keys: int) -> None:
-    """Append so many events, at so many per second or, should the broker be slower, behind that."""
+    """Append so many events, at so many per second or, should the broker be slower, behind that.
+
+    In a lane, since one call for all entries takes less of the machine than one for each.
+    """
+    numbered = [Numbered(number + 1, event(number, keys)) for number in range(events)]
     broker = broker_by_url(url, default_partitions=PARTITIONS)
     await broker.open()
     started, sent = time.perf_counter(), 0
     while sent < events:
         due = min(events, int((time.perf_counter() - started) * rate))
         if due > sent:
-            await broker.append([event(number, keys) for number in range(sent, due)])
+            await broker.append_once([LaneBatch("feed", numbered[sent:due])])
             sent = due
         await asyncio.sleep(EVERY)
     await broker.close()
