@@ -49,21 +49,22 @@ class Publisher:
         self._progress = asyncio.Condition()
 
     async def take_over(self, producers: Collection[str]) -> Mapping[str, Lane]:
-        """Own the lanes of these producers from now on, and no others.
+        """Own the lanes of these producers as well, which are not owned yet.
 
         The caller has fenced off who owned them before. What is left of them is published first,
         and their numbers are raised above all marks, so that a database that was set back does not
-        use a number again. Returns each producer's lane with its last number. Lanes that were
-        owned before are left alone, and returned with the last number that :meth:`put` has seen;
-        to begin anew with one, let it go first.
+        use a number again. Returns each producer's lane with its last number.
 
         Raises what broker and database raise; then nothing new is owned: call it again.
         """
-        lost = self._owned.keys() - set(producers)
-        await self._journal.forget([self._owned.pop(producer).name for producer in lost])
-        if gained := set(producers) - self._owned.keys():
-            self._owned.update(await self._journal.take_over(gained))
-        return dict(self._owned)
+        gained = await self._journal.take_over(producers)
+        self._owned |= gained
+        return gained
+
+    async def let_go(self, producers: Collection[str]) -> None:
+        """Own the lanes of these producers no more. Harmless where they are not owned."""
+        lost = [self._owned.pop(producer) for producer in producers if producer in self._owned]
+        await self._journal.forget([lane.name for lane in lost])
 
     def put(self, staged: Sequence[Staged]) -> None:
         """Publish what was committed, soon. Those of lanes that were lost are left to their heir.

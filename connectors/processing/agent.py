@@ -15,6 +15,7 @@ from faust.types.agents import ActorRefT, AgentFun
 from connectors import crash
 from connectors.processing.backing import Backing, backing_of
 from connectors.processing.dead_letters import name_of, text_of
+from connectors.processing.event_stream import counts
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import Failure, attempts_of
 from connectors.processing.retries import Retries
@@ -121,7 +122,7 @@ class Agent(FaustAgent):
             return True
         await backing.unit.parking.has_room()
         for event in failed:
-            if event.message.generation_id == self.app.consumer_generation_id:
+            if counts(event):
                 await self._park_or_give_up(backing, stream.reader, event, error)
             else:
                 self.log.info("Failed after partitions moved; the event is delivered again")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -76,13 +76,12 @@ class Committer:
         self._epochs: dict[TP, int] = {}
 
     async def take(self, logs: Logs, parking: Parking) -> dict[TP, Committed]:
-        """Take the partitions of these logs, and give up all that were taken before.
+        """Take the partitions of these logs, beside those that were taken before.
 
         Loads the parking with what is parked of them, and returns where to continue. Raises
         DatabaseUnavailable and BrokerUnavailable.
         """
         groups, ends = logs.groups, logs.ends
-        self._epochs = {}
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 _query("take_partitions"),
@@ -96,7 +95,9 @@ class Committer:
             )
             lines = await parked_rows.select_lines(connection, self._app_id, groups.keys())
         crash.point("commit.taken")
-        await self._take_lanes(groups.keys())
+        producers = {self._producer(tp): tp for tp in groups}
+        lanes = await self._publisher.take_over(producers)
+        self._lanes |= {producers[producer]: lane for producer, lane in lanes.items()}
         taken = {}
         for row in rows:
             tp = TP(row["topic"], row["partition"])
@@ -106,12 +107,19 @@ class Committer:
         parking.load(lines)  # nothing fails any more: it must not be loaded twice
         return taken
 
-    async def _take_lanes(self, tps: Iterable[TP]) -> None:
-        producers = {f"{self._app_id}/{tp.topic}/{tp.partition}": tp for tp in tps}
-        # All anew, since nobody may know what became of the last commit.
-        await self._publisher.take_over(())
-        lanes = await self._publisher.take_over(producers)
-        self._lanes = {producers[producer]: lane for producer, lane in lanes.items()}
+    async def let_go(self, tps: Collection[TP]) -> None:
+        """Give up partitions. What they have sent and is not published is left to their heir."""
+        for tp in tps:
+            self._epochs.pop(tp, None)
+            self._lanes.pop(tp, None)
+        await self._publisher.let_go([self._producer(tp) for tp in tps])
+
+    async def start_over(self) -> None:
+        """Give up all partitions."""
+        await self.let_go(list(self._epochs.keys() | self._lanes.keys()))
+
+    def _producer(self, tp: TP) -> str:
+        return f"{self._app_id}/{tp.topic}/{tp.partition}"
 
     async def commit(self, batch: Batch, progress: Mapping[TP, Progress]) -> None:
         """Write rows of all tables, dead letters, what is sent, and progress, or nothing of it.

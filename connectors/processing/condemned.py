@@ -7,7 +7,7 @@ and done again without them: when one of them comes, it becomes a dead letter in
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from faust.types import TP, AppT
@@ -15,7 +15,8 @@ from faust.types import TP, AppT
 from connectors.processing.committer import RowsRefused
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import ParkedMessage
-from connectors.processing.watermark import EVERYBODY, Progress, Readers, Watermark
+from connectors.processing.tenure import Tenure
+from connectors.processing.watermark import EVERYBODY, Progress, Readers
 from connectors.transports.broker import Record
 from connectors.transports.delivered import Delivered
 
@@ -44,20 +45,17 @@ class Condemned:
             self._refusals[tp, offset].append(_Refusal(reader, label, error))
 
     def set_aside(
-        self,
-        tp: TP,
-        records: Sequence[Record],
-        watermark: Watermark,
-        done_by: dict[int, Readers],
+        self, tenure: Tenure, records: Sequence[Record], done_by: dict[int, Readers]
     ) -> None:
         """Set those aside that have come, and note for whom they are done."""
+        tp, watermark = tenure.tp, tenure.watermark
         for record in records:
             offset = record.offset
             for reader, label, error in self._refusals.get((tp, offset), ()):
                 done = done_by.get(offset)
                 if done is not None and (done == EVERYBODY or reader in done):
                     continue  # as it was before: its dead letter is committed
-                message = Delivered(tp, record, watermark=None, generation_id=0, time_in=0)
+                message = Delivered(record, tenure, time_in=0)
                 set_aside(self._app, message, error, agent=reader or label)
                 if reader:
                     watermark.finish_by(offset, reader)
@@ -74,6 +72,12 @@ class Condemned:
         error = refusals[0].error
         set_aside(self._app, message, error, agent=reader, attempts=message.attempts + 1)
         return True
+
+    def let_go(self, tps: Collection[TP]) -> None:
+        """Forget those of partitions that are somebody else's now, who finds them anew."""
+        for tp, offset in list(self._refusals):
+            if tp in tps:
+                del self._refusals[tp, offset]
 
     def forget(self, progress: Mapping[TP, Progress]) -> None:
         """Forget those that are below the committed positions."""

@@ -19,6 +19,7 @@ from connectors.processing.backing import Backed, backed
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import Scope, open_scope
+from connectors.processing.tenure import Held
 from connectors.processing.topic import Topic
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ class EventStream(FaustStream[T]):
     _queue: EventQueue
     _keyed: KeyedQueue | None = None
     _consumer: Consumer
-    _is_flowing: Callable[[], bool]
     _backed: Backed
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -125,8 +125,8 @@ class EventStream(FaustStream[T]):
 
     def _passes_by(self, queue: EventQueue, event: EventT[Any]) -> bool:
         """Whether an event is not to be handed out, but to be left to an heir, or parked."""
-        message = event.message
-        if not self._is_flowing() or message.generation_id != self.app.consumer_generation_id:
+        message = cast(Held, event.message)
+        if not message.tenure.may_begin:
             queue.done(event)
             return True
         backing = self._backed.backing
@@ -150,7 +150,7 @@ class EventStream(FaustStream[T]):
         self.told_to_end = False
         self._queue, self._consumer = queue, cast("Consumer", self.app.consumer)
         self._keyed = queue if isinstance(queue, KeyedQueue) else None
-        self._is_flowing, self._backed = self.app.flow_control.is_active, backed(self.app)
+        self._backed = backed(self.app)
         self.reader = cast(Topic, self.channel).reader
         # An agent's stream outlives its function, which is started anew after a failure.
         stop_after = await self.maybe_start() and not self._is_an_agents()
@@ -173,10 +173,6 @@ class EventStream(FaustStream[T]):
         agent = current_agent()
         root = self.get_root_stream()
         return agent is not None and any(actor.stream is root for actor in agent._actors)  # type: ignore[attr-defined]
-
-    def _is_this_workers(self, event: EventT[Any]) -> bool:
-        """False for events whose partitions have moved since: they are delivered again."""
-        return event.message.generation_id == self.app.consumer_generation_id
 
     def _take_up(self, event: EventT[Any], scope: Scope) -> None:
         """Make an event the current one."""
@@ -214,7 +210,7 @@ class EventStream(FaustStream[T]):
 
     def _put_down(self, event: EventT[Any]) -> None:
         scope = self.in_hand.pop(event, None)
-        if scope is not None and self._is_this_workers(event):
+        if scope is not None and counts(event):
             scope.join()
         cast("Consumer", self.app.consumer).note_progress()
 
@@ -234,15 +230,16 @@ class EventStream(FaustStream[T]):
     def _leave(self, event: EventT[Any]) -> None:
         """What was written for an event counts; when it is finished is up to the application."""
         scope = self.in_hand.get(event)
-        if scope is not None and self._is_this_workers(event):
+        if scope is not None and counts(event):
             scope.join()
         self._queue.done(event)
 
     def settle(self, event: EventT[Any]) -> None:
         """Note an event as finished by this stream, with what was written for it."""
-        message, consumer = event.message, self._consumer
+        message: Any = event.message
+        consumer = self._consumer
         scope = self.in_hand.pop(event, None)
-        if scope is not None and message.generation_id == self.app.consumer_generation_id:
+        if scope is not None and message.tenure.counts:
             scope.join()
         if self._keyed is not None:
             self._keyed.done(event)
@@ -255,6 +252,11 @@ class EventStream(FaustStream[T]):
             self._on_stream_event_out(message.tp, message.offset, self, event, self._sensor_state)
             if last:
                 self._on_message_out(message.tp, message.offset, message)
+
+
+def counts(event: EventT[Any]) -> bool:
+    """Whether what is done for an event counts: not if its partition was lost since."""
+    return cast(Held, event.message).tenure.counts
 
 
 def _item(event: EventT[Any], _: Any) -> tuple[Any, Any]:

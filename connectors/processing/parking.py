@@ -9,9 +9,9 @@ the next is.
 
            ┌────────────── it fails again ─────────────┐
            ▼                                           │
-        STAGED ──commit──▶ WAITING ──it is due──▶ RETRYING ──done, and the last──▶ (gone)
-                              ▲                        │
-                              └─ done, one is behind ──┘
+        STAGED ──commit──▶ WAITING ──it is due──▶ RETRYING ──done, and the last──▶ GONE
+                              ▲                        │                            ▲
+                              └─ done, one is behind ──┘      any ──let go──────────┘
 
 What failed is tried again only after that is committed, so that the number of attempts survives any
 crash. Parking, failing again and being done are committed with all else that a batch has done.
@@ -24,15 +24,16 @@ import enum
 import heapq
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
 import asyncpg
-from faust.types import TP, ConsumerMessage, Message
+from faust.types import TP, Message
 
 from connectors.outbox.headers import unpack
+from connectors.processing.tenure import Held, Tenure
 
 MAX_LINES = 100_000
 """Lines of one worker. With more, an agent that fails waits until one is gone."""
@@ -47,6 +48,7 @@ class LineState(enum.Enum):
     STAGED = "staged"
     WAITING = "waiting"
     RETRYING = "retrying"
+    GONE = "gone"
 
 
 @dataclass(eq=False)
@@ -66,12 +68,10 @@ class Line:
     """Rows that were read from the database and not handed out yet."""
 
 
-class ParkedMessage(ConsumerMessage):
+class ParkedMessage(Held):
     """A message that comes from its line and not from its log."""
 
-    def __init__(
-        self, parking: Parking, line: Line, row: asyncpg.Record, *, generation_id: int
-    ) -> None:
+    def __init__(self, parking: Parking, line: Line, row: asyncpg.Record, tenure: Tenure) -> None:
         super().__init__(
             topic=row["topic"],
             partition=row["partition"],
@@ -84,8 +84,8 @@ class ParkedMessage(ConsumerMessage):
             checksum=None,
             time_in=time.monotonic(),
             tp=line.tp,
-            generation_id=generation_id,
         )
+        self.tenure = tenure
         self.parking = parking
         self.line = line
         self.id: int = row["id"]
@@ -145,7 +145,8 @@ class Parking:
 
     def __init__(self) -> None:
         self._lines: dict[tuple[TP, str, bytes], Line] = {}
-        self._without_key = 0
+        self._alone: set[Line] = set()
+        """Lines without a key."""
         self._changes = Changes()
         self._waiting: list[tuple[float, int, Line]] = []
         self._order = count()
@@ -159,7 +160,7 @@ class Parking:
         return bool(self._lines)
 
     def __len__(self) -> int:
-        return len(self._lines) + self._without_key
+        return len(self._lines) + len(self._alone)
 
     def load(self, rows: Iterable[asyncpg.Record]) -> None:
         """Take over the lines of partitions, as ``select_lines.sql`` has them."""
@@ -170,6 +171,16 @@ class Parking:
             line.due = time.monotonic() + row["due_in"]
             self._register(line)
             self._wait(line)
+
+    def let_go(self, tps: Collection[TP]) -> None:
+        """Forget the lines of partitions that are somebody else's now."""
+        for line in [line for line in (*self._lines.values(), *self._alone) if line.tp in tps]:
+            if line.state is LineState.RETRYING:
+                self._retrying -= 1
+            self._forget(line)
+        self._waiting = [entry for entry in self._waiting if entry[2].state is not LineState.GONE]
+        heapq.heapify(self._waiting)
+        self.changed.set()
 
     # -- what happens to events ----------------------------------------------------------------
 
@@ -267,13 +278,15 @@ class Parking:
 
     def not_now(self, line: Line, *, pause: float) -> None:
         """Have a line that is being retried wait again, for so many seconds."""
+        if line.state is LineState.GONE:
+            return
         self._stop_retrying(line)
         line.due = time.monotonic() + pause
         self._wait(line)
 
     def _register(self, line: Line) -> None:
         if line.key is None:
-            self._without_key += 1
+            self._alone.add(line)
         else:
             self._lines[line.tp, line.agent, line.key] = line
         if len(self) >= MAX_LINES:
@@ -281,9 +294,10 @@ class Parking:
 
     def _forget(self, line: Line) -> None:
         if line.key is None:
-            self._without_key -= 1
+            self._alone.remove(line)
         else:
             del self._lines[line.tp, line.agent, line.key]
+        line.state = LineState.GONE
         self._room.set()
 
     def _wait(self, line: Line) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 from faust.types import TP, AppT
@@ -14,6 +14,7 @@ from connectors.errors import DatabaseUnavailable
 from connectors.processing.backing import Backing
 from connectors.processing.parked_rows import select_parked
 from connectors.processing.parking import Line, ParkedMessage, Parking
+from connectors.processing.tenure import Tenure
 
 logger = logging.getLogger(__name__)
 
@@ -40,18 +41,18 @@ IDLE = 1.0
 Deliver = Callable[[ParkedMessage, str], Awaitable[bool]]
 """Hands a message to the agent of this name; whether there is one."""
 
-Ready = Callable[[TP], bool]
-"""Whether events of a partition may be processed. A partition that was just taken has lines before
-its tables are loaded; what is written then would be lost."""
-
 
 class Retrier:
     """Works for one application."""
 
-    def __init__(self, app: AppT, backing: Backing, ready: Ready, deliver: Deliver) -> None:
+    def __init__(
+        self, app: AppT, backing: Backing, tenures: Mapping[TP, Tenure], deliver: Deliver
+    ) -> None:
+        """``tenures``: of the partitions whose events may be processed. One that was just taken has
+        lines before its tables are loaded; what is written then would be lost."""
         self._app = app
         self._backing = backing
-        self._ready = ready
+        self._tenures = tenures
         self._deliver = deliver
 
     async def run(self) -> None:
@@ -68,7 +69,6 @@ class Retrier:
                     await parking.changed.wait()
 
     async def _retry(self, parking: Parking, lines: Sequence[Line]) -> None:
-        generation = self._app.consumer_generation_id
         try:
             await self._fetch([line for line in lines if not line.fetched])
         except DatabaseUnavailable as error:
@@ -78,8 +78,9 @@ class Retrier:
             return
         crash.point("retry.fetched")
         for line in lines:
-            if line.fetched and self._ready(line.tp):
-                await self._hand_out(parking, line, generation)
+            tenure = self._tenures.get(line.tp)
+            if line.fetched and tenure is not None and tenure.may_begin:
+                await self._hand_out(parking, line, tenure)
             else:
                 parking.not_now(line, pause=LOOK_AGAIN)
         crash.point("retry.delivered")
@@ -93,9 +94,8 @@ class Retrier:
         for line, row in found:
             line.fetched.append(row)
 
-    async def _hand_out(self, parking: Parking, line: Line, generation: int) -> None:
-        row = line.fetched.popleft()
-        message = ParkedMessage(parking, line, row, generation_id=generation)
+    async def _hand_out(self, parking: Parking, line: Line, tenure: Tenure) -> None:
+        message = ParkedMessage(parking, line, line.fetched.popleft(), tenure)
         if not await self._deliver(message, line.agent):
             logger.error(
                 "Parked events of %s wait for the agent %s, which nobody runs",

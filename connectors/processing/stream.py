@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from faust.types import EventT
 from mode import Seconds, want_seconds
 
-from connectors.processing.event_stream import EventStream, HandOut, event_of
+from connectors.processing.event_stream import EventStream, HandOut, counts, event_of
 from connectors.processing.queue import EventQueue
 from connectors.processing.scope import Scope, open_scope
 
@@ -72,10 +72,8 @@ class Stream(EventStream[T]):
             while not self.should_stop:
                 await asyncio.sleep(0)
                 batch = await self._collect(queue, size, within)
-                if self.told_to_end or not batch or not self._is_this_workers(batch[0][0]):
-                    for event, _ in batch:  # it is delivered again
-                        del self.in_hand[event]
-                        queue.done(event)
+                if self.told_to_end or not batch or not all(counts(e) for e, _ in batch):
+                    self._put_back(queue, [event for event, _ in batch])
                     if self.told_to_end:
                         return
                     continue
@@ -120,6 +118,17 @@ class Stream(EventStream[T]):
             batch.append((event, value))
             deadline = deadline or asyncio.get_running_loop().time() + within
         return batch
+
+    def _put_back(self, queue: EventQueue, events: Sequence[EventT[Any]]) -> None:
+        """Let go of a batch that nobody gets as it is: partitions were lost while it came."""
+        again = []
+        for event in events:
+            if counts(event) and not self.told_to_end:
+                again.append(event)
+            else:  # it is delivered again
+                del self.in_hand[event]
+                queue.done(event)
+        self.take_back(again)
 
     def hurry(self) -> None:
         """Hand out a batch as far as it has come, since partitions are about to move."""

@@ -8,7 +8,7 @@ events that are delivered again, and goes with it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -88,6 +88,12 @@ class UnitOfWork:
     def schedule(self, entry: Outgoing, at: datetime) -> None:
         """Send an entry when its time has come."""
         self._batch.scheduled.append(Scheduled(entry, at))
+
+    def let_go(self, tps: Collection[TP]) -> None:
+        """Forget what is known of partitions of which nothing is left to be committed."""
+        self.parking.let_go(tps)
+        for tp in tps:
+            self.behind.pop(tp, None)
 
     def take(self) -> Batch:
         """All of it, to be committed together with the progress of this moment."""

@@ -100,6 +100,14 @@ class Cache:
             self._idle[key] = None
             self._idle.move_to_end(key)
 
+    def drop(self, which: Callable[[Any], bool]) -> None:
+        """Forget keys that nobody has pinned, and that have no changes to be committed."""
+        for key in list(self._states):
+            if key not in self._holders and which(key) and not self._unsaved(key):
+                del self._states[key]
+                self._idle.pop(key, None)
+                self._forget(key)
+
     def _make_room(self) -> bool:
         while len(self._states) >= self.size:
             if not self._idle:

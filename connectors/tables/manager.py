@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import cast
 
 from faust.exceptions import ImproperlyConfigured
@@ -78,25 +79,44 @@ class TableManager(FaustTableManager):
         newly_assigned: set[TP],
         generation_id: int = 0,
     ) -> None:
+        """Begin anew with the partitions that are assigned."""
         if self.prefetch is not None:
             await self.prefetch.start_over()
-        if self.backing is not None:
-            kept = {tp.partition for tp in assigned}
-            lost = {tp.partition for tp in revoked} - kept
-            gained = {tp.partition for tp in newly_assigned}
-            for store in self._stores():
-                # What could not be committed before partitions moved is done again.
-                load = kept if store.has_changes else gained
-                await self._take_over(self.backing.database, store, load, lost)
-        crash.point("tables.loaded")
+        for store in self._stores():
+            # What was not committed is done again.
+            store.start_over()
+        await self.gain({tp.partition for tp in assigned})
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
-    async def _take_over(
-        self, database: Database, store: PostgresStore, gained: set[int], lost: set[int]
+    @property
+    def has_changelogs(self) -> bool:
+        """Whether tables recover from topics, for which Faust stops all that is in progress."""
+        return any(not isinstance(table.data, PostgresStore) for table in self.values())
+
+    async def gain(self, partitions: Collection[int]) -> None:
+        """Load the rows of partitions, which are this worker's now. While the database is away
+        this waits."""
+        if self.backing is not None and partitions:
+            for store in self._stores():
+                await self._load(self.backing.database, store, partitions)
+        if self.prefetch is not None:
+            self.prefetch.share_anew()
+        crash.point("tables.loaded")
+
+    def let_go(self, tps: Collection[TP], partitions: Collection[int]) -> None:
+        """Forget the rows of partitions, and what waits for rows: their events are delivered to
+        whoever owns them now."""
+        if self.prefetch is not None:
+            self.prefetch.let_go(tps)
+        for store in self._stores():
+            store.let_go(partitions)
+
+    async def _load(
+        self, database: Database, store: PostgresStore, partitions: Collection[int]
     ) -> None:
         while not self.should_stop:
             try:
-                await store.take_over(database, gained, lost)
+                await store.load_partitions(database, partitions)
             except DatabaseUnavailable as error:
                 self.log.warning("%s waits for the database: %s", store.label, error)
                 await self.sleep(RETRY_EVERY)

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import asyncpg
@@ -137,6 +137,20 @@ class Prefetch:
         self._workers.clear()
         self._waiting.clear()
         self._pinned.clear()
+        self._places.clear()
+
+    def let_go(self, tps: Collection[TP]) -> None:
+        """Forget what is waiting and pinned of partitions that are somebody else's now."""
+        for tp in tps:
+            if (worker := self._workers.pop(tp, None)) is not None:
+                worker.cancel()
+            self._waiting.pop(tp, None)
+            for _, pins in self._pinned.pop(tp, ()):
+                _unpin(pins)
+        self.share_anew()
+
+    def share_anew(self) -> None:
+        """Give each partition its share of the places, since there are more or fewer of them."""
         self._places.clear()
 
     async def _work(self, tp: TP, tables: Sequence[Table]) -> None:

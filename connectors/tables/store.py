@@ -213,27 +213,25 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
                     )
                 )
 
-    async def take_over(
-        self, database: Database, gained: Collection[int], lost: Collection[int]
-    ) -> None:
-        """Load the rows of partitions gained, drop those of partitions lost."""
-        moved = {*gained, *lost}
-        for key in [key for key, partition in self._partition_of.items() if partition in moved]:
+    def start_over(self) -> None:
+        """Forget all rows, and what was not committed of them."""
+        self._rows.clear()
+        self._partition_of.clear()
+        self._changes = {}
+
+    def let_go(self, partitions: Collection[int]) -> None:
+        """Forget the rows of partitions; all changes of theirs are committed."""
+        for key in [k for k, partition in self._partition_of.items() if partition in partitions]:
             del self._rows[key], self._partition_of[key]
-        self._changes = {k: c for k, c in self._changes.items() if c.partition not in moved}
-        if not gained:
-            return
+
+    async def load_partitions(self, database: Database, partitions: Collection[int]) -> None:
+        """Load the rows of partitions. Raises DatabaseUnavailable; then it may be repeated."""
         async with database.transaction() as connection:
-            rows = connection.cursor(self._sql("select_rows"), list(gained), prefetch=1000)
+            rows = connection.cursor(self._sql("select_rows"), list(partitions), prefetch=1000)
             async for encoded, value, partition in rows:
                 key = self._key.decode(encoded)
                 self._rows[key] = self._value.decode(value)
                 self._partition_of[key] = partition
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether there are changes that are not taken."""
-        return bool(self._changes)
 
     def take_changes(self) -> Changes:
         """The changes since the last call; give them to :meth:`write`, or back if that fails."""

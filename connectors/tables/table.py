@@ -20,6 +20,7 @@ from yarl import URL
 
 from connectors.errors import WrongPartition
 from connectors.processing.scope import current_scope
+from connectors.processing.tenure import Held
 from connectors.tables.prefetch import Prefetch, prefetch_of
 from connectors.tables.store import PostgresStore
 from connectors.tables.wide import CACHED_ROWS, PREFETCH_FOR, WideStore
@@ -129,12 +130,12 @@ class Table(FaustTable[Any, Any]):
         if self._postgres is None:
             return super().partition_for_key(key)
         event = current_event()
-        if event is None:
+        if event is None or not isinstance(event.message, Held):
             raise TypeError(
-                f"Table {self.name!r} can be written only while an event is processed: "
+                f"Table {self.name!r} can be written only while an event of a topic is processed: "
                 "send an event, and write the table in the agent that gets it"
             )
-        if event.message.generation_id != self.app.consumer_generation_id:
+        if not event.message.tenure.counts:
             raise WrongPartition(
                 f"Table {self.name!r}: partitions moved while an event of "
                 f"{event.message.topic!r} was processed; whoever owns it now gets it again"

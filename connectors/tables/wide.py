@@ -104,18 +104,17 @@ class WideStore(PostgresStore):
 
     # -- Postgres's side ---------------------------------------------------------------------
 
-    async def take_over(
-        self,
-        database: Database,  # noqa: ARG002 - rows are loaded when their events come
-        gained: Collection[int],  # noqa: ARG002
-        lost: Collection[int],  # noqa: ARG002
-    ) -> None:
-        """Begin with no rows. What was not committed goes too: its events are delivered again."""
+    def start_over(self) -> None:
+        super().start_over()
         self.cache = self._new_cache()
         self._on_their_way.clear()
-        self._changes = {}
-        self._rows.clear()
-        self._partition_of.clear()
+
+    def let_go(self, partitions: Collection[int]) -> None:
+        # Of a key without a row nothing says where it belongs.
+        self.cache.drop(lambda key: self._partition_of.get(key) in (None, *partitions))
+
+    async def load_partitions(self, database: Database, partitions: Collection[int]) -> None:
+        """Load nothing: rows are loaded when their events come."""
 
     async def load(self, database: Database, keys: Sequence[Any]) -> None:
         """Load the rows of keys that are pinned and not loaded.

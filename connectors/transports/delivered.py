@@ -4,39 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from faust.types import TP, ConsumerMessage
-
-from connectors.processing.watermark import Watermark
+from connectors.processing.tenure import Held, Tenure
 from connectors.transports.broker import Record
 
 
-class Delivered(ConsumerMessage):
+class Delivered(Held):
     """Faust's message, made from a record and knowing where it is to be counted as finished.
 
     There is one for each entry, so it has no more of its own than it needs.
     """
 
-    __slots__ = ("source", "watermark")
+    __slots__ = ("source",)
 
     timestamp_type = 0
     checksum = None
+    generation_id = 0
 
-    def __init__(
-        self,
-        tp: TP,
-        record: Record,
-        watermark: Watermark | None,
-        generation_id: int,
-        time_in: float,
-    ) -> None:
+    def __init__(self, record: Record, tenure: Tenure, time_in: float) -> None:
         # Faust's does the same for more kinds of brokers, and takes three times as long.
-        self.topic, self.partition = self.tp = tp
+        self.topic, self.partition = self.tp = tenure.tp
         self.offset, self.timestamp, self.key, self.value, headers, self.source = record
         self.headers = headers  # type: ignore[assignment] # a sequence, as Faust reads them
-        self.watermark = watermark
-        """Of its partition; ``None`` where nothing is committed."""
+        self.tenure = tenure
         self.refcount = 0
-        self.generation_id = generation_id
         self.time_in = time_in
         self.time_out = self.time_total = None
         self.acked = self.tracked = False

@@ -52,8 +52,8 @@ class Doubt:
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who stops, or has to give partitions away, does not wait long for a commit."""
-    monkeypatch.setattr("connectors.transports.consumer.DRAIN_FOR", 0.1)
-    monkeypatch.setattr("connectors.transports.consumer.COMMIT_FOR", 0.1)
+    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
+    monkeypatch.setattr("connectors.transports.commits.COMMIT_FOR", 0.1)
 
 
 HAPPENED = pytest.mark.parametrize("happened", [True, False], ids=["happened", "did not happen"])

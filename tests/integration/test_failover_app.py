@@ -37,7 +37,8 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.1)
     monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.05)
-    monkeypatch.setattr("connectors.transports.consumer.RETRY_EVERY", 0.05)
+    for module in ("commits", "reading", "rebalance"):
+        monkeypatch.setattr(f"connectors.transports.{module}.RETRY_EVERY", 0.05)
 
 
 async def put_ahead(url: str) -> None:

@@ -153,7 +153,7 @@ async def test_stopping_does_not_wait_for_events_that_nobody_has_begun(
 async def test_an_event_that_outlasts_its_partitions_is_delivered_again(
     any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.consumer.DRAIN_FOR", 0.1)
+    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
     app = new_app(any_broker_url, database_url)
     numbers = app.topic("numbers", key_type=str, partitions=1)
     sums = app.Table("sums", key_type=str, default=int, value_type=int)
@@ -171,8 +171,8 @@ async def test_an_event_that_outlasts_its_partitions_is_delivered_again(
         await asyncio.wait_for(begun.wait(), PATIENCE)
         assert isinstance(app.consumer, Consumer)
         owned = frozenset(app.consumer.assignment())
-        await app.consumer._take_over(frozenset())
-        await app.consumer._take_over(owned)
+        await app.consumer.rebalance.start_over(frozenset())
+        await app.consumer.rebalance.start_over(owned)
         may_end.set()
         await eventually(lambda: all_finished(app))
         assert sums["key"] == 3
@@ -238,7 +238,7 @@ async def test_back_pressure_bounds_what_is_in_flight(any_broker_url: str) -> No
             await asyncio.sleep(0)
             seen.append(number)
             assert isinstance(app.consumer, Consumer)
-            most = max(most, *(w.in_flight for w in app.consumer._watermarks.values()))
+            most = max(most, *(t.watermark.in_flight for t in app.consumer.tenures.values()))
 
     async with running(app):
         await send_numbers(numbers, 1000)

@@ -138,7 +138,7 @@ async def test_nothing_is_committed_once_the_lease_has_ended(server: Server) -> 
 async def test_a_partition_that_cannot_be_read_stops_no_other(
     server: Server, client: Redis, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.consumer.REFUSED_FOR", 0.2)
+    monkeypatch.setattr("connectors.transports.reading.REFUSED_FOR", 0.2)
     app, numbers, seen = collecting_app(server.url, database_url)
     async with running(app):
         await client.delete("{numbers:0}")
@@ -218,7 +218,7 @@ async def test_the_lease_is_lost_while_postgres_is_away(
 async def test_a_worker_can_stop_while_redis_is_away(
     server: Server, database_url: str, sig: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.consumer.COMMIT_FOR", 0.2)
+    monkeypatch.setattr("connectors.transports.commits.COMMIT_FOR", 0.2)
     monkeypatch.setattr("connectors.transports.producer.FLUSH_FOR", 0.2)
     app, numbers, seen = collecting_app(server.url, database_url)
     await app.start()

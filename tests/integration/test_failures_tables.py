@@ -116,7 +116,7 @@ async def test_text_that_looks_like_an_escaped_nul_is_stored(database_url: str) 
 async def test_a_table_that_cannot_be_written_is_waited_for(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.consumer.READ_LIMIT", 10)
+    monkeypatch.setattr("connectors.transports.reading.READ_LIMIT", 10)
     app = new_app("memory://dropped", database_url)
     app.conf.stream_buffer_maxsize = 10
     numbers, seen = app.topic("numbers", key_type=str), []
@@ -133,7 +133,7 @@ async def test_a_table_that_cannot_be_written_is_waited_for(
         for number in range(1000):
             await numbers.send(key="key", value=number)
             if number == 0:
-                await eventually(lambda: app.crashed or app.consumer._commit_fails)  # type: ignore[attr-defined]
+                await eventually(lambda: app.crashed or app.consumer.reading.held_back)  # type: ignore[attr-defined]
         assert not app.crashed
         assert len(seen) < 1000  # nothing is read that could not be committed
         await fetch(database_url, "ALTER TABLE test.away RENAME TO kept")
@@ -145,7 +145,7 @@ async def test_an_event_that_was_refused_is_set_aside_once(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if its position has not been passed when another one is refused."""
-    monkeypatch.setattr("connectors.transports.consumer.DRAIN_FOR", 0.1)
+    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
     app = new_app("memory://again", database_url)
     texts, gate = app.topic("texts", key_type=str), asyncio.Event()
     written = app.Table("written", key_type=str, value_type=str, options={"indexes": ["value"]})

@@ -139,7 +139,7 @@ async def test_an_undecodable_event_is_set_aside_with_its_bytes(
 async def test_the_position_does_not_pass_an_unfinished_event(
     any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.consumer.DRAIN_FOR", 0.1)
+    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
     held = asyncio.Event()
     seen: list[int] = []
 

@@ -46,16 +46,16 @@ async def test_a_parked_event_waits_until_the_tables_of_its_partition_are_loaded
     async with running(app):
         await send_numbers(numbers, 5)
         await eventually(lambda: sums["key"] == 0 + 1)
-    take_over = PostgresStore.take_over
+    load_partitions = PostgresStore.load_partitions
 
-    async def take_over_late(self: PostgresStore, *args: Any) -> None:
+    async def load_late(self: PostgresStore, *args: Any) -> None:
         tried.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(TOO_EARLY):
                 await tried.wait()
-        await take_over(self, *args)
+        await load_partitions(self, *args)
 
-    monkeypatch.setattr(PostgresStore, "take_over", take_over_late)
+    monkeypatch.setattr(PostgresStore, "load_partitions", load_late)
     app, _, sums = summing(fails=False)
     async with running(app):
         await eventually(lambda: all_finished(app))

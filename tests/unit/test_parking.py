@@ -8,6 +8,8 @@ from typing import Any
 from faust.types import TP
 
 from connectors.processing.parking import Failure, Line, ParkedMessage, Parking
+from connectors.processing.tenure import Tenure
+from connectors.processing.watermark import Committed
 
 TP0 = TP("numbers", 0)
 FAILED = Failure(attempts=1, pause=0.0, error_type=None, error=None)
@@ -30,7 +32,7 @@ def parked(parking: Parking, line: Line, number: int) -> ParkedMessage:
         "headers": [],
         "attempts": 1,
     }
-    return ParkedMessage(parking, line, row, generation_id=1)
+    return ParkedMessage(parking, line, row, Tenure(TP0, Committed(0)))
 
 
 def retrying() -> tuple[Parking, Line]:

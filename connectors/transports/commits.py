@@ -1,0 +1,199 @@
+"""When what is finished is committed, and what follows if it cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import weakref
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from faust.types import TP, EventT
+
+from connectors.errors import BrokerError, ConnectorError, DatabaseError
+from connectors.processing.backing import backing_of
+from connectors.processing.commit import commit_progress
+from connectors.processing.committer import Fenced, RowsRefused
+from connectors.processing.event_stream import EventStream
+from connectors.processing.pace import Pace
+from connectors.transports.broker import LogTooShort
+from connectors.transports.producer import Producer
+
+if TYPE_CHECKING:
+    from connectors.transports.consumer import Consumer
+
+DRAIN_FOR = 5.0
+"""Seconds that events in progress are given to finish when the worker stops or partitions move.
+Those that take longer are delivered again."""
+
+COMMIT_FOR = 2.0
+"""Seconds that the commit after that may take."""
+
+STOP_FOR = 3.0
+"""Seconds for both when the worker stops, where Faust asks for them twice. With what Faust's worker
+needs to end it stays below what a process manager usually waits."""
+
+RETRY_EVERY = 0.5
+"""Seconds between two attempts while broker or database are away."""
+
+logger = logging.getLogger(__name__)
+
+
+class Commits:
+    """Of one consumer."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self.pace = Pace(consumer.app.conf.broker_commit_interval)
+        self.finished = asyncio.Event()
+        """Set whenever an event is finished."""
+        self._streams: weakref.WeakSet[EventStream[Any]] = weakref.WeakSet()
+        self._stop_by: float | None = None
+
+    def read_by(self, stream: EventStream[Any]) -> None:
+        """Note a stream, whose events in progress are waited for before partitions move."""
+        self._streams.add(stream)
+
+    def in_progress(self, tps: Collection[TP]) -> list[EventT[Any]]:
+        """What agents have in hand of these partitions, and have not finished."""
+        return [
+            event
+            for stream in self._streams
+            for event in stream.in_hand
+            if event.message.tp in tps and not event.message.acked
+        ]
+
+    def batches_in_progress(self) -> list[Sequence[EventT[Any]]]:
+        """Events that agents have in hand and that will count together, or not at all."""
+        scopes = [scope for stream in self._streams for scope in stream.in_hand.values()]
+        return [scope.events for scope in scopes]
+
+    async def run(self) -> None:
+        """Commit what is finished, at the latest after ``broker_commit_interval`` seconds."""
+        consumer, reading = self._consumer, self._consumer.reading
+        while not consumer.should_stop:
+            await self.pace.due()
+            started = time.monotonic()
+            try:
+                await consumer.commit()
+            except (BrokerError, DatabaseError) as error:
+                logger.warning("The commit waits: %s", error)
+                # What is finished and not committed would grow without end.
+                reading.held_back = True
+                await consumer.sleep(RETRY_EVERY)
+                self.pace.want()
+            else:
+                reading.held_back = False
+                reading.wake()
+                if (backing := backing_of(consumer.app)) is not None and backing.unit.behind:
+                    await consumer.sleep(RETRY_EVERY)
+                    self.pace.want()
+            self.pace.took(time.monotonic() - started)
+
+    async def drain(self, tps: Collection[TP]) -> None:
+        """Let events of these partitions in progress finish, and commit, within bounds.
+
+        What could not be committed is delivered again.
+        """
+        for stream in self._streams:
+            stream.hurry()
+        try:
+            async with asyncio.timeout(self._no_longer_than(DRAIN_FOR)):
+                while self.in_progress(tps):
+                    self.finished.clear()
+                    await self.finished.wait()
+        except TimeoutError:
+            logger.warning(
+                "%s events did not finish in time and will be delivered again",
+                len(self.in_progress(tps)),
+            )
+        consumer = self._consumer
+        try:
+            async with asyncio.timeout(self._no_longer_than(COMMIT_FOR)):
+                # One that is on its way began before the last events were finished.
+                await consumer.maybe_wait_for_commit_to_finish()
+                await consumer.commit()
+                if (backing := backing_of(consumer.app)) is not None:
+                    await backing.publisher.drained()
+        except (ConnectorError, TimeoutError) as error:
+            logger.warning("The last events will be delivered again: %s", error or "no answer")
+
+    def _no_longer_than(self, seconds: float) -> float:
+        if not self._consumer.app.should_stop:
+            return seconds
+        now = asyncio.get_running_loop().time()
+        if self._stop_by is None:
+            self._stop_by = now + STOP_FOR
+        return min(seconds, max(0.0, self._stop_by - now))
+
+    def is_durable(self, tps: Collection[TP]) -> bool:
+        """Whether nothing that counts of these partitions is left to be committed."""
+        touched = self._touched()
+        tenures = self._consumer.tenures
+        return not any(
+            tp in touched or (tp in tenures and tenures[tp].watermark.has_news) for tp in tps
+        )
+
+    async def make(self) -> bool:
+        """Commit all that is finished: what was sent, then tables with positions, then the group.
+
+        Never only some topics: the tables' state is that of all finished events.
+        """
+        consumer, touched = self._consumer, self._touched()
+        tenures = {
+            tp: tenure
+            for tp, tenure in consumer.tenures.items()
+            if tenure.watermark.has_news or tp in touched
+        }
+        if not tenures:
+            return False
+        progress = {tp: tenure.watermark.progress() for tp, tenure in tenures.items()}
+        generation = consumer.app.consumer_generation_id
+        state = consumer.app.sensors.on_commit_initiated(consumer)
+        try:
+            await commit_progress(
+                consumer.app,
+                consumer.broker,
+                progress,
+                sent=cast(Producer, consumer.app.producer).has_sent,
+                owned=consumer.owns,
+            )
+        except LogTooShort as loss:
+            logger.warning("%s", loss)
+            consumer.rebalance.undo()
+            return True
+        except (BrokerError, DatabaseError):
+            raise  # nothing has happened: the same again
+        except Exception as error:
+            if generation == consumer.app.consumer_generation_id:
+                self._undo(error)
+            return False
+        except asyncio.CancelledError:  # perhaps while the database had it: nobody knows
+            if generation == consumer.app.consumer_generation_id:
+                consumer.rebalance.undo()
+            raise
+        for tp, tenure in tenures.items():
+            tenure.watermark.committed(progress[tp])
+            if tenure.counts:
+                consumer.note_committed(tp, progress[tp].advance.position)
+        consumer.condemned.forget(progress)
+        consumer.app.sensors.on_commit_completed(consumer, state)
+        return True
+
+    def _touched(self) -> set[TP]:
+        backing = backing_of(self._consumer.app)
+        return set() if backing is None else backing.unit.touched
+
+    def _undo(self, error: Exception) -> None:
+        """What cannot be committed has never happened."""
+        self._consumer.rebalance.undo()
+        match error:
+            case Fenced():
+                logger.warning("%s", error)
+                self._consumer.give_up()
+            case RowsRefused():
+                logger.warning("%s", error)
+                self._consumer.condemned.add(error)
+            case _:
+                raise error

@@ -1,0 +1,180 @@
+"""From the broker to the conductor, in order, with bounded buffers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from faust.types import TP
+from mode.services import ServiceT
+
+from connectors import crash
+from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.processing.tenure import Tenure
+from connectors.processing.watermark import EVERYBODY, Readers
+from connectors.transports.broker import Record
+from connectors.transports.conductor import Conductor
+from connectors.transports.delivered import Delivered
+
+if TYPE_CHECKING:
+    from connectors.transports.consumer import Consumer
+
+READ_LIMIT = 1000
+"""Entries of one partition that are read in one go."""
+
+READ_WAIT = 1.0
+"""Seconds that a read waits for news."""
+
+REFUSED_FOR = 5.0
+"""Seconds for which a partition that the broker refuses to read is left alone."""
+
+RETRY_EVERY = 0.5
+"""Seconds between two attempts while the broker is away."""
+
+SAMPLE = 16
+"""Entries of a batch from which the size of all is estimated."""
+
+logger = logging.getLogger(__name__)
+
+
+class Reading:
+    """Reads the partitions of one consumer that may be read."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._again = asyncio.Event()
+        self._limit: int = consumer.app.conf.stream_buffer_maxsize
+        """Events of a partition that may be in flight."""
+        self._throttled: set[Tenure] = set()
+        self._broker_was_away = False
+        self.held_back = False
+        """Whether nothing is to be read now."""
+
+    def wake(self) -> None:
+        """Note that there may be something to read that was not to be read before."""
+        self._again.set()
+
+    def relieve(self) -> None:
+        """Note that events were finished: a partition that had too many may be read again."""
+        relieved = {t for t in self._throttled if t.watermark.in_flight <= self._limit // 2}
+        if relieved:
+            self._throttled -= relieved
+            self._again.set()
+
+    async def run(self, fetcher: ServiceT) -> None:
+        """Read and deliver until the consumer or the fetcher is to stop."""
+        consumer = self._consumer
+        while not (consumer.should_stop or fetcher.should_stop):
+            if not consumer.flow_active:
+                await consumer.wait(consumer.can_resume_flow.wait())
+                continue
+            readable = self._readable()
+            if not readable:
+                await self._wait_until_readable()
+                continue
+            if self._broker_was_away:
+                await self._begin_anew_if_replaced()
+                continue
+            positions = {tenure.tp: tenure.next for tenure in readable}
+            batches = await self._read(positions)
+            for tenure in readable:
+                records = batches.get(tenure.tp)
+                if records and self._may_read(tenure) and tenure.next == positions[tenure.tp]:
+                    crash.point("consumer.read")
+                    await self._deliver(tenure, records)
+                    crash.point("consumer.delivered")
+
+    async def wake_broker(self) -> None:
+        """A read that waits for other partitions knows nothing of one that may be read again."""
+        while not self._consumer.should_stop:
+            await self._again.wait()
+            self._again.clear()
+            await self._consumer.broker.wake()
+
+    def _may_read(self, tenure: Tenure) -> bool:
+        consumer = self._consumer
+        return consumer.flow_active and tenure.may_begin and consumer.is_active(tenure.tp)
+
+    def _readable(self) -> list[Tenure]:
+        """Partitions that may be read: not paused, not too much in flight."""
+        self._again.clear()
+        if self.held_back:
+            return []
+        now, tenures = time.monotonic(), self._consumer.tenures.values()
+        self._throttled = {t for t in tenures if t.watermark.in_flight >= self._limit}
+        return [
+            tenure
+            for tenure in tenures
+            if tenure not in self._throttled and tenure.refused <= now and self._may_read(tenure)
+        ]
+
+    async def _wait_until_readable(self) -> None:
+        try:
+            async with asyncio.timeout(READ_WAIT):
+                await self._again.wait()
+        except TimeoutError:
+            return
+
+    async def _read(self, positions: Mapping[TP, int]) -> Mapping[TP, Sequence[Record]]:
+        limit = min(READ_LIMIT, self._limit)
+        try:
+            return await self._consumer.broker.read(positions, limit=limit, wait=READ_WAIT)
+        except BrokerUnavailable as error:
+            await self._wait_for_broker(error)
+        except BrokerError:
+            await self._leave_refused_alone(positions)
+        return {}
+
+    async def _begin_anew_if_replaced(self) -> None:
+        """If it is another broker that answers now, it may lack entries."""
+        try:
+            incarnation = await self._consumer.broker.incarnation()
+        except BrokerUnavailable as error:
+            await self._wait_for_broker(error)
+            return
+        self._broker_was_away = False
+        if incarnation != self._consumer.rebalance.incarnation:
+            logger.warning("The broker was restarted or replaced: taking the partitions anew")
+            self._consumer.rebalance.undo()
+
+    async def _wait_for_broker(self, error: BrokerUnavailable) -> None:
+        self._broker_was_away = True
+        logger.warning("Reading waits for the broker: %s", error)
+        await self._consumer.sleep(RETRY_EVERY)
+
+    async def _leave_refused_alone(self, positions: Mapping[TP, int]) -> None:
+        """Find out which partitions cannot be read, so that they stop none of the others."""
+        for tp, position in positions.items():
+            try:
+                await self._consumer.broker.read({tp: position}, limit=1, wait=0)
+            except BrokerUnavailable:
+                return
+            except BrokerError as error:
+                logger.error("Partition %s of %s cannot be read: %s", tp.partition, tp.topic, error)
+                if (tenure := self._consumer.tenures.get(tp)) is not None:
+                    tenure.refused = time.monotonic() + REFUSED_FOR
+
+    async def _deliver(self, tenure: Tenure, records: Sequence[Record]) -> None:
+        consumer, now = self._consumer, time.monotonic()
+        tenure.next = tenure.log_end = records[-1].offset + 1
+        done_by: dict[int, Readers] = {}
+        if consumer.app.topics.acks_enabled_for(tenure.tp.topic):
+            done_by = tenure.watermark.deliver(records)
+            if consumer.condemned:
+                consumer.condemned.set_aside(tenure, records, done_by)
+        consumer.commits.pace.delivered(len(records), _size_of(records))
+        messages = [
+            Delivered(record, tenure, now)
+            for record in records
+            if not done_by or done_by.get(record.offset) != EVERYBODY
+        ]
+        await cast(Conductor, consumer.app.topics).deliver(tenure.tp, messages, done_by)
+
+
+def _size_of(records: Sequence[Record]) -> int:
+    """Bytes of the values, by a sample: all of them would cost a part of a batch's time."""
+    sample = records[:: max(1, len(records) // SAMPLE)]
+    return sum(len(record.value or b"") for record in sample) * len(records) // len(sample)
