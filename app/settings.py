@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from app.embedded.directory import read_services
 from app.errors import AppError, SettingsError
+from connectors.errors import BrokerError
 
 __all__ = ["Given", "Settings", "SettingsError", "variable"]
 
@@ -38,11 +39,21 @@ def _url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
             ) from None
         if url.scheme not in schemes:
             raise ValueError(f"has to begin with {' or '.join(f'{name}://' for name in schemes)}")
-        if not url.hostname and url.scheme != "memory":
+        if not url.hostname:
             raise ValueError(f"names no host: write {example}")
         return secret
 
     return check
+
+
+def _broker(secret: SecretStr) -> SecretStr:
+    from connectors.transports.brokers import check_url  # noqa: PLC0415 - help does without it
+
+    try:
+        check_url(secret.get_secret_value())
+    except BrokerError as error:
+        raise ValueError(str(error)) from None
+    return secret
 
 
 def _address(text: str) -> str:
@@ -58,7 +69,7 @@ def _name(text: str) -> str:
     return text
 
 
-Broker = Annotated[SecretStr, AfterValidator(_url("redis", "rediss", "memory"))]
+Broker = Annotated[SecretStr, AfterValidator(_broker)]
 Database = Annotated[SecretStr, AfterValidator(_url("postgresql", "postgres"))]
 Smtp = Annotated[SecretStr, AfterValidator(_url("smtp", "smtps"))]
 
@@ -69,7 +80,9 @@ class Given(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     broker: Broker | None = Field(
-        None, description="URL of the broker, redis:// or rediss://. Unset: an embedded Valkey."
+        None,
+        description="URL of the broker, redis://, redis+sentinel://host,host/name or "
+        "redis+cluster://host,host, over TLS with rediss. Unset: an embedded Valkey.",
     )
     database: Database | None = Field(
         None, description="URL of the database, postgresql://. Unset: an embedded Postgres."

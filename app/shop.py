@@ -16,6 +16,7 @@ from app.post import Post
 from app.settings import Settings
 from app.web.service import WebService
 from connectors.tables.store import SCHEMA
+from connectors.transports.url import BrokerUrl
 
 
 class Shop(faust.App):
@@ -29,13 +30,13 @@ class Shop(faust.App):
 
     def __init__(self, settings: Settings) -> None:
         self.post = Post(settings)
-        broker = URL(settings.broker.get_secret_value())
+        broker = BrokerUrl.parse(settings.broker.get_secret_value())
         database = URL(settings.database.get_secret_value())
         if database.password is not None:
             os.environ["PGPASSWORD"] = database.password
         super().__init__(
             settings.app_id,
-            broker=str(broker.with_user(None)),
+            broker=str(broker.with_login(None, None)),
             broker_credentials=_credentials(broker),
             store=str(database.with_password(None).update_query({SCHEMA: "public"})),
             topic_partitions=settings.partitions,
@@ -64,7 +65,7 @@ def create_shop(settings: Settings, *, web_port: int | None = None) -> Shop:
     return shop
 
 
-def _credentials(broker: URL) -> faust.SASLCredentials | None:
+def _credentials(broker: BrokerUrl) -> faust.SASLCredentials | None:
     if broker.password is None:
         return None
     return faust.SASLCredentials(username=broker.user, password=broker.password)

@@ -25,9 +25,7 @@ from connectors.processing.topic import Topic
 from connectors.tables.manager import POSTGRES, TableManager
 from connectors.tables.table import Table
 from connectors.transports.assignor import PartitionAssignor
-
-BROKERS = frozenset({"redis", "rediss", "memory"})
-"""Schemes of the URLs whose transports are ours."""
+from connectors.transports.brokers import SCHEMES
 
 COMMIT_INTERVAL = 0.1
 """Seconds after which finished events are committed. Faust's 2.8 suit Kafka, where a commit goes
@@ -56,14 +54,14 @@ class Fixup(FaustFixup):
         return True
 
     def on_worker_init(self) -> None:
-        if _scheme_of_broker(self.app.conf) in BROKERS:
+        if _scheme_of_broker(self.app.conf) in SCHEMES:
             relax_collector()
 
 
 def _configure(app: Any, conf: Any, **_: Any) -> None:
     broker = _scheme_of_broker(conf)
     store = URL(_current(conf, "store")).scheme
-    if broker not in BROKERS:
+    if broker not in SCHEMES:
         if store in POSTGRES:
             raise ImproperlyConfigured(
                 f"store={store}:// needs a broker that commits with it: redis://, rediss:// or "

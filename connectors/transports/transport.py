@@ -13,6 +13,7 @@ from connectors.transports.conductor import Conductor
 from connectors.transports.consumer import Consumer
 from connectors.transports.producer import Producer
 from connectors.transports.transactions import TransactionManager
+from connectors.transports.url import BrokerUrl
 
 
 class BrokerTransport(FaustTransport):
@@ -26,9 +27,10 @@ class BrokerTransport(FaustTransport):
     @cached_property
     def broker(self) -> Broker:
         """The broker that this transport's URL means. Opened by whoever uses it first."""
-        url, credentials = self.url[0], self.app.conf.broker_credentials
+        url = BrokerUrl.of_parts([str(part) for part in self.url])
+        credentials = self.app.conf.broker_credentials
         if isinstance(credentials, SASLCredentials):
-            url = url.with_user(credentials.username).with_password(credentials.password)
+            url = url.with_login(credentials.username, credentials.password)
         return self.new_broker(str(url), self.app.conf.topic_partitions)
 
     @abc.abstractmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,11 +11,7 @@ from pathlib import Path
 import pytest
 from faust.types import TP
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from app.embedded.process import start_server
-from app.embedded.secret import write_private
-from app.embedded.valkey import STOP
 from connectors.errors import BrokerUnavailable
 from connectors.outbox.lanes import Lane, stage
 from connectors.outbox.outbox import Outbox, outbox_status
@@ -40,7 +35,6 @@ OWNERS = ["shop/orders/0", "shop/orders/1"]
 KEYS = 4
 """Of each producer."""
 AN_HOUR = 3_600_000
-SENTINEL = shutil.which("redis-sentinel")
 
 
 @pytest.fixture
@@ -239,80 +233,3 @@ async def test_an_owner_that_dies_in_a_failover_leaves_it_to_its_heir(
         async with publishing(heir.publisher):
             await heir.send(10)
             await each_is_there_once_and_in_order(pair.second.url, 40)
-
-
-@asynccontextmanager
-async def watched_by_sentinel(pair: Pair, directory: Path) -> AsyncIterator[Redis]:
-    """A Sentinel that decides by itself who is the primary."""
-    assert SENTINEL is not None
-    async with Redis.from_url(pair.second.url) as second:
-        await second.config_set("replica-announce-ip", "127.0.0.1")
-        await second.config_set("replica-announce-port", pair.second.port)
-    port = await _free_port()
-    configuration = directory / "sentinel.conf"
-    write_private(
-        configuration,
-        f"bind 127.0.0.1\nport {port}\ndir {directory}\n"
-        f"sentinel monitor pair 127.0.0.1 {pair.peers.port} 1\n"
-        f"sentinel auth-pass pair {pair.password}\n"
-        "sentinel down-after-milliseconds pair 500\n"
-        "sentinel failover-timeout pair 3000\n",
-    )
-    server = await start_server(
-        "Sentinel",
-        [SENTINEL, str(configuration)],
-        cwd=directory,
-        log=directory / "sentinel.log",
-        plan=STOP,
-    )
-    try:
-        async with Redis(port=port, decode_responses=True) as sentinel:
-
-            async def knows_the_replica() -> bool:
-                try:
-                    replicas = await sentinel.sentinel_slaves("pair")
-                except RedisError:  # it is not up yet
-                    return False
-                return len(replicas) == 1
-
-            await eventually(knows_the_replica)
-            yield sentinel
-    finally:
-        await server.stop()
-
-
-async def _free_port() -> int:
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port: int = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    return port
-
-
-@pytest.mark.skipif(SENTINEL is None, reason="Debian's redis-sentinel is not installed")
-@pytest.mark.parametrize("pair", ["redis"], indirect=True)
-async def test_sentinel_replaces_a_primary_that_is_cut_off_with_its_clients(
-    database: Database, broker: RedisBroker, pair: Pair, tmp_path: Path
-) -> None:
-    sender = Sender(database, broker)
-    await sender.take_over()
-    async with (
-        watched_by_sentinel(pair, tmp_path) as sentinel,
-        relaying(database, broker),
-        publishing(sender.publisher),
-    ):
-        await sender.send(20)
-        pair.peers.lead_to(None)
-
-        async def has_decided() -> bool:
-            await sender.send()  # to the primary that nobody else sees
-            address = await sentinel.sentinel_get_master_addr_by_name("pair")
-            return bool(address == ("127.0.0.1", pair.second.port))
-
-        await eventually(has_decided)
-        await everything_is_published(database)
-        await something_is_lost(pair)
-        pair.clients.lead_to(pair.second.port)
-        await sender.send(20)
-        await everything_is_published(database)
-        await each_is_there_once_and_in_order(pair.second.url, sender.sent)

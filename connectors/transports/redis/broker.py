@@ -26,12 +26,12 @@ from connectors.transports.broker import (
 )
 from connectors.transports.partitioner import partition_of, partition_of_numbered
 from connectors.transports.redis import keys
-from connectors.transports.redis.client import connect, our_errors, script
+from connectors.transports.redis.client import our_errors, script
 from connectors.transports.redis.entry import encode
 from connectors.transports.redis.lanes import Lanes, Lot
 from connectors.transports.redis.lease import Lease
 from connectors.transports.redis.offsets import BEGINNING, offset_of, seconds_of, stream_id
-from connectors.transports.redis.reader import StreamReader
+from connectors.transports.redis.servers import servers_by_url
 from connectors.transports.redis.topics import TopicCatalog
 
 _NO_GROUPS = ("no such key", "WRONGTYPE")
@@ -51,8 +51,8 @@ class RedisBroker:
     def __init__(self, url: str, *, default_partitions: int) -> None:
         self._url = url
         self._default_partitions = default_partitions
-        self._client = connect(url)
-        self._reader = StreamReader(url)
+        self._servers = servers_by_url(url)
+        self._client = self._servers.client
         self._topics = TopicCatalog(self._client)
         self._lanes = Lanes(self._client)
         self._join = script(self._client, "join")
@@ -61,11 +61,10 @@ class RedisBroker:
 
     async def open(self) -> None:
         with our_errors(self._url):
-            await self._client.ping()
+            await self._servers.open()
 
     async def close(self) -> None:
-        await self._reader.close()
-        await self._client.aclose()
+        await self._servers.close()
 
     async def identity(self) -> str:
         with our_errors(self._url):
@@ -74,13 +73,7 @@ class RedisBroker:
 
     async def incarnation(self) -> str:
         with our_errors(self._url):
-            info = cast(
-                "dict[str, Any]",
-                await self._client.execute_command("INFO", "server", "replication"),  # type: ignore[no-untyped-call]
-            )
-        # A replica that is promoted gives the data another replication id, also where a proxy
-        # hides that it is another server.
-        return f"{info['run_id']}/{info['master_replid']}"
+            return await self._servers.incarnation()
 
     async def create_topic(self, spec: TopicSpec) -> int:
         with our_errors(self._url):
@@ -151,10 +144,10 @@ class RedisBroker:
         self, positions: Mapping[TP, int], *, limit: int, wait: float
     ) -> Mapping[TP, Sequence[Record]]:
         with our_errors(self._url):
-            return await self._reader.read(positions, limit=limit, wait=wait)
+            return await self._servers.reader.read(positions, limit=limit, wait=wait)
 
     async def wake(self) -> None:
-        self._reader.wake()
+        self._servers.reader.wake()
 
     async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
         where = "start" if from_start else "end"

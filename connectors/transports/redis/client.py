@@ -1,31 +1,35 @@
-"""Connections to Redis, and its errors as ours."""
+"""What is the same for all connections to Redis: their bounds, and its errors as ours."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     ClusterDownError,
     MasterDownError,
+    MovedError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
+    SlotNotCoveredError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from yarl import URL
 
 from connectors.errors import BrokerError, BrokerUnavailable, BrokerUnsupported
 from connectors.transports.broker import LogTooShort
-from connectors.transports.redis.connections import pack_in_c
+from connectors.transports.redis.address import without_password
 
 CONNECT_TIMEOUT = 5.0
 """Seconds until an attempt to connect is given up."""
@@ -33,33 +37,39 @@ CONNECT_TIMEOUT = 5.0
 REPLY_TIMEOUT = 15.0
 """Seconds until a command without a reply is given up. A blocking read adds its own wait."""
 
-_NOT_NOW = (ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+_NOT_NOW = (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
 _NOT_NOW_CODES = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
 """Those that redis-py has no class for."""
 
 
-def connect(url: str) -> Redis:
-    """A client for commands that answer at once."""
-    return pack_in_c(
-        Redis.from_url(
-            url,
-            protocol=2,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=REPLY_TIMEOUT,
-            client_name="redfaust",
-        )
-    )
+COMMANDS: Mapping[str, Any] = {
+    "protocol": 2,
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "socket_timeout": REPLY_TIMEOUT,
+    "client_name": "redfaust",
+}
+"""Options of connections for commands that answer at once."""
+
+READS: Mapping[str, Any] = {
+    **COMMANDS,
+    # A blocking read is bounded by who waits for it, and knows how long that may be.
+    "socket_timeout": None,
+    "client_name": "redfaust-reader",
+}
+"""Options of connections for commands that wait."""
 
 
 def script(client: Redis, name: str) -> AsyncScript:
     """The Lua script of this name, ready to call."""
     source = files(__package__).joinpath("scripts", f"{name}.lua").read_text()
     return client.register_script(source)
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown in messages."""
-    return str(URL(url).with_password(None))
 
 
 @contextmanager
@@ -96,6 +106,11 @@ def _translated(url: str) -> Iterator[None]:
         raise BrokerUnavailable(
             f"Redis at {shown} does not answer ({error}): is it running, is the URL right?"
         ) from error
+    except MovedError as error:
+        # In a cluster it is followed, and never comes here.
+        raise BrokerError(
+            f"Redis at {shown} is a node of a cluster: write redis+cluster:// in its URL"
+        ) from error
     except ResponseError as error:
         if isinstance(error, _NOT_NOW) or str(error).startswith(_NOT_NOW_CODES):
             raise BrokerUnavailable(f"Redis at {shown} is not ready: {error}") from error
@@ -106,5 +121,7 @@ def _translated(url: str) -> Iterator[None]:
                 f"Redis at {shown} is too old ({error}): 7.0 or any Valkey is needed"
             ) from error
         raise BrokerError(f"Redis at {shown} refused a command: {error}") from error
-    except RedisError as error:
+    except SlotNotCoveredError as error:
+        raise BrokerUnavailable(f"Redis at {shown} is not ready: {error}") from error
+    except (RedisError, RedisClusterException) as error:
         raise BrokerError(f"Redis at {shown}: {error}") from error

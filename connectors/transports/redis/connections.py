@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import hiredis
-from redis.asyncio import Connection, Redis, SSLConnection
+from redis.asyncio import Connection, SSLConnection
+from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
 
 class PackedConnection(Connection):
@@ -26,12 +27,22 @@ class PackedSSLConnection(SSLConnection):
         return _pack(*args)
 
 
-def pack_in_c(client: Redis) -> Redis:
-    """Let the client use such connections."""
-    pool = client.connection_pool
-    encrypted = issubclass(pool.connection_class, SSLConnection)
-    pool.connection_class = PackedSSLConnection if encrypted else PackedConnection
-    return client
+class PackedSentinelConnection(SentinelManagedConnection):
+    """One to the primary that Sentinels name."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        return _pack(*args)
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        # A client of a single connection comes here first after it was lost, and redis-py would
+        # connect to the same server again without asking a Sentinel.
+        if not self.is_connected:
+            await self.connect()  # type: ignore[no-untyped-call]
+        await super().send_packed_command(command, check_health)
+
+
+class PackedSentinelSSLConnection(PackedSentinelConnection, SentinelManagedSSLConnection):
+    """The same with TLS."""
 
 
 def _pack(name: str | bytes, *arguments: Any) -> list[bytes]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from faust.types import TP
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 
 from connectors.transports.broker import Record
 from connectors.transports.redis import keys
-from connectors.transports.redis.client import CONNECT_TIMEOUT, REPLY_TIMEOUT
+from connectors.transports.redis.client import REPLY_TIMEOUT
 from connectors.transports.redis.entry import decode
 from connectors.transports.redis.offsets import stream_id
 
@@ -23,16 +23,9 @@ class StreamReader:
     pending list is filled that would have to be emptied again, or could leak.
     """
 
-    def __init__(self, url: str) -> None:
-        self._client = Redis.from_url(
-            url,
-            protocol=2,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            # A blocking read is bounded by _read, which knows how long it may wait.
-            socket_timeout=None,
-            single_connection_client=True,
-            client_name="redfaust-reader",
-        )
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._client = Redis(connection_pool=pool, single_connection_client=True)
+        self._client.auto_close_connection_pool = True
         # The reply as it comes from the wire: turning entries into dicts would only be undone.
         self._client.set_response_callback("XREAD", _as_it_is)  # type: ignore[arg-type]
         self._waiting: asyncio.Task[dict[TP, list[Record]]] | None = None

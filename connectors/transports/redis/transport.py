@@ -8,7 +8,7 @@ from connectors.transports.transport import BrokerTransport
 
 
 class Transport(BrokerTransport):
-    """Registered for ``redis://`` and ``rediss://``."""
+    """Registered for every scheme of :data:`~connectors.transports.redis.address.KINDS`."""
 
     driver_version = "Redis Streams"
 

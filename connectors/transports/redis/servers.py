@@ -1,0 +1,133 @@
+"""The Redis servers behind a URL: one, a primary that may change, or the nodes of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
+
+from faust.types import TP
+from redis.asyncio import ConnectionPool, Redis
+
+from connectors.errors import BrokerError
+from connectors.transports.broker import Record
+from connectors.transports.redis.address import Address, Kind, without_password
+from connectors.transports.redis.client import COMMANDS, READS
+from connectors.transports.redis.connections import PackedConnection, PackedSSLConnection
+from connectors.transports.redis.reader import StreamReader
+from connectors.transports.redis.sentinel import Primary
+
+
+class Reader(Protocol):
+    """Reads streams; see :class:`~connectors.transports.broker.Broker`."""
+
+    async def read(
+        self, positions: Mapping[TP, int], *, limit: int, wait: float
+    ) -> Mapping[TP, Sequence[Record]]:
+        """Read, and wait for news if there are none."""
+
+    def wake(self) -> None:
+        """Make a waiting read return."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+
+class Servers(Protocol):
+    """What differs between them. All else works with their ``client``."""
+
+    @property
+    def client(self) -> Redis:
+        """Sends each command to the server that has its keys, which all lie in one slot."""
+
+    @property
+    def reader(self) -> Reader:
+        """Reads on connections of its own."""
+
+    async def open(self) -> None:
+        """Connect; harmless if that is done. Raises BrokerError if the URL means something else."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+    async def incarnation(self) -> str:
+        """See :meth:`~connectors.transports.broker.Broker.incarnation`."""
+
+
+def servers_by_url(url: str) -> Servers:
+    """The servers that a URL means. Raises BrokerError if it means none."""
+    address = Address.parse(url)
+    match address.kind:
+        case Kind.ONE:
+            return OneServer(url, address)
+        case Kind.SENTINEL:
+            return SentinelServers(url, address)
+        case Kind.CLUSTER:
+            raise BrokerError("a cluster cannot be a broker yet: use redis:// or redis+sentinel://")
+
+
+class OneServer:
+    """The same server for good."""
+
+    def __init__(self, url: str, address: Address) -> None:
+        self._shown = without_password(url)
+        self.client = Redis.from_pool(_pool(address, COMMANDS))
+        self.reader = StreamReader(_pool(address, READS))
+
+    async def open(self) -> None:
+        info = await _info(self.client, "server")
+        match info.get("redis_mode", info.get("server_mode")):
+            case "sentinel":
+                raise BrokerError(
+                    f"{self._shown} is a Sentinel: write redis+sentinel://host:26379/mymaster"
+                )
+            case "cluster":
+                raise BrokerError(f"{self._shown} is a node of a cluster: write redis+cluster://")
+
+    async def close(self) -> None:
+        await self.reader.close()
+        await self.client.aclose()
+
+    async def incarnation(self) -> str:
+        return await incarnation_of(self.client)
+
+
+class SentinelServers:
+    """A primary that is replaced when it fails."""
+
+    def __init__(self, url: str, address: Address) -> None:
+        self._primary = Primary(without_password(url), address)
+        self.client = Redis.from_pool(self._primary.pool(COMMANDS))
+        self.reader = StreamReader(self._primary.pool(READS))
+
+    async def open(self) -> None:
+        await self._primary.prove(self.client)
+        self._primary.watch()
+
+    async def close(self) -> None:
+        await self.reader.close()
+        await self.client.aclose()
+        await self._primary.close()
+
+    async def incarnation(self) -> str:
+        return await incarnation_of(self.client)
+
+
+async def incarnation_of(server: Redis) -> str:
+    """Another one whenever this server may have lost what it had confirmed."""
+    info = await _info(server, "server", "replication")
+    # A replica that is promoted gives the data another replication id, also where a proxy
+    # hides that it is another server.
+    return f"{info['run_id']}/{info['master_replid']}"
+
+
+async def _info(server: Redis, *sections: str) -> dict[str, Any]:
+    info = await server.execute_command("INFO", *sections)  # type: ignore[no-untyped-call]
+    return cast("dict[str, Any]", info)
+
+
+def _pool(address: Address, options: Mapping[str, Any]) -> ConnectionPool:
+    [(host, port)] = address.hosts
+    kind = PackedSSLConnection if address.encrypted else PackedConnection
+    return ConnectionPool(
+        connection_class=kind, **{"host": host, "port": port, **options, **address.options}
+    )
