@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -110,8 +111,6 @@ async def _copy(primary: Postgres, directory: Path, port: int) -> None:
     data.mkdir(mode=0o700)
     account = unprivileged_account()
     if account is not None:
-        import shutil
-
         shutil.chown(data, account.uid, account.gid)
     password = urlsplit(primary.url).password
     origin = (
