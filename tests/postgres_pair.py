@@ -67,6 +67,10 @@ class Pair:
         """The standby learns nothing any more of what the primary does."""
         self.way.lead_to(None)
 
+    def mend(self) -> None:
+        """End what :meth:`cut_off` began."""
+        self.way.lead_to(self.primary.port)
+
     async def kill_primary(self) -> None:
         """``kill -9``."""
         await _ended(self.primary.server, signal.SIGKILL)

@@ -111,7 +111,8 @@ class Journal:
         async with self._one_at_a_time:
             async with self._database.transaction() as connection:
                 rows = await connection.fetch(_query("select_left_lanes"), seconds)
-            await self._publish_left_on([row["lane"] for row in rows])
+            if rows:
+                await self._publish_left_on([row["lane"] for row in rows])
 
     async def restore(self, lanes: Collection[str]) -> Collection[str]:
         """Append again what logs have lost of these lanes; returns those that had lost something.

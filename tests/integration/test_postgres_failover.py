@@ -14,13 +14,18 @@ import faust
 import pytest
 from faust.types import TP
 
+from connectors.errors import DatabaseUnavailable
+from connectors.outbox.journal import Journal
+from connectors.outbox.lanes import Lane, open_lanes
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
 from connectors.transports.broker import Outgoing
 from connectors.transports.partitioner import partition_of
 from connectors.transports.redis import RedisBroker
 from connectors.transports.redis.offsets import BEGINNING
 from tests.integration.faust_apps import eventually, new_app, running
+from tests.integration.outbox_streams import OWNER, Stream, commit, nothing_is_refused
 from tests.integration.test_failover import relaying
 from tests.postgres_pair import Pair, running_pair
 
@@ -211,3 +216,73 @@ async def test_what_was_sent_for_a_lost_commit_comes_twice_and_what_follows_is_n
             return await ledger.seen() == dict.fromkeys(ledger.expected, again)
 
         await eventually(twice)
+
+
+async def test_what_a_synchronous_standby_lacks_is_not_believed(
+    empty_valkey_url: str, pair: Pair
+) -> None:
+    """A commit that is interrupted while it waits for the standby has happened, for the primary."""
+    await pair.wait_for_standby()
+    async with (
+        working(empty_valkey_url, pair, sends=True) as ledger,
+        connected(pair) as database,
+        relaying(database, ledger.broker),
+    ):
+        await ledger.send(5)
+        await ledger.applied(pair.standby_url)
+        pair.cut_off()
+        before = await ledger.rows(pair.primary.url)
+        await ledger.send(5)
+        # Twice: the commit itself, and whoever looks whether it has happened.
+        for _ in range(2):
+            await eventually(lambda: interrupted(pair))
+        assert await ledger.rows(pair.primary.url) != before
+        await asyncio.sleep(1)  # in which the relay finds what is left
+        await pair.kill_primary()
+        await pair.promote()
+        await ledger.applied(pair.standby_url)
+
+        async def all_seen() -> bool:
+            return await ledger.seen() == ledger.expected
+
+        await eventually(all_seen)
+
+
+async def test_what_is_left_is_published_when_the_synchronous_standby_has_it(pair: Pair) -> None:
+    await pair.wait_for_standby()
+    async with connected(pair) as database:
+        await migrate_connectors(database)
+        async with database.transaction() as connection:
+            lane = (await open_lanes(connection, [OWNER]))[OWNER]
+        pair.cut_off()
+        commits = asyncio.ensure_future(commit(database, Lane(lane, 0), b"1"))
+        await eventually(lambda: interrupted(pair))
+        with pytest.raises(DatabaseUnavailable):
+            await commits
+        stream = Stream()
+        journal = Journal(database, stream, set_aside=nothing_is_refused)
+        publishing = asyncio.ensure_future(journal.publish_left(0))
+
+        async def waits() -> bool:
+            return publishing.done() or bool(await database.pool.fetchval(WAITING))
+
+        await eventually(waits)
+        assert stream.entries == []
+        pair.mend()
+        await publishing
+        assert [entry.value for entry in stream.entries] == [b"1"]
+
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+async def interrupted(pair: Pair) -> bool:
+    """End sessions that wait for the standby; whether there were any."""
+    connection = await asyncpg.connect(pair.primary.url)
+    try:
+        ended = await connection.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        )
+    finally:
+        await connection.close()
+    return bool(ended)
