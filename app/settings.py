@@ -12,13 +12,14 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from app.embedded.directory import read_services
 from app.errors import AppError, SettingsError
 from connectors.errors import BrokerError
+from connectors.postgres.hosts import list_as_parameter
 
 __all__ = ["Given", "Settings", "SettingsError", "variable"]
 
@@ -31,7 +32,7 @@ def _url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
 
     def check(secret: SecretStr) -> SecretStr:
         try:
-            url = urlsplit(secret.get_secret_value())
+            url = urlsplit(list_as_parameter(secret.get_secret_value()))
             url.port  # noqa: B018 - raises if it is no number
         except ValueError:
             raise ValueError(
@@ -39,7 +40,7 @@ def _url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
             ) from None
         if url.scheme not in schemes:
             raise ValueError(f"has to begin with {' or '.join(f'{name}://' for name in schemes)}")
-        if not url.hostname:
+        if not (url.hostname or "host" in parse_qs(url.query)):
             raise ValueError(f"names no host: write {example}")
         return secret
 
@@ -85,7 +86,9 @@ class Given(BaseModel):
         "redis+cluster://host,host, over TLS with rediss. Unset: an embedded Valkey.",
     )
     database: Database | None = Field(
-        None, description="URL of the database, postgresql://. Unset: an embedded Postgres."
+        None,
+        description="URL of the database, postgresql://, of several hosts perhaps. "
+        "Unset: an embedded Postgres.",
     )
     data_dir: Path = Field(
         Path(".redfaust"), description="Directory of the embedded servers and their data."

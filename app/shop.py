@@ -15,6 +15,7 @@ from app.heartbeat import Heartbeat
 from app.post import Post
 from app.settings import Settings
 from app.web.service import WebService
+from connectors.postgres.hosts import list_as_parameter
 from connectors.tables.store import SCHEMA
 from connectors.transports.url import BrokerUrl
 
@@ -31,14 +32,15 @@ class Shop(faust.App):
     def __init__(self, settings: Settings) -> None:
         self.post = Post(settings)
         broker = BrokerUrl.parse(settings.broker.get_secret_value())
-        database = URL(settings.database.get_secret_value())
+        database = URL(list_as_parameter(settings.database.get_secret_value()))
         if database.password is not None:
             os.environ["PGPASSWORD"] = database.password
+            database = database.with_password(None)
         super().__init__(
             settings.app_id,
             broker=str(broker.with_login(None, None)),
             broker_credentials=_credentials(broker),
-            store=str(database.with_password(None).update_query({SCHEMA: "public"})),
+            store=str(database.update_query({SCHEMA: "public"})),
             topic_partitions=settings.partitions,
             web_bind=settings.host,
         )

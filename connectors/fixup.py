@@ -19,6 +19,7 @@ from faust.types.enums import ProcessingGuarantee
 from yarl import URL
 
 from connectors.collector import relax_collector
+from connectors.postgres.hosts import list_as_parameter
 from connectors.processing.agent import Agent
 from connectors.processing.stream import Stream
 from connectors.processing.topic import Topic
@@ -48,6 +49,10 @@ class Fixup(FaustFixup):
 
     def __init__(self, app: AppT) -> None:
         super().__init__(app)
+        name, written = app._default_options
+        if isinstance(store := written.get("store"), str):
+            # A list of hosts is no URL for Faust, which reads its settings after this.
+            app._default_options = name, {**written, "store": list_as_parameter(store)}
         app.on_configured.connect(_configure)  # type: ignore[arg-type] # as Faust sends it
 
     def enabled(self) -> bool:

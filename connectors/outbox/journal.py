@@ -21,7 +21,7 @@ from faust.types import TP
 from connectors import crash
 from connectors.errors import BrokerError
 from connectors.outbox.entries import Staged, from_rows, staged
-from connectors.outbox.lanes import Lane, open_lanes, raise_lanes
+from connectors.outbox.lanes import Lane, former_lanes, open_lanes, raise_lanes
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
 from connectors.transports.broker import (
@@ -92,11 +92,15 @@ class Journal:
         async with self._one_at_a_time:
             async with self._database.transaction() as connection:
                 lanes = await open_lanes(connection, producers)
-            marks = await self._logs.marks(lanes.values())
+                former = await former_lanes(connection, lanes.values())
+            marks = await self._logs.marks([*lanes.values(), *former])
             # Before looking for what is left: who stages in between then changes this number.
             async with self._database.transaction() as connection:
                 numbers = await raise_lanes(connection, marks, leave_out=leave_out)
             crash.point("outbox.taken_over")
+            for lane in former:
+                await self._publish_left_on([lane])
+            marks = {lane: marks[lane] for lane in lanes.values()}
             self._follow(marks)
             await self._restore(marks)
             await self._publish_unpublished(lanes.values())
@@ -107,10 +111,8 @@ class Journal:
         async with self._one_at_a_time:
             async with self._database.transaction() as connection:
                 rows = await connection.fetch(_query("select_left_lanes"), seconds)
-            lanes = [row["lane"] for row in rows]
-            async with self._following(lanes) as marks:
-                await self._restore(marks)
-                await self._publish_unpublished(lanes)
+            if rows:
+                await self._publish_left_on([row["lane"] for row in rows])
 
     async def restore(self, lanes: Collection[str]) -> Collection[str]:
         """Append again what logs have lost of these lanes; returns those that had lost something.
@@ -135,6 +137,11 @@ class Journal:
         """Append batches, and note that they are published; those of other lanes are left out."""
         async with self._one_at_a_time:
             await self._publish(batches)
+
+    async def _publish_left_on(self, lanes: Collection[str]) -> None:
+        async with self._following(lanes) as marks:
+            await self._restore(marks)
+            await self._publish_unpublished(lanes)
 
     def _follow(self, marks: Mapping[str, Mapping[TP, int]]) -> None:
         self._followed.update({lane: dict(of_lane) for lane, of_lane in marks.items()})

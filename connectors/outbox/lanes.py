@@ -2,7 +2,8 @@
 
 A *producer* is whatever sends in one order: a partition of an application, whose owner sends what
 its events send, or the relay. Its *lane* is drawn for it in this database, and is the name by which
-streams know it: a copy of the database draws lanes of its own.
+streams know it: a copy of the database draws lanes of its own. So does a standby that was promoted:
+what it lacks may still be sent, under numbers that it would give again.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ async def open_lanes(connection: Connection, producers: Collection[str]) -> dict
     """The name of each producer's lane, drawn at first sight."""
     rows = await connection.fetch(_query("open_lanes"), list(producers))
     return {row["producer"]: row["lane"] for row in rows}
+
+
+async def former_lanes(connection: Connection, lanes: Collection[str]) -> list[str]:
+    """The lanes that the producers of these had before, with what may not be published yet."""
+    rows = await connection.fetch(_query("select_former_lanes"), list(lanes))
+    return [row["lane"] for row in rows]
 
 
 async def raise_lanes(

@@ -13,11 +13,10 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 
 from connectors.errors import DatabaseError, DatabaseUnavailable
+from connectors.postgres.hosts import UNAVAILABLE, Hosts
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
-CONNECT_TIMEOUT = 10.0
-"""Seconds until a server that does not answer counts as unreachable."""
 ACQUIRE_TIMEOUT = 30.0
 """Seconds to wait for a free connection of the pool."""
 COMMAND_TIMEOUT = 30.0
@@ -25,6 +24,8 @@ COMMAND_TIMEOUT = 30.0
 SILENT_FOR = 10.0
 """Seconds that a transaction may wait for its client's next statement. The server ends one whose
 process was stopped: others wait for its locks, and take over."""
+RELEASE_TIMEOUT = 2.0
+"""Seconds until a connection that is given back and does not answer is given up."""
 CLOSE_TIMEOUT = 5.0
 """Seconds that :meth:`Database.close` leaves to running transactions."""
 
@@ -36,14 +37,6 @@ _KEEPALIVES = {
     "tcp_keepalives_count": "3",
 }
 
-_UNAVAILABLE = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    TimeoutError,
-)
 _DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
@@ -64,10 +57,12 @@ class Database:
     raises them. A commit whose answer was lost is unavailable too: it may have happened.
     """
 
-    def __init__(self, url: str, application_name: str, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        self._url = url
+    def __init__(
+        self, hosts: Hosts, where: str, application_name: str, pool: asyncpg.Pool[asyncpg.Record]
+    ) -> None:
+        self._hosts = hosts
+        self._where = where
         self._application_name = application_name
-        self._where = _without_secrets(url)
         self.pool = pool
 
     @classmethod
@@ -76,16 +71,23 @@ class Database:
     ) -> Database:
         """Open the pool with one connection; it grows to ``max_size`` as needed.
 
-        Raises :class:`~connectors.errors.DatabaseUnavailable` if the server cannot be reached now,
-        and :class:`~connectors.errors.DatabaseError` if the URL or the login is wrong.
+        The URL may name several hosts (:mod:`connectors.postgres.hosts`). Raises
+        :class:`~connectors.errors.DatabaseUnavailable` if no server can be reached now, and
+        :class:`~connectors.errors.DatabaseError` if the URL or the login is wrong.
         """
-        where = _without_secrets(url)
+        try:
+            hosts = Hosts(url)
+            where = f"the database {hosts}{urlsplit(url).path}"
+        except ValueError:
+            raise DatabaseError(
+                "the database URL cannot be understood: "
+                "write postgresql://user:password@host:port/database"
+            ) from None
         try:
             pool = await asyncpg.create_pool(
-                url,
+                connect=hosts.connect,
                 min_size=1,
                 max_size=max_size,
-                timeout=CONNECT_TIMEOUT,
                 command_timeout=COMMAND_TIMEOUT,
                 server_settings={
                     "application_name": application_name,
@@ -95,7 +97,7 @@ class Database:
             )
         except (*_DRIVER, ValueError) as error:
             raise _refused(error, where) from error
-        return cls(url, application_name, pool)
+        return cls(hosts, where, application_name, pool)
 
     async def close(self) -> None:
         """Close after running transactions, or without them after ``CLOSE_TIMEOUT``."""
@@ -126,20 +128,20 @@ class Database:
             await transaction.commit()
         except _DRIVER as error:
             if _is_lost(error, connection):
+                # The others of the pool lead to the same server, which may not be the primary.
+                await self.pool.expire_connections()
                 raise _unreachable(error, self._where) from error
             raise
         finally:
             # What was committed stays so, even where the connection cannot be used again.
             with suppress(*_DRIVER):
-                await self.pool.release(connection)
+                await self.pool.release(connection, timeout=RELEASE_TIMEOUT)
 
     @asynccontextmanager
     async def dedicated(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         """A connection outside the pool, for session locks and LISTEN."""
         try:
-            connection = await asyncpg.connect(
-                self._url,
-                timeout=CONNECT_TIMEOUT,
+            connection = await self._hosts.connect(
                 command_timeout=COMMAND_TIMEOUT,
                 server_settings={"application_name": self._application_name, **_KEEPALIVES},
             )
@@ -168,7 +170,7 @@ async def _prepare(connection: Connection) -> None:
 
 
 def _is_lost(error: BaseException, connection: Connection) -> bool:
-    if isinstance(error, _UNAVAILABLE):
+    if isinstance(error, UNAVAILABLE):
         return True
     try:
         return connection.is_closed()
@@ -195,15 +197,3 @@ def _unreachable(error: BaseException, where: str) -> DatabaseUnavailable:
     return DatabaseUnavailable(
         f"{where} cannot be reached now ({reason}): check that Postgres runs there and try again"
     )
-
-
-def _without_secrets(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        raise DatabaseError(
-            "the database URL cannot be understood: "
-            "write postgresql://user:password@host:port/database"
-        ) from None
-    return f"the database {parts.hostname or 'localhost'}{port}{parts.path}"

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
+from uuid import UUID
 
 import asyncpg
 from faust.types import TP
@@ -40,6 +41,11 @@ class Fenced(ConnectorError):
     """Another worker has taken a partition: what this one did there since does not count."""
 
 
+class SetBack(ConnectorError):
+    """The database has forgotten what this worker has committed, as a restored one does, or a
+    standby that lagged when it was promoted. What is in memory builds on that."""
+
+
 class RowsRefused(ConnectorError):
     """Postgres does not take rows that events have written, and never will."""
 
@@ -62,8 +68,19 @@ class Logs(NamedTuple):
     """The position behind the last entry."""
 
 
+class _Held(NamedTuple):
+    """A partition as the database has it, unless somebody else has taken it or it was set back."""
+
+    epoch: int
+    batch: UUID | None
+    """The last one that was committed of it."""
+
+
 class Committer:
-    """Commits for one application, under the epochs of the partitions that it has taken."""
+    """Commits for one application, under the epochs of the partitions that it has taken.
+
+    A commit builds on the one before, so the database has to have that still.
+    """
 
     def __init__(
         self, app_id: str, database: Database, dead_letters: DeadLetters, publisher: Publisher
@@ -73,7 +90,9 @@ class Committer:
         self._lanes: dict[TP, Lane] = {}
         self._database = database
         self._dead_letters = dead_letters
-        self._epochs: dict[TP, int] = {}
+        self._held: dict[TP, _Held] = {}
+        self._settled = True
+        """Whether it is known what became of the last commit."""
 
     async def take(self, logs: Logs, parking: Parking) -> dict[TP, Committed]:
         """Take the partitions of these logs, beside those that were taken before.
@@ -101,7 +120,7 @@ class Committer:
         taken = {}
         for row in rows:
             tp = TP(row["topic"], row["partition"])
-            self._epochs[tp] = row["epoch"]
+            self._held[tp] = _Held(row["epoch"], row["batch"])
             position, passed = int(row["position"]), int(row["passed"])
             taken[tp] = Committed(position, _decode_ahead(row["ahead"]), row["applied"], passed)
         parking.load(lines)  # nothing fails any more: it must not be loaded twice
@@ -110,13 +129,14 @@ class Committer:
     async def let_go(self, tps: Collection[TP]) -> None:
         """Give up partitions. What they have sent and is not published is left to their heir."""
         for tp in tps:
-            self._epochs.pop(tp, None)
+            self._held.pop(tp, None)
             self._lanes.pop(tp, None)
         await self._publisher.let_go([self._producer(tp) for tp in tps])
 
     async def start_over(self) -> None:
         """Give up all partitions."""
-        await self.let_go(list(self._epochs.keys() | self._lanes.keys()))
+        await self.let_go(list(self._held.keys() | self._lanes.keys()))
+        self._settled = True
 
     def _producer(self, tp: TP) -> str:
         return f"{self._app_id}/{tp.topic}/{tp.partition}"
@@ -128,18 +148,39 @@ class Committer:
         that is looked up before it is repeated. So if this is cancelled nobody knows, and what
         was committed has to be read again.
 
-        Raises :class:`Fenced`, :class:`RowsRefused`, or DatabaseError if it is the database that
-        must be mended; then nothing has happened.
+        Raises :class:`Fenced`, :class:`SetBack`, :class:`RowsRefused`, or DatabaseError if it is
+        the database that must be mended; then nothing has happened.
         """
+        self._settled = False
+        # As of now: should partitions be taken anew meanwhile, this commit belongs to the past.
+        held = {tp: self._held.get(tp, _Held(0, None)) for tp in progress}
+        try:
+            staged = await self._commit(batch, progress, held)
+        except ConnectorError:
+            self._settled = True
+            raise
+        crash.point("commit.committed")
+        self._held |= {
+            tp: known._replace(batch=batch.number)
+            for tp, known in held.items()
+            if self._held.get(tp) == known
+        }
+        self._settled = True
+        self._lanes = {tp: _moved(lane, staged) for tp, lane in self._lanes.items()}
+        self._publisher.put(staged)
+
+    async def _commit(
+        self, batch: Batch, progress: Mapping[TP, Progress], held: Mapping[TP, _Held]
+    ) -> Sequence[Staged]:
         in_doubt = False
         staged: Sequence[Staged] = ()
         while True:
             try:
                 async with self._database.transaction() as connection:
                     if not (in_doubt and await self._has(connection, batch)):
-                        staged = await self._write(connection, batch, progress)
+                        staged = await self._write(connection, batch, progress, held)
                         crash.point("commit.written")
-                break
+                return staged
             except DatabaseUnavailable as error:
                 in_doubt = True
                 logger.warning("The commit waits: %s", error)
@@ -150,18 +191,45 @@ class Committer:
                 raise await self._why(batch, error) from error
             except asyncpg.PostgresError as error:
                 raise DatabaseError(f"The tables cannot be written ({error})") from error
-        crash.point("commit.committed")
-        self._lanes = {tp: _moved(lane, staged) for tp, lane in self._lanes.items()}
-        self._publisher.put(staged)
+
+    async def verify(self) -> None:
+        """Find out whether the database has what was committed last, though nothing is to be
+        committed now. Raises :class:`SetBack`, or DatabaseError if the database cannot tell."""
+        if not self._settled:
+            return
+        held = dict(self._held)
+        try:
+            async with self._database.transaction() as connection:
+                forgotten = await self._forgotten(connection, held)
+        except asyncpg.PostgresError as error:
+            raise DatabaseError(f"The positions cannot be read ({error})") from error
+        if forgotten and self._settled and held == self._held:
+            raise _set_back(forgotten)
+
+    async def _forgotten(self, connection: Connection, held: Mapping[TP, _Held]) -> list[TP]:
+        """Partitions of which the database has an older state."""
+        rows = await connection.fetch(_query("select_held"), self._app_id, *_columns(held))
+        there = {TP(topic, number): _Held(epoch, batch) for topic, number, epoch, batch in rows}
+        return [
+            tp
+            for tp, known in held.items()
+            if (found := there.get(tp)) is None
+            or found.epoch < known.epoch
+            or (found.epoch == known.epoch and found.batch != known.batch)
+        ]
 
     async def _has(self, connection: Connection, batch: Batch) -> bool:
         return bool(await connection.fetchval(_query("find_batch"), self._app_id, batch.number))
 
     async def _write(
-        self, connection: Connection, batch: Batch, progress: Mapping[TP, Progress]
+        self,
+        connection: Connection,
+        batch: Batch,
+        progress: Mapping[TP, Progress],
+        held: Mapping[TP, _Held],
     ) -> Sequence[Staged]:
         # First, since it also keeps everybody else from taking these partitions until the end.
-        await self._advance(connection, batch, progress)
+        await self._advance(connection, batch, progress, held)
         crash.point("commit.fenced")
         for table, changed in batch.rows:
             await table.write(connection, changed)
@@ -179,20 +247,26 @@ class Committer:
         )
 
     async def _advance(
-        self, connection: Connection, batch: Batch, progress: Mapping[TP, Progress]
+        self,
+        connection: Connection,
+        batch: Batch,
+        progress: Mapping[TP, Progress],
+        held: Mapping[TP, _Held],
     ) -> None:
         done = await connection.execute(
             _query("advance_positions"),
             self._app_id,
-            [tp.topic for tp in progress],
-            [tp.partition for tp in progress],
-            [self._epochs.get(tp, 0) for tp in progress],
+            *_columns(progress),
+            [each.epoch for each in held.values()],
+            [each.batch for each in held.values()],
             [Decimal(p.advance.position) for p in progress.values()],
             [_encode_ahead(p.ahead) for p in progress.values()],
             [dict(p.applied) for p in progress.values()],
             batch.number,
         )
         if done != f"UPDATE {len(progress)}":
+            if forgotten := await self._forgotten(connection, held):
+                raise _set_back(forgotten)
             raise Fenced(
                 "another worker has taken over partitions of this one, which outlived its lease: "
                 "what was not committed is done again by whoever owns them now"
@@ -208,6 +282,20 @@ class Committer:
         if causes:
             return RowsRefused(causes)
         return DatabaseError(f"The tables cannot be written ({error})")
+
+
+def _columns(tps: Iterable[TP]) -> tuple[list[str], list[int]]:
+    tps = list(tps)
+    return [tp.topic for tp in tps], [tp.partition for tp in tps]
+
+
+def _set_back(forgotten: Sequence[TP]) -> SetBack:
+    return SetBack(
+        f"the database has forgotten commits of {len(forgotten)} partitions, {forgotten[0].topic} "
+        f"{forgotten[0].partition} among them: it was restored, or a standby that lacked them was "
+        "promoted. Going on from what it has: events are processed again, and what they had sent "
+        "comes twice"
+    )
 
 
 def _moved(lane: Lane, staged: Sequence[Staged]) -> Lane:

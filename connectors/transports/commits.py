@@ -14,7 +14,7 @@ from faust.types import TP, EventT
 from connectors.errors import BrokerError, ConnectorError, DatabaseError
 from connectors.processing.backing import backing_of
 from connectors.processing.commit import commit_progress
-from connectors.processing.committer import Fenced, RowsRefused
+from connectors.processing.committer import Fenced, RowsRefused, SetBack
 from connectors.processing.event_stream import EventStream
 from connectors.processing.pace import Pace
 from connectors.transports.broker import LogTooShort
@@ -36,6 +36,9 @@ needs to end it stays below what a process manager usually waits."""
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
+
+VERIFY_EVERY = 2.0
+"""Seconds between two looks at whether the database was set back."""
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +93,18 @@ class Commits:
                     await consumer.sleep(RETRY_EVERY)
                     self.pace.want()
             self.pace.took(time.monotonic() - started)
+
+    async def verify(self) -> None:
+        """Find out that the database was set back also where nothing is to be committed."""
+        consumer = self._consumer
+        while (backing := backing_of(consumer.app)) is not None and not consumer.should_stop:
+            await consumer.sleep(VERIFY_EVERY)
+            try:
+                await backing.committer.verify()
+            except DatabaseError as error:
+                logger.debug("Whether the database was set back cannot be told: %s", error)
+            except SetBack as error:
+                self._undo(error)
 
     async def drain(self, tps: Collection[TP]) -> None:
         """Let events of these partitions in progress finish, and commit, within bounds.
@@ -192,6 +207,8 @@ class Commits:
             case Fenced():
                 logger.warning("%s", error)
                 self._consumer.give_up()
+            case SetBack():
+                logger.error("%s", error)
             case RowsRefused():
                 logger.warning("%s", error)
                 self._consumer.condemned.add(error)

@@ -258,6 +258,11 @@ class Consumer(FaustConsumer):
     async def _commit_handler(self) -> None:
         await self.commits.run()
 
+    @Service.task
+    async def _verify(self) -> None:
+        await self.app.tables.wait_until_tables_registered()
+        await self.commits.verify()
+
     async def on_task_error(self, exc: BaseException) -> None:
         """Faust commits, and has the agent that failed wait for it. The next commit will do."""
 

@@ -36,7 +36,7 @@ STALL = 0.5
 WITH_STALLS = {
     "connectors.postgres.database.ACQUIRE_TIMEOUT": 0.3,
     "connectors.postgres.database.COMMAND_TIMEOUT": 0.3,
-    "connectors.postgres.database.CONNECT_TIMEOUT": 0.3,
+    "connectors.postgres.hosts.CONNECT_TIMEOUT": 0.3,
     "connectors.transports.redis.client.CONNECT_TIMEOUT": 0.3,
     "connectors.transports.redis.client.REPLY_TIMEOUT": 0.3,
     "connectors.transports.redis.reader.CONNECT_TIMEOUT": 0.3,

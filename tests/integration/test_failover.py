@@ -12,7 +12,7 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from connectors.errors import BrokerUnavailable
+from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.outbox.lanes import Lane, stage
 from connectors.outbox.outbox import Outbox, outbox_status
 from connectors.outbox.publisher import Publisher
@@ -108,14 +108,14 @@ class Sender:
 
 @asynccontextmanager
 async def relaying(database: Database, broker: RedisBroker) -> AsyncIterator[None]:
-    """A relay that is started again when it has lost its broker, as the command does."""
+    """A relay that is started again when it has lost its servers, as the command does."""
     stop = asyncio.Event()
 
     async def run() -> None:
         while not stop.is_set():
             try:
                 await new_relay(database, broker, poll=0.05).run(stop)
-            except BrokerUnavailable:
+            except (BrokerUnavailable, DatabaseUnavailable):
                 await asyncio.sleep(0.05)
 
     task = asyncio.create_task(run())

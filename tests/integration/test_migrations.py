@@ -126,7 +126,7 @@ async def test_no_server_is_unavailable(unused_tcp_port: int) -> None:
 async def test_a_server_that_says_nothing_is_unavailable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("connectors.postgres.database.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("connectors.postgres.hosts.CONNECT_TIMEOUT", 0.2)
     release = asyncio.Event()
 
     async def silence(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 import pytest
 from faust.types import TP
 
+from connectors.errors import LaneOvertaken
 from connectors.outbox.housekeeping import Housekeeping
 from connectors.outbox.journal import Journal
-from connectors.outbox.lanes import Lane
+from connectors.outbox.lanes import Lane, open_lanes
 from connectors.outbox.retention import KEEP_FOR, Retention
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
@@ -191,6 +192,62 @@ async def test_who_dies_while_he_restores_leaves_it_to_his_heir(
             await Owner(database, stream).take_over()
     await Owner(database, stream).take_over()
     assert await stream.reaches(40) == numbers(0, 40)
+
+
+async def test_what_a_set_back_database_has_forgotten_hides_nothing_of_the_heir(
+    database: Database,
+) -> None:
+    stream = Stream()
+    await new_publisher(database, stream).take_over([OWNER])
+    before = await last_number(database)
+    zombie = new_publisher(database, stream)
+    forgotten = await commit(database, (await zombie.take_over([OWNER]))[OWNER], b"x", b"y", b"z")
+    zombie.put([forgotten])
+    async with database.transaction() as connection:
+        await connection.execute("DELETE FROM redfaust.batches")
+        await connection.execute("UPDATE redfaust.lanes SET last_number = $1", before)
+    await begin_another_timeline(database)
+    heir = Owner(database, stream)
+    await heir.take_over()
+    async with publishing(heir.publisher):
+        await heir.send(2)
+        await all_published(heir.publisher)
+        async with publishing(zombie):
+            await all_published(zombie)
+        await heir.send(2)
+        await all_published(heir.publisher)
+    values = [entry.value for entry in stream.entries]
+    assert [value for value in values if value in numbers(0, 4)] == numbers(0, 4)
+
+
+async def test_an_heir_publishes_first_what_was_left_on_another_timeline(
+    database: Database,
+) -> None:
+    for timeline in range(3):
+        async with database.transaction() as connection:
+            lanes = await open_lanes(connection, [OWNER])
+        await commit(database, Lane(lanes[OWNER], 0), b"%d" % timeline)
+        await begin_another_timeline(database)
+    stream = Stream()
+    heir = Owner(database, stream)
+    await heir.take_over()
+    assert [entry.value for entry in stream.entries] == numbers(0, 3)
+    with pytest.raises(LaneOvertaken):
+        await commit(database, Lane(lanes[OWNER], 1), b"late")
+
+
+async def begin_another_timeline(database: Database) -> None:
+    """As far as lanes tell: those that are there become older than what is drawn next."""
+    async with database.transaction() as connection:
+        await connection.execute(
+            "UPDATE redfaust.lanes SET producer = replace(producer, '.', '.0')"
+        )
+
+
+async def last_number(database: Database) -> int:
+    async with database.transaction() as connection:
+        number: int = await connection.fetchval("SELECT last_number FROM redfaust.lanes")
+    return number
 
 
 async def kept(database: Database) -> int:

@@ -75,6 +75,18 @@ def test_a_wrong_value_is_one_line_without_secrets(name: str, value: str) -> Non
     assert "hidden" not in message
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@one:5432,two:5432/shop?target_session_attrs=read-write",
+        "postgresql://me:secret@/shop?host=one,two&port=5432",
+    ],
+)
+def test_a_database_may_have_several_hosts(url: str) -> None:
+    settings = Settings.load({**SERVERS, "REDFAUST_DATABASE": url})
+    assert settings.database.get_secret_value() == url
+
+
 def test_an_empty_variable_counts_as_unset() -> None:
     assert Settings.load({**SERVERS, "REDFAUST_TOKEN": "", "REDFAUST_PORT": ""}) == Settings.load(
         SERVERS

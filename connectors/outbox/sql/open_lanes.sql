@@ -2,7 +2,9 @@
 INSERT INTO redfaust.lanes AS lane (lane, producer)
 SELECT
     left(replace(gen_random_uuid()::text, '-', ''), 16),
-    control.system_identifier || '/' || database.oid || '/' || producer.name
+    -- The timeline is another one behind each promotion and each restore.
+    control.system_identifier || '.' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
+    || '/' || database.oid || '/' || producer.name
 FROM
     unnest($1::text[]) AS producer (name),
     pg_control_system() AS control,

@@ -35,4 +35,4 @@ SET epoch = held.epoch + 1,
     applied = CASE WHEN held.log = excluded.log THEN held.applied ELSE '{}' END,
     log = excluded.log,
     incarnation = excluded.incarnation
-RETURNING topic, partition, position, passed, ahead, applied, epoch
+RETURNING topic, partition, position, passed, ahead, applied, epoch, batch
