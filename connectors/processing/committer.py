@@ -25,9 +25,9 @@ from connectors.outbox.publisher import Publisher
 from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.queries import load
 from connectors.processing import parked_rows
+from connectors.processing.changes import Cause
 from connectors.processing.dead_letters import DeadLetters
 from connectors.processing.parking import Parking
-from connectors.processing.scope import Cause
 from connectors.processing.unit_of_work import Batch
 from connectors.processing.watermark import Committed, Identity, Progress, Readers
 
@@ -232,7 +232,7 @@ class Committer:
         await self._advance(connection, batch, progress, held)
         crash.point("commit.fenced")
         for table, changed in batch.rows:
-            await table.write(connection, changed)
+            await table.write(connection, changed.rows)
         for letter in batch.letters:
             await self._dead_letters.add(letter, connection=connection)
         await parked_rows.write(connection, self._app_id, batch.parked)
@@ -277,8 +277,9 @@ class Committer:
         causes: dict[Cause, tuple[str, Exception]] = {}
         async with self._database.transaction() as connection:
             for table, changed in batch.rows:
-                for key, reason in (await table.find_refused(connection, changed)).items():
-                    causes |= dict.fromkeys(changed[key].causes, (table.label, reason))
+                refused = await table.find_refused(connection, changed.rows)
+                for key, those in changed.causes_of(refused).items():
+                    causes |= dict.fromkeys(those, (table.label, refused[key]))
         if causes:
             return RowsRefused(causes)
         return DatabaseError(f"The tables cannot be written ({error})")

@@ -175,7 +175,7 @@ class EventStream(FaustStream[T]):
         return agent is not None and any(actor.stream is root for actor in agent._actors)  # type: ignore[attr-defined]
 
     def _take_up(self, event: EventT[Any], scope: Scope) -> None:
-        """Make an event the current one."""
+        """Make an event the current one; its scope has been opened."""
         message = event.message
         if not self.enable_acks:
             self._let_go_of_acknowledged()
@@ -187,7 +187,7 @@ class EventStream(FaustStream[T]):
                 message.tracked = True
                 self._on_message_in(message.tp, message.offset, message)
             self._sensor_state = self._on_stream_event_in(message.tp, message.offset, self, event)
-        self._set_current_event(event)
+        self.current_event = event
 
     async def _process(self, value: Any) -> Any:
         """Run the stream's processors over a value."""

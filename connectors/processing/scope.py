@@ -13,44 +13,21 @@ has one scope for all its events.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
+from faust import streams
 from faust.types import TP, EventT
 
-Row: TypeAlias = tuple[int, Any, Any]
-"""As an event wants it: its partition, its value, and this as it goes into the database; ``None``
-where the row is to go. A plain tuple, since there is one for each time a row is written."""
-
-
-Cause: TypeAlias = tuple[str, TP, int]
-"""An agent by name and the place of an event. Not the event itself, which would stay in memory
-until the commit, with all its content."""
-
-
-class Change:
-    """A row as it is to be, after one event or many."""
-
-    __slots__ = ("causes", "encoded", "partition")
-
-    def __init__(self, partition: int, encoded: Any) -> None:
-        self.partition = partition
-        self.encoded = encoded
-        """``None`` where the row is to go."""
-        self.causes: list[Cause] = []
-        """What made it so since the last commit, in order."""
-
-
-Changes: TypeAlias = dict[Any, Change]
-"""By key."""
+from connectors.processing.changes import Causes, Row
 
 
 class Table(Protocol):
     """What a scope needs of a table's store."""
 
-    def apply(self, rows: Mapping[Any, Row], causes: Iterable[Cause]) -> None:
-        """Make rows part of the table's state."""
+    def apply(self, key: Any, row: Row, causes: Causes | None) -> None:
+        """Make a row part of the table's state."""
 
 
 class State(enum.Enum):
@@ -65,10 +42,23 @@ _OPEN, _JOINED = State.OPEN, State.JOINED
 """Before Python 3.12, asking an enum for a member calls a function."""
 
 
+_NOTHING: Mapping[Any, Row] = {}
+
+
 class Scope:
     """What one agent writes and sends for one event, or for those of one batch."""
 
-    __slots__ = ("_deferred", "_sources", "events", "reader", "state", "writes")
+    __slots__ = (
+        "_deferred",
+        "_key",
+        "_row",
+        "_sources",
+        "_writes",
+        "events",
+        "reader",
+        "state",
+        "table",
+    )
 
     def __init__(self, events: Sequence[EventT[Any]] = (), reader: str = "") -> None:
         self.state = _OPEN
@@ -76,11 +66,41 @@ class Scope:
         """What is being processed, in order."""
         self.reader = reader
         """The agent, by name; empty where it is none."""
-        # Made when something is written: most events write little, and many nothing.
-        self.writes: dict[Table, dict[Any, Row]] | None = None
-        """Rows so far, by table and key."""
+        # Most events write one row, or none: what holds more is made for those that do.
+        self.table: Table | None = None
+        """The first that was written."""
+        self._key: Any = None
+        self._row: Any = None
+        self._writes: dict[Table, dict[Any, Row]] | None = None
+        """All rows, where there are several."""
         self._deferred: list[Callable[[], None]] | None = None
         self._sources: dict[bytes | None, TP] | None = None
+
+    def __call__(self) -> EventT[Any] | None:
+        """The current event; see :data:`_current`."""
+        return self.events[-1] if self.events else None
+
+    def write(self, table: Table, key: Any, row: Row) -> None:
+        """Note a row as it is to be."""
+        if self._writes is not None:
+            self._writes.setdefault(table, {})[key] = row
+        elif self.table is None or (self.table is table and self._key == key):
+            self.table, self._key, self._row = table, key, row
+        else:
+            self._writes = {self.table: {self._key: self._row}}
+            self._writes.setdefault(table, {})[key] = row
+
+    def row(self, table: Table, key: Any) -> Row | None:
+        """A row as it was written; ``None`` if it was not."""
+        if self._writes is not None:
+            return self._writes.get(table, _NOTHING).get(key)
+        return self._row if self.table is table and self._key == key else None
+
+    def rows(self, table: Table) -> Mapping[Any, Row]:
+        """All rows of a table that were written, by key."""
+        if self._writes is not None:
+            return self._writes.get(table, _NOTHING)
+        return {self._key: self._row} if self.table is table else _NOTHING
 
     def source_of(self, key: bytes | None) -> TP:
         """On behalf of which partition something is sent under a key: each has its own order.
@@ -106,29 +126,39 @@ class Scope:
         if self.state is not _OPEN:
             return
         self.state = _JOINED
-        if self.writes is not None:
-            reader, events = self.reader, self.events
-            causes = [(reader, event.message.tp, event.message.offset) for event in events]
-            for table, rows in self.writes.items():
-                table.apply(rows, causes)
-            self.writes = None
+        if self.table is not None:
+            self._apply(self.table)
+            self.table = self._row = self._writes = None
         if self._deferred is not None:
-            for effect in self._deferred:
+            effects, self._deferred = self._deferred, None
+            for effect in effects:
                 effect()
-            self._deferred = None
 
     def drop(self) -> None:
         """The event failed: nothing of it ever happened. Nothing happens if it is not open."""
         if self.state is _OPEN:
             self.state = State.DROPPED
-            self.writes = self._deferred = None
+            self.table = self._row = self._writes = self._deferred = None
+
+    def _apply(self, first: Table) -> None:
+        reader, events = self.reader, self.events
+        if self._writes is None and len(events) == 1:
+            message = events[0].message
+            first.apply(self._key, self._row, (reader, message.tp, message.offset))
+            return
+        causes = [(reader, event.message.tp, event.message.offset) for event in events]
+        for table, rows in (self._writes or {first: {self._key: self._row}}).items():
+            for key, row in rows.items():
+                table.apply(key, row, causes)
 
 
-_current: ContextVar[Scope | None] = ContextVar("redfaust_scope", default=None)
+# Faust keeps a weak reference to the current event there, and calls it. A scope stands in for that:
+# a second variable would cost each event more than its scope does.
+_current: ContextVar[Any] = streams._current_event
 
 
 def open_scope(events: Sequence[EventT[Any]] = (), reader: str = "") -> Scope:
-    """Begin the scope of what this task works on from now on."""
+    """Begin the scope of what this task works on from now on; its last event is the current one."""
     scope = Scope(events, reader)
     _current.set(scope)
     return scope
@@ -136,5 +166,5 @@ def open_scope(events: Sequence[EventT[Any]] = (), reader: str = "") -> Scope:
 
 def current_scope() -> Scope | None:
     """The open scope of this task, or of the task that started it."""
-    scope = _current.get()
-    return scope if scope is not None and scope.state is _OPEN else None
+    scope = _current.get(None)
+    return scope if type(scope) is Scope and scope.state is _OPEN else None

@@ -18,10 +18,10 @@ from faust.types import TP
 
 from connectors.outbox.outbox import Scheduled
 from connectors.postgres.database import Connection
+from connectors.processing.changes import Changes, Row
 from connectors.processing.dead_letters import NewDeadLetter
 from connectors.processing.parking import Changes as ParkedChanges
 from connectors.processing.parking import Parking
-from connectors.processing.scope import Changes
 from connectors.transports.broker import Advance, Outgoing
 
 
@@ -33,7 +33,8 @@ class Rows(Protocol):
         """The table, for people."""
 
     def take_changes(self) -> Changes:
-        """The changes since the last call; they go into :meth:`write`, or back if that fails."""
+        """The changes since the last call; their rows go into :meth:`write`, or all goes back if
+        that fails."""
 
     def give_back(self, changes: Changes) -> None:
         """Changes that could not be written. Newer ones of the same keys stay."""
@@ -41,11 +42,13 @@ class Rows(Protocol):
     def committed(self, changes: Changes) -> None:
         """Changes that are in the database for good."""
 
-    async def write(self, connection: Connection, changes: Changes) -> None:
-        """Write changes within a transaction."""
+    async def write(self, connection: Connection, rows: Mapping[Any, Row]) -> None:
+        """Write rows within a transaction."""
 
-    async def find_refused(self, connection: Connection, changes: Changes) -> dict[Any, Exception]:
-        """The keys of changes that Postgres does not take, and why. Nothing is written."""
+    async def find_refused(
+        self, connection: Connection, rows: Mapping[Any, Row]
+    ) -> dict[Any, Exception]:
+        """The keys of rows that Postgres does not take, and why. Nothing is written."""
 
 
 @dataclass
@@ -100,7 +103,7 @@ class UnitOfWork:
         batch, self._batch = self._batch, Batch()
         batch.parked = self.parking.take_changes()
         changes = [(table, table.take_changes()) for table in self._tables()]
-        batch.rows = [(table, changed) for table, changed in changes if changed]
+        batch.rows = [(table, changed) for table, changed in changes if changed.rows]
         return batch
 
     def committed(self, batch: Batch) -> None:

@@ -24,6 +24,8 @@ class Column:
     """Type of the parameters. JSON travels as text, encoded once and not again by the driver."""
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
+    is_certain: Callable[[Any], bool] = lambda _: False
+    """Whether a value cannot change any more, and Postgres takes it for sure."""
 
     @property
     def cast(self) -> str:
@@ -39,7 +41,8 @@ def _text(value: Any) -> str:
     text = str(value)
     if "\x00" in text:
         raise ValueError(_NUL)
-    text.encode()  # raises what a lone surrogate would raise at the commit
+    if not text.isascii():
+        text.encode()  # raises what a lone surrogate would raise at the commit
     return text
 
 
@@ -105,21 +108,22 @@ def value_column(
         return _storable((dumps(value) or b"null").decode())
 
     def encode_plain(value: Any) -> str:
-        kind = type(value)
-        if kind is int and _SMALLEST <= value <= _LARGEST:
+        if _is_number(value):
             return str(value)
-        return _storable(dumps_json(value).decode()) if kind in PLAIN else encode(value)
+        return _storable(dumps_json(value).decode()) if type(value) in PLAIN else encode(value)
 
-    return Column(
-        "jsonb",
-        "text",
-        encode_plain if is_fausts_own(serializer, "json") else encode,
-        orjson.loads if _is_plain(value_type) else lambda text: loads(text.encode()),
-    )
+    decode = orjson.loads if _is_plain(value_type) else lambda text: loads(text.encode())
+    if is_fausts_own(serializer, "json"):
+        return Column("jsonb", "text", encode_plain, decode, _is_number)
+    return Column("jsonb", "text", encode, decode)
 
 
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 """The integers that orjson writes. What is larger fails as anything fails that is no JSON."""
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int and _SMALLEST <= value <= _LARGEST
 
 
 def _is_plain(value_type: Any) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import (
     MutableMapping,
 )
 from types import NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from faust.stores.base import Store
 from faust.types import TP, EventT
@@ -23,9 +23,13 @@ from yarl import URL
 from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
-from connectors.processing.scope import Cause, Change, Changes, Row, current_scope
+from connectors.processing.changes import LATER, Causes, Changes, Row
+from connectors.processing.scope import current_scope
 from connectors.tables.columns import key_column, value_column
 from connectors.tables.typed import typed_columns
+
+if TYPE_CHECKING:
+    from connectors.tables.table import Table
 
 SCHEMA = "schema"
 """The parameter of the store's URL that names the Postgres schema."""
@@ -35,12 +39,10 @@ INDEXES = "indexes"
 """The option of a table that names the columns to have an index each."""
 
 
-_NOTHING: Mapping[Any, Row] = {}
-
 _MISSING = object()
 
 _CHANGEABLE = (dict, list, set)
-"""Rows that are copied for whoever reads them."""
+"""Values that are copied for whoever reads them."""
 
 _ATOMS = frozenset({str, int, float, bool, bytes, NoneType})
 
@@ -55,9 +57,9 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._rows: dict[Any, Any] = {}
-        self._partition_of: dict[Any, int] = {}
-        self._changes: Changes = {}
+        self._table = cast("Table", self.table)
+        self._rows: dict[Any, Row] = {}
+        self._changes = Changes()
         schema = URL(self.url).query.get(SCHEMA) or self.app.conf.id
         self._schema = identifier(schema)
         self._name = f"{self._schema}.{identifier(self.table_name)}"
@@ -66,7 +68,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             self.value_type, self.value_serializer, self._encode_value, self._decode_value
         )
 
-        self._encode = self._value.encode
+        self._encode, self._is_certain = self._value.encode, self._value.is_certain
 
     # Faust's is a function in Python, and a store is a key of what each event writes.
     __hash__ = object.__hash__
@@ -89,26 +91,36 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
     def get(self, key: Any, default: Any = None) -> Any:
         """The value of a key as the current event sees it."""
         scope = current_scope()
-        if scope is not None and scope.writes is not None:
-            written = scope.writes.get(self, _NOTHING).get(key)
+        if scope is not None and scope.table is not None:
+            written = scope.row(self, key)
             if written is not None:
                 _, value, encoded = written
                 return default if encoded is None else value
-        value = self._rows.get(key, default)
+        row = self._rows.get(key)
+        if row is None:
+            return default
+        value = row[1]
         return _own_copy(value) if isinstance(value, _CHANGEABLE) else value
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        partition: int = self.table.partition_for_key(key)  # type: ignore[assignment]
+        scope = current_scope()
+        partition = self._table.partition_of_write(key, scope)
         if key not in self._rows:  # a key that is there could be stored
             self._key.encode(key)
-        self._write(key, (partition, value, self._encode(value)))
+        row = (partition, value, LATER if self._is_certain(value) else self._encode(value))
+        assert scope is not None  # otherwise the write belongs to no partition
+        scope.write(self, key, row)
 
     def __delitem__(self, key: Any) -> None:
         if key not in self:
             raise KeyError(key)
-        written = self._written().get(key)
-        partition = self._partition_of[key] if written is None else written[0]
-        self._write(key, (partition, None, None))
+        partition, _, _ = self._written().get(key) or self._rows[key]
+        row = (partition, None, None)
+        scope = current_scope()
+        if scope is None:  # what Faust does by itself, such as forgetting expired windows
+            self.apply(key, row, None)
+        else:
+            scope.write(self, key, row)
 
     def __iter__(self) -> Iterator[Any]:
         written = self._written()
@@ -125,34 +137,21 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
 
     def _written(self) -> Mapping[Any, Row]:
         scope = current_scope()
-        if scope is None or scope.writes is None:
-            return _NOTHING
-        return scope.writes.get(self, _NOTHING)
+        return {} if scope is None else scope.rows(self)
 
-    def _write(self, key: Any, row: Row) -> None:
-        scope = current_scope()
-        if scope is None:  # what Faust does by itself, such as forgetting expired windows
-            self.apply({key: row}, ())
-        elif scope.writes is None:
-            scope.writes = {self: {key: row}}
-        else:
-            scope.writes.setdefault(self, {})[key] = row
-
-    def apply(self, rows: Mapping[Any, Row], causes: Iterable[Cause]) -> None:
-        """Make rows part of the state, and of the next commit."""
-        for key, (partition, value, encoded) in rows.items():
-            change = self._changes.get(key)
-            if change is None:
-                change = self._changes[key] = Change(partition, encoded)
-            else:
-                change.partition, change.encoded = partition, encoded
-            change.causes += causes
-            if encoded is None:
-                self._rows.pop(key, None)
-                self._partition_of.pop(key, None)
-            else:
-                self._rows[key] = value
-                self._partition_of[key] = partition
+    def apply(self, key: Any, row: Row, causes: Causes | None) -> None:
+        """Make a row part of the state, and of the next commit."""
+        changes = self._changes
+        changes.rows[key] = row
+        changes.keys.append(key)
+        changes.causes.append(causes)
+        partition, value, encoded = row
+        if encoded is LATER:
+            self._rows[key] = row
+        elif encoded is None:
+            self._rows.pop(key, None)
+        else:  # what goes into the database need not stay in memory
+            self._rows[key] = (partition, value, LATER)
 
     def reset_state(self) -> None:
         """Faust's ``reset`` command forgets local state; here the state is Postgres's."""
@@ -216,73 +215,76 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
     def start_over(self) -> None:
         """Forget all rows, and what was not committed of them."""
         self._rows.clear()
-        self._partition_of.clear()
-        self._changes = {}
+        self._changes = Changes()
 
     def let_go(self, partitions: Collection[int]) -> None:
         """Forget the rows of partitions; all changes of theirs are committed."""
-        for key in [k for k, partition in self._partition_of.items() if partition in partitions]:
-            del self._rows[key], self._partition_of[key]
+        for key in [key for key, row in self._rows.items() if row[0] in partitions]:
+            del self._rows[key]
 
     async def load_partitions(self, database: Database, partitions: Collection[int]) -> None:
         """Load the rows of partitions. Raises DatabaseUnavailable; then it may be repeated."""
         async with database.transaction() as connection:
             rows = connection.cursor(self._sql("select_rows"), list(partitions), prefetch=1000)
             async for encoded, value, partition in rows:
-                key = self._key.decode(encoded)
-                self._rows[key] = self._value.decode(value)
-                self._partition_of[key] = partition
+                self._rows[self._key.decode(encoded)] = (
+                    partition,
+                    self._value.decode(value),
+                    LATER,
+                )
 
     def take_changes(self) -> Changes:
-        """The changes since the last call; give them to :meth:`write`, or back if that fails."""
-        changes, self._changes = self._changes, {}
+        """The changes since the last call; give their rows to :meth:`write`, or all back if that
+        fails."""
+        changes, self._changes = self._changes, Changes()
         return changes
 
     def give_back(self, changes: Changes) -> None:
         """Changes that could not be written. Newer ones of the same keys stay."""
-        for key, newer in self._changes.items():
-            if (older := changes.get(key)) is not None:
-                newer.causes[:0] = older.causes
-        self._changes = {**changes, **self._changes}
+        self._changes = changes.before(self._changes)
 
     def committed(self, changes: Changes) -> None:
         """Changes that are in the database for good. All rows being in memory, nothing is to do."""
 
-    async def write(self, connection: Connection, changes: Changes) -> None:
-        """Write changes within a transaction."""
-        encode = self._key.encode
-        kept = [
-            (encode(key), change.encoded, change.partition)
-            for key, change in changes.items()
-            if change.encoded is not None
-        ]
-        gone = [encode(key) for key, change in changes.items() if change.encoded is None]
-        if kept:
-            await connection.execute(self._sql("upsert_rows"), *map(list, zip(*kept, strict=True)))
+    async def write(self, connection: Connection, rows: Mapping[Any, Row]) -> None:
+        """Write rows within a transaction."""
+        encode_key, encode = self._key.encode, self._value.encode
+        keys, values, partitions, gone = [], [], [], []
+        for key, (partition, value, encoded) in rows.items():
+            if encoded is None:
+                gone.append(encode_key(key))
+                continue
+            keys.append(encode_key(key))
+            values.append(encode(value) if encoded is LATER else encoded)
+            partitions.append(partition)
+        if keys:
+            await connection.execute(self._sql("upsert_rows"), keys, values, partitions)
         if gone:
             await connection.execute(self._sql("delete_rows"), gone)
 
-    async def find_refused(self, connection: Connection, changes: Changes) -> dict[Any, Exception]:
-        """The keys of changes that Postgres does not take, and why. Nothing is written."""
-        if not changes:
+    async def find_refused(
+        self, connection: Connection, rows: Mapping[Any, Row]
+    ) -> dict[Any, Exception]:
+        """The keys of rows that Postgres does not take, and why. Nothing is written."""
+        if not rows:
             return {}
         attempt = connection.transaction()  # a savepoint
         await attempt.start()
         try:
-            await self.write(connection, changes)
+            await self.write(connection, rows)
         except REFUSED as error:
             refusal = error
         else:
             return {}
         finally:
             await attempt.rollback()
-        keys = list(changes)
+        keys = list(rows)
         if len(keys) == 1:
             return {keys[0]: refusal}
         middle = len(keys) // 2
         refused: dict[Any, Exception] = {}
         for half in (keys[:middle], keys[middle:]):
-            refused |= await self.find_refused(connection, {key: changes[key] for key in half})
+            refused |= await self.find_refused(connection, {key: rows[key] for key in half})
         return refused
 
     def _sql(self, name: str, **more: str) -> str:

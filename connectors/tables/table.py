@@ -11,7 +11,6 @@ from typing import Any, cast
 import orjson
 from faust import stores
 from faust.sensors.monitor import Monitor, TableState
-from faust.streams import current_event
 from faust.tables.table import Table as FaustTable
 from faust.tables.wrappers import WindowWrapper as FaustWindowWrapper
 from faust.types import TP, EventT, StoreT
@@ -19,8 +18,7 @@ from faust.types.windows import WindowT
 from yarl import URL
 
 from connectors.errors import WrongPartition
-from connectors.processing.scope import current_scope
-from connectors.processing.tenure import Held
+from connectors.processing.scope import Scope, current_scope
 from connectors.tables.prefetch import Prefetch, prefetch_of
 from connectors.tables.store import PostgresStore
 from connectors.tables.wide import CACHED_ROWS, PREFETCH_FOR, WideStore
@@ -129,24 +127,29 @@ class Table(FaustTable[Any, Any]):
         """
         if self._postgres is None:
             return super().partition_for_key(key)
-        event = current_event()
-        if event is None or not isinstance(event.message, Held):
+        return self.partition_of_write(key, current_scope())
+
+    def partition_of_write(self, key: Any, scope: Scope | None) -> int:
+        """As :meth:`partition_for_key`, for a table in Postgres that is written in this scope."""
+        if scope is None or not scope.events:
             raise TypeError(
                 f"Table {self.name!r} can be written only while an event of a topic is processed: "
                 "send an event, and write the table in the agent that gets it"
             )
-        if not event.message.tenure.counts:
+        event = scope.events[-1]
+        message: Any = event.message
+        if not message.tenure.counts:
             raise WrongPartition(
                 f"Table {self.name!r}: partitions moved while an event of "
-                f"{event.message.topic!r} was processed; whoever owns it now gets it again"
+                f"{message.topic!r} was processed; whoever owns it now gets it again"
             )
         if key == event.key and self.window is None:  # nearly always, and known without a hash
-            return event.message.partition
+            return cast(int, message.partition)
         own = self._own_partition(key, event)
-        if own != event.message.partition and not _in_hand(own):
+        if own != message.partition and not _in_hand(own):
             raise WrongPartition(
                 f"Table {self.name!r}: key {key!r} belongs to partition {own} of "
-                f"{event.message.topic!r}, but the event lies in {event.message.partition}. "
+                f"{message.topic!r}, but the event lies in {message.partition}. "
                 "Repartition the stream by the table's key first: stream.group_by(…)"
             )
         return own

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from faust.exceptions import ImproperlyConfigured
 
 from connectors.errors import RowNotLoaded, TableNotWhole
 from connectors.postgres.database import Database
-from connectors.processing.scope import Cause, Changes, Row
+from connectors.processing.changes import LATER, Causes, Changes, Row
 from connectors.tables.cache import Cache, State
 from connectors.tables.store import PostgresStore
 
@@ -97,10 +97,9 @@ class WideStore(PostgresStore):
             f"ask Postgres for all of them, by SQL on {self._name}"
         )
 
-    def apply(self, rows: Mapping[Any, Row], causes: Iterable[Cause]) -> None:
-        super().apply(rows, causes)
-        for key, (_, _, encoded) in rows.items():
-            self.cache.note(key, present=encoded is not None)
+    def apply(self, key: Any, row: Row, causes: Causes | None) -> None:
+        super().apply(key, row, causes)
+        self.cache.note(key, present=row[2] is not None)
 
     # -- Postgres's side ---------------------------------------------------------------------
 
@@ -111,7 +110,7 @@ class WideStore(PostgresStore):
 
     def let_go(self, partitions: Collection[int]) -> None:
         # Of a key without a row nothing says where it belongs.
-        self.cache.drop(lambda key: self._partition_of.get(key) in (None, *partitions))
+        self.cache.drop(lambda key: key not in self._rows or self._rows[key][0] in partitions)
 
     async def load_partitions(self, database: Database, partitions: Collection[int]) -> None:
         """Load nothing: rows are loaded when their events come."""
@@ -129,10 +128,10 @@ class WideStore(PostgresStore):
                     continue
                 for key in wanted:
                     if key in found:
-                        self._rows[key], self._partition_of[key] = found[key]
+                        self._rows[key] = found[key]
                     self.cache.note(key, present=key in found)
 
-    async def _select(self, database: Database, keys: Sequence[Any]) -> dict[Any, tuple[Any, int]]:
+    async def _select(self, database: Database, keys: Sequence[Any]) -> dict[Any, Row]:
         asked = [(key, encoded) for key in keys if (encoded := self._encoded(key)) is not None]
         async with database.transaction() as connection:
             await connection.execute(self._sql("look_up_by_index"))
@@ -140,7 +139,7 @@ class WideStore(PostgresStore):
                 self._sql("select_rows_of_keys"), [encoded for _, encoded in asked]
             )
         return {
-            asked[row["number"] - 1][0]: (self._value.decode(row["value"]), row["partition"])
+            asked[row["number"] - 1][0]: (row["partition"], self._value.decode(row["value"]), LATER)
             for row in rows
         }
 
@@ -153,7 +152,7 @@ class WideStore(PostgresStore):
 
     def take_changes(self) -> Changes:
         changes = super().take_changes()
-        if changes:
+        if changes.rows:
             self._on_their_way.append(changes)
         return changes
 
@@ -163,7 +162,7 @@ class WideStore(PostgresStore):
 
     def committed(self, changes: Changes) -> None:
         if self._arrived(changes):
-            for key in changes:
+            for key in changes.rows:
                 self.cache.release(key)
 
     def _arrived(self, changes: Changes) -> bool:
@@ -176,8 +175,7 @@ class WideStore(PostgresStore):
         return Cache(self._size, self._is_unsaved, self._forget)
 
     def _is_unsaved(self, key: Any) -> bool:
-        return key in self._changes or any(key in taken for taken in self._on_their_way)
+        return key in self._changes.rows or any(key in taken.rows for taken in self._on_their_way)
 
     def _forget(self, key: Any) -> None:
         self._rows.pop(key, None)
-        self._partition_of.pop(key, None)

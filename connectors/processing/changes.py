@@ -1,0 +1,55 @@
+"""What events have written to a table since the last commit, and which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from faust.types import TP
+
+Row: TypeAlias = tuple[int, Any, Any]
+"""Its partition, its value, and this as it goes into the database: ``None`` where the row is to go,
+``LATER`` where it is not encoded yet. A plain tuple, since there is one for each time a row is
+written."""
+
+LATER = object()
+"""For values that cannot change any more, and that Postgres takes for sure. Where a row is written
+often between two commits, all but the last need not be encoded."""
+
+Cause: TypeAlias = tuple[str, TP, int]
+"""An agent by name and the place of an event. Not the event itself, which would stay in memory
+until the commit, with all its content."""
+
+Causes: TypeAlias = Cause | list[Cause]
+"""An event, or those of a batch."""
+
+
+class Changes:
+    """Rows of one table as they are to be."""
+
+    __slots__ = ("causes", "keys", "rows")
+
+    def __init__(self) -> None:
+        self.rows: dict[Any, Row] = {}
+        """By key."""
+        # Who wrote a row is asked only if Postgres refuses it, so nothing is looked up before.
+        self.keys: list[Any] = []
+        """One for each time that a row was written, in order."""
+        self.causes: list[Causes | None] = []
+        """Who did it; ``None`` if it was no event."""
+
+    def before(self, later: Changes) -> Changes:
+        """These, and then others."""
+        both = Changes()
+        both.rows = {**self.rows, **later.rows}
+        both.keys = self.keys + later.keys
+        both.causes = self.causes + later.causes
+        return both
+
+    def causes_of(self, keys: Iterable[Any]) -> Mapping[Any, list[Cause]]:
+        """What made rows as they are to be, in order."""
+        found: dict[Any, list[Cause]] = {key: [] for key in keys}
+        for key, causes in zip(self.keys, self.causes, strict=True):
+            if causes is not None and key in found:
+                found[key] += causes if isinstance(causes, list) else [causes]
+        return found
