@@ -59,6 +59,8 @@ class EventStream(FaustStream[T]):
         # Faust holds them weakly. But a batch that its function has dropped, since that failed,
         # would be closed at once, and its events acknowledged before they are set aside.
         self._active_agens = set()  # type: ignore[assignment]
+        self._is_over = False
+        """As ``should_stop``, which calls three functions, and is asked for each event."""
         self.told_to_end = False
         """Whether its end was asked for from outside, as at a stop."""
 
@@ -89,10 +91,10 @@ class EventStream(FaustStream[T]):
         self, queue: EventQueue, hand_out: HandOut | None
     ) -> AsyncGenerator[Any, None]:
         stop_after = await self._begin(queue)
-        buffered = queue.buffered
+        buffered, in_hand, backed_by = queue.buffered, self.in_hand, self._backed
         since_yield = 0
         try:
-            while not self.should_stop:
+            while not self._is_over:
                 if since_yield >= YIELD_EVERY:
                     since_yield = 0
                     await asyncio.sleep(0)
@@ -104,9 +106,19 @@ class EventStream(FaustStream[T]):
                     since_yield = 0
                 else:
                     return
-                if self._passes_by(queue, event):
+                message: Any = event.message
+                backing = backed_by.backing
+                if (
+                    not message.tenure.may_begin
+                    or (backing is not None and backing.unit.parking.lines)
+                ) and self._passes_by(queue, event):
                     continue
-                self._take_up(event, open_scope((event,), self.reader))
+                scope = open_scope((event,), self.reader)
+                if self._observed or not self.enable_acks or isinstance(message, ParkedMessage):
+                    self._take_up(event, scope)
+                else:  # the same, as there is nothing else to be done for nearly all
+                    in_hand[event] = scope
+                    self.current_event = event
                 value = event.value
                 if self._processors or self.join_strategy is not None:
                     value = await self._process(value)
@@ -120,6 +132,18 @@ class EventStream(FaustStream[T]):
         finally:
             await self._end(stop_after)
 
+    def _stopped_set(self) -> None:
+        self._is_over = True
+        super()._stopped_set()
+
+    def _crash(self, reason: BaseException) -> None:
+        self._is_over = True
+        super()._crash(reason)
+
+    def service_reset(self) -> None:
+        super().service_reset()
+        self._is_over = False
+
     def hurry(self) -> None:
         """Hand out what is held back, since partitions are about to move. Single events are not."""
 
@@ -130,9 +154,8 @@ class EventStream(FaustStream[T]):
             queue.done(event)
             return True
         backing = self._backed.backing
-        parking = None if backing is None else backing.unit.parking
-        if parking and parking.holds(self.reader, message):
-            parking.queue(self.reader, message)
+        if backing is not None and backing.unit.parking.holds(self.reader, message):
+            backing.unit.parking.queue(self.reader, message)
             self.settle(event)
             return True
         return False

@@ -144,7 +144,7 @@ class Parking:
     """The lines of the partitions that this worker owns, and what is to be committed of them."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[TP, str, bytes], Line] = {}
+        self.lines: dict[tuple[TP, str, bytes], Line] = {}
         self._alone: set[Line] = set()
         """Lines without a key."""
         self._changes = Changes()
@@ -157,10 +157,10 @@ class Parking:
         self._room.set()
 
     def __bool__(self) -> bool:
-        return bool(self._lines)
+        return bool(self.lines)
 
     def __len__(self) -> int:
-        return len(self._lines) + len(self._alone)
+        return len(self.lines) + len(self._alone)
 
     def load(self, rows: Iterable[asyncpg.Record]) -> None:
         """Take over the lines of partitions, as ``select_lines.sql`` has them."""
@@ -174,7 +174,7 @@ class Parking:
 
     def let_go(self, tps: Collection[TP]) -> None:
         """Forget the lines of partitions that are somebody else's now."""
-        for line in [line for line in (*self._lines.values(), *self._alone) if line.tp in tps]:
+        for line in [line for line in (*self.lines.values(), *self._alone) if line.tp in tps]:
             if line.state is LineState.RETRYING:
                 self._retrying -= 1
             self._forget(line)
@@ -188,12 +188,12 @@ class Parking:
         """Whether an event has to queue behind another of its key."""
         if message.key is None or isinstance(message, ParkedMessage):
             return False
-        return (message.tp, agent, message.key) in self._lines
+        return (message.tp, agent, message.key) in self.lines
 
     def queue(self, agent: str, message: Message) -> None:
         """Park an event behind others of its key."""
         assert message.key is not None
-        line = self._lines[message.tp, agent, message.key]
+        line = self.lines[message.tp, agent, message.key]
         line.length += 1
         self._changes.parked.append((line, message, BEHIND))
 
@@ -288,7 +288,7 @@ class Parking:
         if line.key is None:
             self._alone.add(line)
         else:
-            self._lines[line.tp, line.agent, line.key] = line
+            self.lines[line.tp, line.agent, line.key] = line
         if len(self) >= MAX_LINES:
             self._room.clear()
 
@@ -296,7 +296,7 @@ class Parking:
         if line.key is None:
             self._alone.remove(line)
         else:
-            del self._lines[line.tp, line.agent, line.key]
+            del self.lines[line.tp, line.agent, line.key]
         line.state = LineState.GONE
         self._room.set()
 

@@ -119,13 +119,16 @@ class Watermark:
         unfinished = self._unfinished
         if not unfinished or offset < unfinished[0]:
             return
-        self._version += 1
         if offset != unfinished[0]:
+            self._version += 1
             self._ahead[offset] = EVERYBODY
-            return
-        self._pass()
-        if self._ahead or self._repeats:
+        elif self._sources or self._ahead or self._repeats:
+            self._pass()
             self._pass_finished()
+        else:  # the same, without what there is none of
+            unfinished.popleft()
+            self._position = offset + 1
+            self._finished_since += 1
 
     def finish_by(self, offset: int, reader: str) -> None:
         """Note an event as finished by one of several agents."""
@@ -135,7 +138,6 @@ class Watermark:
     def _pass_finished(self) -> None:
         unfinished, ahead, repeats = self._unfinished, self._ahead, self._repeats
         while unfinished and (ahead.get(unfinished[0]) == EVERYBODY or unfinished[0] in repeats):
-            self._version += 1
             self._pass()
 
     def _pass(self) -> None:

@@ -206,16 +206,7 @@ class Consumer(FaustConsumer):
 
     def ack(self, message: Any) -> bool:
         """Note a message as finished by all who got it."""
-        if message.acked:
-            return False
-        message.acked = True
-        tenure: Tenure = message.tenure
-        if not tenure.counts:  # read before the partition moved, and delivered again
-            return False
-        tenure.finish(message.offset)
-        if not self.progress_noted:
-            self.note_progress()
-        return True
+        return bool(message.ack(self, message.refcount))
 
     def finished_by(self, message: Message, reader: str) -> None:
         """Note a message as finished by one of several agents; the last one acknowledges it."""

@@ -37,7 +37,16 @@ class Delivered(Held):
         Faust's takes a lock for it. Here, all that is to be finished is so in the event loop.
         """
         self.refcount -= n
-        return self.refcount <= 0 and bool(consumer.ack(self))
+        if self.refcount > 0 or self.acked:
+            return False
+        self.acked = True
+        tenure = self.tenure
+        if not tenure.counts:  # read before the partition moved, and delivered again
+            return False
+        tenure.watermark.finish(self.offset)
+        if not consumer.progress_noted:
+            consumer.note_progress()
+        return True
 
     @property
     def serialized_key_size(self) -> int:  # type: ignore[override] # Faust's is written once
