@@ -7,7 +7,7 @@ refuses goes to Faust's schema, which says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -19,7 +19,19 @@ from faust.serializers import codecs
 from faust.serializers.registry import Registry
 from faust.types import AppT, EventT, Message, SchemaT
 
-Decode: TypeAlias = Callable[[Message], EventT[Any]]
+
+class Undecodable(NamedTuple):
+    """A message that its schema refused, and why."""
+
+    message: Message
+    error: Exception
+
+
+Decoded: TypeAlias = tuple[list[EventT[Any]], list[Undecodable]]
+
+Decode: TypeAlias = Callable[[Iterable[Message]], Decoded]
+
+_DecodeOne: TypeAlias = Callable[[Message], EventT[Any]]
 _Load: TypeAlias = Callable[[bytes], Any]
 
 
@@ -31,7 +43,7 @@ class _Plain(NamedTuple):
 
 
 def decoder(app: AppT, schema: SchemaT[Any, Any]) -> Decode:
-    """A function that makes a message an event. It may raise anything, about the message."""
+    """A function that makes messages events, and returns those that cannot be beside them."""
     own_app: Any = type(app)
     new_event: Callable[..., EventT[Any]] = app.create_event
     if own_app.create_event is faust.App.create_event:
@@ -48,10 +60,38 @@ def decoder(app: AppT, schema: SchemaT[Any, Any]) -> Decode:
 
     plain = _plain(app, schema)
     if plain is None:
-        return by_schema
-    load_key, load_value = plain
+        return partial(_decode_each, by_schema)
+    fausts_own = isinstance(new_event, partial) and new_event.func is faust.Event
+    return partial(_decode_plainly, app, plain, None if fausts_own else new_event, by_schema)
 
-    def plainly(message: Message) -> EventT[Any]:
+
+def _decode_each(decode: _DecodeOne, messages: Iterable[Message]) -> Decoded:
+    events: list[EventT[Any]] = []
+    refused: list[Undecodable] = []
+    for message in messages:
+        try:
+            events.append(decode(message))
+        except Exception as error:  # whatever it is, it comes from this message
+            refused.append(Undecodable(message, error))
+    return events, refused
+
+
+def _decode_plainly(
+    app: AppT,
+    plain: _Plain,
+    new_event: Callable[..., EventT[Any]] | None,
+    by_schema: _DecodeOne,
+    messages: Iterable[Message],
+) -> Decoded:
+    """``new_event`` is ``None`` if it is the constructor of Faust's own class."""
+    events: list[EventT[Any]] = []
+    refused: list[Undecodable] = []
+    load_key, load_value = plain
+    is_json = load_value is _json
+    if is_json:
+        load_value = orjson.loads
+    add, event_class, new = events.append, faust.Event, faust.Event.__new__
+    for message in messages:
         key: Any = message.key
         value: Any = message.value
         try:
@@ -59,11 +99,23 @@ def decoder(app: AppT, schema: SchemaT[Any, Any]) -> Decode:
                 key = load_key(key)
             if value is not None:
                 value = load_value(value)
+                if is_json and type(value) is dict and BLESSED in value:
+                    value = Model._maybe_reconstruct(value)
         except Exception:  # whatever it is, Faust's way shows it too
-            return by_schema(message)
-        return new_event(key, value, message.headers or None, message)
-
-    return plainly
+            others, undecodable = _decode_each(by_schema, [message])
+            events += others
+            refused += undecodable
+            continue
+        headers = message.headers
+        if new_event is not None:
+            add(new_event(key, value, headers or None, message))
+            continue
+        event = new(event_class)  # and what its constructor does: a third of what it costs
+        event.app, event.key, event.value, event.message = app, key, value, message
+        event.headers = dict(headers) if headers else {}
+        event.acked = False
+        add(event)
+    return events, refused
 
 
 def _plain(app: AppT, schema: SchemaT[Any, Any]) -> _Plain | None:
@@ -93,13 +145,17 @@ def is_fausts_own(codec: Any, name: str) -> bool:
     return bool(codec == name and type(codecs.codecs[name]) is getattr(codecs, name))
 
 
+BLESSED = Model._blessed_key
+"""The field in which a value says which of Faust's models it is."""
+
+
 def _same(content: bytes) -> bytes:
     return content
 
 
 def _json(content: bytes) -> Any:
     value = orjson.loads(content)
-    if type(value) is dict and "__faust" in value:  # it says which of Faust's models it is
+    if type(value) is dict and BLESSED in value:
         return Model._maybe_reconstruct(value)
     return value
 

@@ -6,29 +6,22 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property, partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from faust.exceptions import ImproperlyConfigured
 from faust.sensors import Monitor
 from faust.topics import Topic as FaustTopic
-from faust.types import EventT, HeadersArg, Message, ProducerT, RecordMetadata
+from faust.types import HeadersArg, Message, ProducerT, RecordMetadata
 from mode.utils.queues import ThrowableQueue
 
 from connectors.outbox.outbox import Scheduled, schedule
 from connectors.processing.backing import backing_of
-from connectors.processing.decoding import Decode, decoder
+from connectors.processing.decoding import Decode, Decoded, decoder
 from connectors.processing.encoding import Encoder, encoder
 from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import current_scope
 from connectors.transports.broker import Headers, Outgoing
 from connectors.transports.producer import Producer, as_headers
-
-
-class Undecodable(NamedTuple):
-    """A message that its schema refused, and why."""
-
-    message: Message
-    error: Exception
 
 
 class Topic(FaustTopic):
@@ -150,18 +143,8 @@ class Topic(FaustTopic):
             self._queue = kind(flow_control=self.app.flow_control, clear_on_resume=True)
         return self._queue
 
-    def decode_batch(
-        self, messages: Iterable[Message]
-    ) -> tuple[list[EventT[Any]], list[Undecodable]]:
+    def decode_batch(self, messages: Iterable[Message]) -> Decoded:
         """Turn messages into events; those that cannot be are returned beside them."""
         if self._decode is None:
             self._decode = decoder(self.app, self.schema)
-        decode = self._decode
-        events: list[EventT[Any]] = []
-        refused: list[Undecodable] = []
-        for message in messages:
-            try:
-                events.append(decode(message))
-            except Exception as error:  # whatever it is, it comes from this message
-                refused.append(Undecodable(message, error))
-        return events, refused
+        return self._decode(messages)

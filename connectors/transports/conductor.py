@@ -14,10 +14,11 @@ from mode.utils.futures import notify
 
 from connectors.errors import BrokerUnavailable
 from connectors.processing.dead_letters import ADDRESSEE_HEADER, excused
+from connectors.processing.decoding import Decoded
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue
-from connectors.processing.topic import Topic, Undecodable
+from connectors.processing.topic import Topic
 from connectors.processing.watermark import EVERYBODY, Readers
 from connectors.tables.prefetch import Delivery, prefetch_of, put_all
 
@@ -94,7 +95,7 @@ class Conductor(FaustConductor):
             if not message.refcount:
                 self.app.consumer.ack(message)
         deliveries: list[Delivery] = []
-        decoded: dict[Any, tuple[list[Any], list[Undecodable]]] = {}
+        decoded: dict[Any, Decoded] = {}
         for channel in channels:
             kind = (channel.schema, channel.key_type, channel.value_type)
             if kind not in decoded:
