@@ -96,7 +96,8 @@ class MemorySharing:
         self._news.set()
 
     async def take_over(self, limit: int) -> Sequence[Claim]:
-        now, claims = time.monotonic(), []
+        now = time.monotonic()
+        claims: list[Claim] = []
         for tp in self._tps:
             for offset, claimed in sorted(self._place(tp).claimed.items()):
                 if now - claimed.renewed_at >= CLAIM_FOR and len(claims) < limit:
