@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+import orjson
+
 from connectors.outbox.headers import pack
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
@@ -72,7 +74,8 @@ async def publish_all(connection: Connection, entries: Sequence[Outgoing]) -> No
         [entry.partition for entry in entries],
         [entry.key for entry in entries],
         [entry.value for entry in entries],
-        [pack(entry.headers) for entry in entries],
+        # As texts: a list in a list would be taken for an array of two dimensions.
+        [orjson.dumps(pack(entry.headers)).decode() for entry in entries],
         [entry.timestamp for entry in entries],
     )
 
