@@ -50,6 +50,8 @@ RARE = {
     "commit.taken": 2,
     "outbox.deleted": 1,
     "outbox.set_aside": 1,
+    "shared.given_back": 1,
+    "shared.taken_over": 1,
 }
 """Points that are not passed more often, from the start of a worker to its end."""
 
