@@ -75,8 +75,8 @@ class Sharing(Protocol):
     async def renew(self, offsets: Offsets) -> Offsets:
         """Hold on to claimed entries for another :data:`CLAIM_FOR` seconds.
 
-        Returns those that are claimed by somebody else by now. Of an entry that is settled, or
-        that the broker has lost, nothing is said.
+        Returns those that are not this consumer's any more: somebody else has claimed them since,
+        and has perhaps settled them, or the broker has lost that they were claimed.
         """
 
     async def settle(self, offsets: Offsets) -> None:

@@ -182,6 +182,7 @@ async def test_who_has_lost_an_entry_can_do_nothing_about_it(
     assert not await heir.renew(offsets([taken]))
     await heir.settle(offsets([taken]))
     assert await lag(broker) == 0
+    assert await zombie.renew(offsets(claims)) == offsets(claims)
 
 
 async def test_what_is_given_back_can_be_had_at_once(

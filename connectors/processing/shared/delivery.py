@@ -59,6 +59,9 @@ GIVE_BACK_FOR = 1.0
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
 
+UNSETTLED = (State.WAITING, State.IN_HAND, State.POSTPONED, State.FINISHED)
+"""Messages in these states are held on to, and given back at the end."""
+
 KEEP_HOUSE_EVERY = 60.0
 """Seconds between two rounds in which old events are forgotten."""
 
@@ -91,7 +94,7 @@ class SharedDelivery(Service):
         self._look_at = 0.0
         """When to look for what others have left, by the monotonic clock."""
         self._renewed_at = time.monotonic()
-        self._drain_by = float("inf")
+        self._drained = asyncio.Event()
         self._sharing = self._broker.sharing(self._group, self._consumer.member)
 
     @property
@@ -106,15 +109,18 @@ class SharedDelivery(Service):
     async def _work(self) -> None:
         await self.app.tables.wait_until_tables_registered()
         await self._begin()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._settling.run())
-            tasks.create_task(self._deliver())
-            tasks.create_task(self._renew())
-            tasks.create_task(self._close_when_the_app_stops())
-            if (backing := backing_of(self.app)) is not None:
-                tasks.create_task(self._keep_house())
-                if self is deliveries_of(self.app)[0]:
-                    tasks.create_task(relay(self.app, backing, self._broker, self._closing))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._settling.run())
+                tasks.create_task(self._deliver())
+                tasks.create_task(self._renew())
+                tasks.create_task(self._drain_when_the_app_stops())
+                if (backing := backing_of(self.app)) is not None:
+                    tasks.create_task(self._keep_house())
+                    if self is deliveries_of(self.app)[0]:
+                        tasks.create_task(relay(self.app, backing, self._broker, self._closing))
+        finally:
+            self._drained.set()
 
     async def _begin(self) -> None:
         while not await self._has_joined():  # noqa: ASYNC110 - nobody tells
@@ -122,13 +128,18 @@ class SharedDelivery(Service):
         store = None
         if (backing := backing_of(self.app)) is not None:
             assert self._inbox is not None
-            store = Store(self.app, self.agent.name, backing.database, self._inbox)
+            store = Store(
+                self.app,
+                self.agent.name,
+                backing.database,
+                self._inbox,
+                be_sure_of_claims=self._be_sure_of_claims,
+            )
         self._settling = Settling(
             self._hand,
             self._sharing,
             store,
             sent=cast("Producer", self.app.producer).has_sent,
-            sure_of_claims=self._be_sure_of_claims,
         )
         self._begun = True
 
@@ -296,7 +307,7 @@ class SharedDelivery(Service):
 
     async def _renew_claims(self) -> None:
         asked = time.monotonic()
-        held = self._hand.find(State.WAITING, State.IN_HAND, State.POSTPONED, State.FINISHED)
+        held = self._hand.find(*UNSETTLED)
         lost = self._hand.at(await self._sharing.renew(offsets_of(held)))
         self._renewed_at = asked
         if lost:
@@ -329,24 +340,20 @@ class SharedDelivery(Service):
 
     # -- the end -----------------------------------------------------------------------------
 
-    async def _close_when_the_app_stops(self) -> None:
-        await cast(Service, self.app).wait_for_stopped(self._closing.wait())
-        await self._close()
-
-    async def _close(self) -> None:
-        if not self._closing.is_set():
-            self._closing.set()
-            self._drain_by = asyncio.get_running_loop().time() + DRAIN_FOR
-            self._changed.set()
-            await self._sharing.wake()
-
     async def drain(self) -> None:
         """Take no more events, let those in hand finish, and give the others back."""
-        if not self._begun:
-            return
-        await self._close()
+        if self._begun:
+            self._closing.set()
+            await self._drained.wait()
+
+    async def _drain_when_the_app_stops(self) -> None:
+        await cast(Service, self.app).wait_for_stopped(self._closing.wait())
+        drain_by = asyncio.get_running_loop().time() + DRAIN_FOR
+        self._closing.set()
+        self._changed.set()
+        await self._sharing.wake()
         try:
-            async with asyncio.timeout_at(self._drain_by):
+            async with asyncio.timeout_at(drain_by):
                 await self._delivered_last.wait()
                 await self._give_back(State.WAITING, State.POSTPONED)
                 while self._hand.find(State.IN_HAND):
@@ -355,7 +362,11 @@ class SharedDelivery(Service):
                 await self._settling.idle.wait()
         except TimeoutError:
             self.log.warning("Events in hand did not finish in time: others get them")
-        await self._give_back(State.WAITING, State.POSTPONED, State.IN_HAND, State.FINISHED)
+        finally:
+            try:
+                await self._give_back(*UNSETTLED)
+            finally:
+                self._drained.set()
 
     async def _give_back(self, *states: State) -> None:
         messages = self._hand.find(*states)

@@ -52,15 +52,16 @@ class Hand:
         return [message for message in self._messages.values() if message.state in states]
 
     def at(self, offsets: Offsets) -> list[SharedMessage]:
-        """The messages that lie there, as far as they are here."""
+        """The messages that lie there, as far as they are here and not committed."""
         places = [(tp, offset) for tp, of_tp in offsets.items() for offset in of_tp]
-        return [self._messages[place] for place in places if place in self._messages]
+        found = [self._messages[place] for place in places if place in self._messages]
+        return [message for message in found if message.state is not State.COMMITTED]
 
     def lose(self, lost: Iterable[SharedMessage]) -> None:
         """Forget messages, which are somebody else's now."""
         for message in lost:
             message.state = State.LOST
-        self.remove(lost)
+            self._messages.pop((message.tp, message.offset), None)
 
     # -- another attempt ---------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ from connectors.processing.shared.message import SharedMessage
 
 KEPT_FOR = 600.0
 """Seconds for which a finished event is remembered at least. An event that the broker has lost is
-published again from an outbox that looks back a tenth of that."""
+published again from an outbox that looks back a tenth of that; a worker that was stopped in its
+commit is ended by the database after a sixtieth."""
 
 FORGOTTEN_AT_A_TIME = 10_000
 """Events."""

@@ -6,9 +6,11 @@
                    ▼                               │
     claimed ──▶ WAITING ──▶ IN_HAND ──it raised──▶ POSTPONED
                               │
-                              └─ finished, or given up ──▶ FINISHED ──commit──▶ (settled)
+                finished, or given up
+                              ▼
+                           FINISHED ──commit──▶ COMMITTED ──▶ (settled)
 
-    any ──somebody else has claimed it, or it was given back──▶ LOST
+    any other ──somebody else has claimed it, or it was given back──▶ LOST
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class State(enum.Enum):
     IN_HAND = "in hand"
     POSTPONED = "postponed"
     FINISHED = "finished"
+    COMMITTED = "committed"
     LOST = "lost"
 
 

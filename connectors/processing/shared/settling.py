@@ -43,14 +43,6 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(self.finished or self.failed or self.known)
 
-    def without_lost(self) -> Batch:
-        """What is this worker's still: what somebody else has claimed, he does anew."""
-        return Batch(
-            [message for message in self.finished if message.state is not State.LOST],
-            {m: known for m, known in self.failed.items() if m.state is not State.LOST},
-            [message for message in self.known if message.state is not State.LOST],
-        )
-
 
 class Settling:
     """Of one agent of this worker."""
@@ -62,13 +54,11 @@ class Settling:
         store: Store | None,
         *,
         sent: Callable[[], Awaitable[bool]],
-        sure_of_claims: Callable[[], Awaitable[None]],
     ) -> None:
         self._hand = hand
         self._sharing = sharing
         self._store = store
         self._sent = sent
-        self._sure_of_claims = sure_of_claims
         self._batch = Batch()
         self._news = asyncio.Event()
         self.idle = asyncio.Event()
@@ -122,14 +112,14 @@ class Settling:
                 return
 
     async def _settle(self, batch: Batch) -> None:
-        await self._sure_of_claims()
-        batch = batch.without_lost()
         if not await self._sent():
             raise BrokerUnavailable("what was sent is not there yet")
         if self._store is not None:
             await self._store.commit(batch.finished, batch.failed)
-        crash.point("shared.committed")
         done = [*batch.finished, *batch.known]
+        for message in done:
+            message.state = State.COMMITTED
+        crash.point("shared.committed")
         await self._sharing.settle(offsets_of(done))
         crash.point("shared.settled")
         self._hand.remove(done)

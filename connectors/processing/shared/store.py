@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import asyncpg
 from faust.types import AppT
@@ -14,7 +14,7 @@ from connectors.outbox.outbox import publish_all, schedule
 from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.processing.dead_letters import DeadLetters, letter_about
 from connectors.processing.shared.inbox import Inbox, Known
-from connectors.processing.shared.message import Effects, SharedMessage
+from connectors.processing.shared.message import Effects, SharedMessage, State
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +22,20 @@ logger = logging.getLogger(__name__)
 class Store:
     """Where the effects of one agent are committed."""
 
-    def __init__(self, app: AppT, agent: str, database: Database, inbox: Inbox) -> None:
+    def __init__(
+        self,
+        app: AppT,
+        agent: str,
+        database: Database,
+        inbox: Inbox,
+        *,
+        be_sure_of_claims: Callable[[], Awaitable[None]],
+    ) -> None:
         self._app = app
         self._agent = agent
         self._database = database
         self._inbox = inbox
+        self._be_sure_of_claims = be_sure_of_claims
         self._dead_letters = DeadLetters(database)
 
     async def commit(
@@ -35,8 +44,9 @@ class Store:
         """Commit what finished messages have done, unless somebody has before, and note which
         others have failed.
 
-        A message whose effects Postgres does not take becomes a dead letter instead. May be
-        repeated, also after a commit whose answer was lost. Raises DatabaseError.
+        A message that is lost has never been here. One whose effects Postgres does not take becomes
+        a dead letter instead. May be repeated, also after a commit whose answer was lost. Raises
+        DatabaseError, and BrokerError.
         """
         try:
             try:
@@ -66,6 +76,11 @@ class Store:
         if not finished and not failed:
             return
         async with self._database.transaction() as connection:
+            # Not before: if this process is stopped from here on, the server ends the transaction
+            # long before anybody forgets that an heir has finished these messages.
+            await self._be_sure_of_claims()
+            finished = [message for message in finished if message.state is not State.LOST]
+            failed = {m: known for m, known in failed.items() if m.state is not State.LOST}
             if finished:
                 # First, since it also keeps everybody else from finishing these until the end.
                 newly = await self._inbox.finish(connection, finished)

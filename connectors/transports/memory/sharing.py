@@ -108,11 +108,13 @@ class MemorySharing:
 
     async def renew(self, offsets: Offsets) -> Offsets:
         lost: dict[TP, set[int]] = {}
-        for tp, offset, claimed in self._claimed(offsets):
-            if claimed.consumer == self._consumer:
-                claimed.renewed_at = time.monotonic()
-            else:
-                lost.setdefault(tp, set()).add(offset)
+        for tp, of_tp in offsets.items():
+            for offset in of_tp:
+                claimed = self._place(tp).claimed.get(offset)
+                if claimed is not None and claimed.consumer == self._consumer:
+                    claimed.renewed_at = time.monotonic()
+                else:
+                    lost.setdefault(tp, set()).add(offset)
         return lost
 
     async def settle(self, offsets: Offsets) -> None:
