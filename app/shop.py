@@ -7,6 +7,7 @@ import os
 import faust
 from yarl import URL
 
+import agents.mail
 import agents.notifications
 import agents.orders
 import agents.topics
@@ -60,7 +61,8 @@ def create_shop(settings: Settings, *, web_port: int | None = None) -> Shop:
     topics = agents.topics.declare(shop, settings.partitions)
     agents.users.install(shop, topics)
     agents.orders.install(shop, topics)
-    agents.notifications.install(shop, topics, shop.post, shop.post.address_of)
+    agents.mail.install(shop, topics, shop.post, shop.post.address_of)
+    agents.notifications.install(shop, topics)
     web = WebService(settings, shop, port=web_port)
     shop.web_server(web)
     shop.service(Heartbeat(shop, web.get_web_url))  # type: ignore[arg-type] # takes instances too

@@ -47,6 +47,15 @@ POINTS = (
     "outbox.published",
     "outbox.restored",
     "outbox.deleted",
+    # An event is delivered to one of many.
+    "shared.taken",
+    "shared.taken_over",
+    "shared.failed",
+    "shared.noted",
+    "shared.written",
+    "shared.committed",
+    "shared.settled",
+    "shared.given_back",
     # A mail is sent.
     "mail.taken",
     "mail.recorded",

@@ -17,6 +17,7 @@
     │   └── DeadLetterResolved     it was replayed or discarded before
     ├── LaneOvertaken              somebody else numbers what this process sends
     ├── WrongPartition             a table was written with a key of another partition
+    ├── TableNotShared             a table was used by an agent that owns none of its partitions
     ├── WideTableError
     │   ├── RowNotLoaded           a row was used that is not in memory; load it first
     │   ├── TableNotWhole          all rows were asked for; SQL knows them
@@ -79,6 +80,10 @@ class LaneOvertaken(ConnectorError):
 
 class WrongPartition(ConnectorError):
     """A table was written with a key that belongs to another partition."""
+
+
+class TableNotShared(ConnectorError):
+    """A table was used by an agent with shared delivery."""
 
 
 class WideTableError(ConnectorError):

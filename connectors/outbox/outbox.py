@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
+
+import orjson
 
 from connectors.outbox.headers import pack
 from connectors.postgres.database import Connection, Database
@@ -62,6 +64,20 @@ async def schedule(connection: Connection, entries: Iterable[Scheduled]) -> None
     """Put entries into the outbox, within a transaction."""
     rows = [(e.topic, e.key, e.value, pack(e.headers), at) for e, at in entries]
     await connection.executemany(load("connectors.outbox", "insert_row"), rows)
+
+
+async def publish_all(connection: Connection, entries: Sequence[Outgoing]) -> None:
+    """Put entries into the outbox, within a transaction: they are published in this order."""
+    await connection.execute(
+        load("connectors.outbox", "insert_rows"),
+        [entry.topic for entry in entries],
+        [entry.partition for entry in entries],
+        [entry.key for entry in entries],
+        [entry.value for entry in entries],
+        # As texts: a list in a list would be taken for an array of two dimensions.
+        [orjson.dumps(pack(entry.headers)).decode() for entry in entries],
+        [entry.timestamp for entry in entries],
+    )
 
 
 class Outbox:

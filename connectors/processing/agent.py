@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from faust.agents.agent import Agent as FaustAgent
 from faust.agents.agent import _current_agent
+from faust.exceptions import ImproperlyConfigured
 from faust.types import TP, ChannelT, EventT, Message, StreamT
 from faust.types.agents import ActorRefT, AgentFun
 
@@ -20,6 +22,9 @@ from connectors.processing.failures import set_aside
 from connectors.processing.parking import Failure, attempts_of
 from connectors.processing.retries import Retries
 from connectors.processing.scope import open_scope
+from connectors.processing.shared.delivery import SharedDelivery
+from connectors.processing.shared.message import outlet_of
+from connectors.processing.shared.stream import SharedStream
 from connectors.processing.stream import Stream
 from connectors.processing.topic import Topic
 
@@ -30,12 +35,24 @@ RESTART_AFTER = 1.0
 """Seconds until a function that returned without having read anything is started again."""
 
 
+class Delivery(enum.Enum):
+    """Who gets an agent's events."""
+
+    ORDERED = "ordered"
+    """Whoever owns their partition, one after the other."""
+    SHARED = "shared"
+    """Whoever is free."""
+
+
 class Agent(FaustAgent):
     """Faust's agent with another answer to an exception, and to a return.
 
     Faust acknowledges the event that made an agent raise, and forgets it. Here the event is tried
     again as ``retries`` says, and then set aside as a dead letter; the agent's function is started
     anew on the same stream. So it is when it returns: nobody else would read what comes for it.
+
+    With ``delivery="shared"`` an event goes to whichever instance, on any worker, is free: no order
+    is kept, not even of a key, and tables cannot be used. It is for work that waits on the outside.
 
     ``on_give_up`` is called with the event and the exception before an event becomes a dead
     letter. What it writes and sends is committed together with that.
@@ -52,9 +69,17 @@ class Agent(FaustAgent):
         *,
         retries: Retries = Retries(),  # noqa: B008 - frozen
         on_give_up: GiveUp | None = None,
+        delivery: str = Delivery.ORDERED.value,
         **kwargs: Any,
     ) -> None:
         super().__init__(fun, **kwargs)
+        self._is_shared = Delivery(delivery) is Delivery.SHARED
+        if self._is_shared and self.isolated_partitions:
+            raise ImproperlyConfigured(
+                f'{self.name}: delivery="shared" pays no heed to partitions, isolated or not'
+            )
+        self.delivery: SharedDelivery | None = None
+        """While an agent with shared delivery works."""
         self.retries = retries
         self._on_give_up = on_give_up
         self._attempts: WeakKeyDictionary[Message, int] = WeakKeyDictionary()
@@ -71,6 +96,8 @@ class Agent(FaustAgent):
         active_partitions: set[TP] | None = None,
         **kwargs: Any,
     ) -> StreamT[Any]:
+        if self._is_shared:
+            return self._shared_stream(channel, **kwargs)
         if channel is None and isinstance(self.channel_iterator, Topic):
             channel = self.channel_iterator.clone(
                 is_iterator=False,
@@ -79,6 +106,27 @@ class Agent(FaustAgent):
                 concurrent=self.concurrency > 1,
             )
         return super().stream(channel, active_partitions, **kwargs)
+
+    def _shared_stream(self, channel: ChannelT[Any] | None, **kwargs: Any) -> StreamT[Any]:
+        if channel is None:  # the first of its instances, with whom the others share it
+            if not isinstance(self.channel_iterator, Topic):
+                raise ImproperlyConfigured(f'{self.name}: delivery="shared" needs a topic')
+            topic = self.channel_iterator.clone(is_iterator=True, reader=self.name, shared=True)
+            channel = cast(Topic, topic)
+            self.delivery = SharedDelivery(self, channel, beacon=self.beacon)
+        return SharedStream(
+            app=self.app,
+            channel=channel,
+            loop=self.loop,
+            beacon=self.beacon,
+            prefix=self.name,
+            **kwargs,
+        )
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        if self.delivery is not None:
+            await self.add_runtime_dependency(self.delivery)
 
     async def _execute_actor(self, coro: Awaitable[Any], aref: ActorRefT) -> None:
         _current_agent.set(self)
@@ -116,6 +164,9 @@ class Agent(FaustAgent):
         stream.current_event = None
         if not failed:
             return False
+        if self.delivery is not None:
+            await self.delivery.fail(stream, failed[0], error)
+            return True
         backing = backing_of(self.app)
         if backing is None:
             await self._try_in_place(stream, failed, error)
@@ -140,7 +191,7 @@ class Agent(FaustAgent):
             failure = Failure(attempts, pause, name_of(error), text_of(error))
             backing.unit.parking.park(reader, event.message, failure)
         else:
-            await self._give_up(event, error, attempts)
+            await self.give_up(event, error, attempts)
 
     async def _try_in_place(
         self, stream: Stream[Any], failed: list[EventT[Any]], error: Exception
@@ -149,7 +200,7 @@ class Agent(FaustAgent):
         attempts = max(self._attempts.get(event.message, 0) for event in failed) + 1
         if not self.retries.allow(attempts, error):
             for event in failed:
-                await self._give_up(event, error, attempts)
+                await self.give_up(event, error, attempts)
                 stream.settle(event)
             return
         for event in failed:
@@ -157,10 +208,11 @@ class Agent(FaustAgent):
         stream.take_back(failed)
         await self.sleep(self.retries.pause(attempts))
 
-    async def _give_up(self, event: EventT[Any], error: Exception, attempts: int) -> None:
+    async def give_up(self, event: EventT[Any], error: Exception, attempts: int) -> None:
+        """Make an event a dead letter; on return it may be finished."""
         self.failed_total += 1
         if self._on_give_up is not None:
-            scope = open_scope([event], self.name)
+            scope = open_scope([event], self.name, outlet_of(event.message))
             try:
                 await self._on_give_up(event, error)
             except Exception:

@@ -177,11 +177,15 @@ class EventStream(FaustStream[T]):
         self.reader = cast(Topic, self.channel).reader
         # An agent's stream outlives its function, which is started anew after a failure.
         stop_after = await self.maybe_start() and not self._is_an_agents()
-        self._consumer.read_by(self)
+        self._announce()
         # The built-in monitor is told of batches by the conductor: asking it about each event
         # would cost more than the event. Sensors that the application added see each one.
         self._observed = any(type(sensor) is not Monitor for sensor in self.app.sensors)
         return stop_after
+
+    def _announce(self) -> None:
+        """Have the events in hand waited for when partitions move."""
+        self._consumer.read_by(self)
 
     async def _wait_for(self, queue: EventQueue) -> EventT[Any] | None:
         """The next event; ``None`` at the end."""

@@ -11,6 +11,7 @@ from connectors.errors import DatabaseUnavailable
 from connectors.processing.backing import backing_of
 from connectors.processing.dead_letters import letter_about
 from connectors.processing.parking import ParkedMessage
+from connectors.processing.shared.message import SharedMessage
 from connectors.processing.unsent import letter_unsent
 from connectors.transports.broker import Outgoing
 
@@ -39,9 +40,13 @@ def set_aside(
         type(error).__name__,
         error,
     )
+    letter = letter_about(app, message, error, agent=agent, attempts=attempts)
+    if isinstance(message, SharedMessage):
+        message.effects.bury(letter)
+        return
     if isinstance(message, ParkedMessage):
         message.parking.done(message)
-    backing.unit.bury(letter_about(app, message, error, agent=agent, attempts=attempts))
+    backing.unit.bury(letter)
 
 
 async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None:

@@ -33,6 +33,7 @@ import asyncpg
 from faust.types import TP, Message
 
 from connectors.outbox.headers import unpack
+from connectors.processing.shared.message import SharedMessage
 from connectors.processing.tenure import Held, Tenure
 
 MAX_LINES = 100_000
@@ -100,8 +101,8 @@ class ParkedMessage(Held):
 
 
 def attempts_of(message: Message) -> int:
-    """How often an event has failed, as far as it was parked for it."""
-    return message.attempts if isinstance(message, ParkedMessage) else 0
+    """How often an event has failed, as far as it was parked or postponed for it."""
+    return message.attempts if isinstance(message, ParkedMessage | SharedMessage) else 0
 
 
 class Failure(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from connectors.errors import WrongPartition
+from connectors.errors import TableNotShared, WrongPartition
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Retries:
     The pause grows by ``factor`` with each attempt, from ``delay`` to at most ``max_delay``
     seconds, and is spread at random by ``jitter`` of itself in both directions, so that what
     failed together does not come back together. An exception of a class in ``never`` is not
-    tried again, nor is a write to another partition's row. After the last attempt the event
+    tried again, nor is the use of a row that is another worker's. After the last attempt the event
     becomes a dead letter.
     """
 
@@ -38,7 +38,7 @@ class Retries:
 
     def allow(self, attempts: int, error: Exception) -> bool:
         """Whether to try again after so many attempts, the last of which raised this."""
-        hopeless = (*self.never, WrongPartition)
+        hopeless = (*self.never, WrongPartition, TableNotShared)
         return attempts < self.attempts and not isinstance(error, hopeless)
 
     def pause(self, attempts: int) -> float:

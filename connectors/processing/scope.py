@@ -15,12 +15,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any, Protocol
 
 from faust import streams
 from faust.types import TP, EventT
 
 from connectors.processing.changes import Causes, Row
+from connectors.transports.broker import Outgoing
 
 
 class Table(Protocol):
@@ -28,6 +30,16 @@ class Table(Protocol):
 
     def apply(self, key: Any, row: Row, causes: Causes | None) -> None:
         """Make a row part of the table's state."""
+
+
+class Outlet(Protocol):
+    """Where that goes which an event sends, once it is finished."""
+
+    def send(self, source: TP, entry: Outgoing) -> None:
+        """Send an entry, on behalf of an event of this partition."""
+
+    def schedule(self, entry: Outgoing, at: datetime) -> None:
+        """Send an entry when its time has come."""
 
 
 class State(enum.Enum):
@@ -55,17 +67,26 @@ class Scope:
         "_sources",
         "_writes",
         "events",
+        "outlet",
         "reader",
         "state",
         "table",
     )
 
-    def __init__(self, events: Sequence[EventT[Any]] = (), reader: str = "") -> None:
+    def __init__(
+        self,
+        events: Sequence[EventT[Any]] = (),
+        reader: str = "",
+        outlet: Outlet | None = None,
+    ) -> None:
         self.state = _OPEN
         self.events = events
         """What is being processed, in order."""
         self.reader = reader
         """The agent, by name; empty where it is none."""
+        self.outlet = outlet
+        """Of an event that was delivered to one of many, whoever owns its partition; ``None``: what
+        is sent goes with the commit of this worker's partitions."""
         # Most events write one row, or none: what holds more is made for those that do.
         self.table: Table | None = None
         """The first that was written."""
@@ -157,9 +178,11 @@ class Scope:
 _current: ContextVar[Any] = streams._current_event
 
 
-def open_scope(events: Sequence[EventT[Any]] = (), reader: str = "") -> Scope:
+def open_scope(
+    events: Sequence[EventT[Any]] = (), reader: str = "", outlet: Outlet | None = None
+) -> Scope:
     """Begin the scope of what this task works on from now on; its last event is the current one."""
-    scope = Scope(events, reader)
+    scope = Scope(events, reader, outlet)
     _current.set(scope)
     return scope
 

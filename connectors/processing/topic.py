@@ -11,8 +11,8 @@ from typing import Any, cast
 from faust.exceptions import ImproperlyConfigured
 from faust.sensors import Monitor
 from faust.topics import Topic as FaustTopic
-from faust.types import HeadersArg, Message, ProducerT, RecordMetadata
-from mode.utils.queues import ThrowableQueue
+from faust.types import ChannelT, HeadersArg, Message, ProducerT, RecordMetadata
+from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from connectors.outbox.outbox import Scheduled, schedule
 from connectors.processing.backing import backing_of
@@ -28,13 +28,20 @@ class Topic(FaustTopic):
     """Faust's topic, fed in batches."""
 
     def __init__(
-        self, *args: Any, reader: str = "", concurrent: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        reader: str = "",
+        concurrent: bool = False,
+        shared: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.reader = reader
         """The agent that reads this instance, by name; empty where it is none."""
         self.concurrent = concurrent
         """Whether several instances of that agent share the events."""
+        self.shared = shared
+        """Whether they are delivered to one of many, and not by the conductor."""
         self._decode: Decode | None = None
 
     async def schedule(
@@ -62,7 +69,7 @@ class Topic(FaustTopic):
         entry = Outgoing(self.get_topic_name(), sent[1], sent[0], tuple(pairs))
         scope = current_scope()
         if scope is not None:
-            scope.defer(partial(backing.unit.schedule, entry, at))
+            scope.defer(partial((scope.outlet or backing.unit).schedule, entry, at))
             return
         async with backing.database.transaction() as connection:
             await schedule(connection, [Scheduled(entry, at)])
@@ -133,11 +140,19 @@ class Topic(FaustTopic):
         return await super()._get_producer()
 
     def _clone_args(self) -> Mapping[str, Any]:
-        ours = {"reader": self.reader, "concurrent": self.concurrent}
+        ours = {"reader": self.reader, "concurrent": self.concurrent, "shared": self.shared}
         return {**super()._clone_args(), **ours}
+
+    def __aiter__(self) -> ChannelT[Any]:
+        if self.shared and not self.is_iterator:
+            return self.clone(is_iterator=True)  # the conductor is not to know of it
+        return super().__aiter__()
 
     @property
     def queue(self) -> ThrowableQueue[Any]:
+        if self._queue is None and self.shared:
+            # Partitions that move are none of its business.
+            self._queue = EventQueue(flow_control=FlowControlEvent(initially_suspended=False))
         if self._queue is None:
             kind = KeyedQueue if self.concurrent else EventQueue
             self._queue = kind(flow_control=self.app.flow_control, clear_on_resume=True)

@@ -16,6 +16,7 @@ from connectors.errors import DatabaseUnavailable
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.backing import Backing
+from connectors.processing.shared.delivery import deliveries_of
 from connectors.tables.prefetch import Prefetch
 from connectors.tables.store import SCHEMA, PostgresStore
 from connectors.tables.table import Table
@@ -39,6 +40,11 @@ class TableManager(FaustTableManager):
         await self._open_database()
         await self._update_channels()
         await self.recovery.start()
+
+    async def on_stop(self) -> None:
+        # As long as what they have done can be committed.
+        await asyncio.gather(*(delivery.drain() for delivery in deliveries_of(self.app)))
+        await super().on_stop()
 
     async def on_shutdown(self) -> None:
         if self.backing is not None:

@@ -20,6 +20,7 @@ from faust.types import TP, EventT
 from faust.types.stores import StoreT
 from yarl import URL
 
+from connectors.errors import TableNotShared
 from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
@@ -91,6 +92,8 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
     def get(self, key: Any, default: Any = None) -> Any:
         """The value of a key as the current event sees it."""
         scope = current_scope()
+        if scope is not None and scope.outlet is not None:
+            raise not_shared(self.table_name)
         if scope is not None and scope.table is not None:
             written = scope.row(self, key)
             if written is not None:
@@ -137,7 +140,11 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
 
     def _written(self) -> Mapping[Any, Row]:
         scope = current_scope()
-        return {} if scope is None else scope.rows(self)
+        if scope is None:
+            return {}
+        if scope.outlet is not None:
+            raise not_shared(self.table_name)
+        return scope.rows(self)
 
     def apply(self, key: Any, row: Row, causes: Causes | None) -> None:
         """Make a row part of the state, and of the next commit."""
@@ -299,6 +306,15 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             value_cast=self._value.cast,
             **more,
         )
+
+
+def not_shared(table: str) -> TableNotShared:
+    """What to say to an agent that uses a table and owns none of its partitions."""
+    return TableNotShared(
+        f"Table {table!r} can neither be read nor written by an agent with shared delivery: its "
+        "rows belong to whoever owns their partition. Send an event to an ordered agent, and let "
+        "that one write; read by SQL"
+    )
 
 
 def _own_copy(row: Any) -> Any:

@@ -20,7 +20,7 @@ from yarl import URL
 from connectors.errors import WrongPartition
 from connectors.processing.scope import Scope, current_scope
 from connectors.tables.prefetch import Prefetch, prefetch_of
-from connectors.tables.store import PostgresStore
+from connectors.tables.store import PostgresStore, not_shared
 from connectors.tables.wide import CACHED_ROWS, PREFETCH_FOR, WideStore
 from connectors.transports.partitioner import partition_of
 
@@ -123,8 +123,11 @@ class Table(FaustTable[Any, Any]):
         of the current batch.
 
         Raises WrongPartition if the key's own partition is another one. Two workers would then
-        write the same row.
+        write the same row. Raises TableNotShared in an agent with shared delivery.
         """
+        scope = current_scope()
+        if scope is not None and scope.outlet is not None:
+            raise not_shared(self.name)
         if self._postgres is None:
             return super().partition_for_key(key)
         return self.partition_of_write(key, current_scope())

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from faust.types import TP
 
 from connectors.errors import BrokerError
+
+if TYPE_CHECKING:
+    from connectors.transports.sharing import Sharing
 
 HEARTBEAT = 2.0
 """Seconds between two announcements of a member."""
@@ -273,7 +276,8 @@ class Broker(Protocol):
 
     async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
         """The lowest position that any group has in each partition: below it everybody is done.
-        Partitions that no group has joined are missing."""
+        That of a shared group is its oldest claimed entry. Partitions that no group has joined are
+        missing."""
 
     async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
         """Move the group's positions, none of them back: who was stopped for long may ask for what
@@ -291,6 +295,9 @@ class Broker(Protocol):
 
     def ownership(self, group: str, member: str) -> Ownership:
         """A member's claim to the partitions of a group."""
+
+    def sharing(self, group: str, consumer: str) -> Sharing:
+        """A consumer of a shared group, whose name nobody else in it has."""
 
     async def announce(self, group: str, member: Member) -> None:
         """Say that a member is there. To be repeated every :data:`HEARTBEAT` seconds."""

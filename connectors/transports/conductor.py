@@ -18,6 +18,7 @@ from connectors.processing.decoding import Decoded
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue
+from connectors.processing.shared.delivery import readers_of
 from connectors.processing.topic import Topic
 from connectors.processing.watermark import EVERYBODY, Readers
 from connectors.tables.prefetch import Delivery, prefetch_of, put_all
@@ -118,15 +119,22 @@ class Conductor(FaustConductor):
         done_by: Mapping[int, Readers],
     ) -> Mapping[int, Readers]:
         """``done_by``, with those agents for whom a message was not replayed."""
-        readers = {channel.reader for channel in channels}
-        found = {
-            message.offset: done_by.get(message.offset, EVERYBODY).union(others)
+        addressees = {
+            message.offset: addressee
             for message in messages
             if message.headers
             and (addressee := dict(message.headers).get(ADDRESSEE_HEADER)) is not None
-            and (others := excused(self.app.conf.id, readers, addressee))
         }
-        return {**done_by, **found} if found else done_by
+        if not addressees:
+            return done_by
+        readers = {channel.reader for channel in channels}
+        readers |= readers_of(self.app, messages[0].topic)
+        found = {
+            offset: done_by.get(offset, EVERYBODY).union(others)
+            for offset, addressee in addressees.items()
+            if (others := excused(self.app.conf.id, readers, addressee))
+        }
+        return {**done_by, **found}
 
     async def deliver_again(self, message: ParkedMessage, reader: str) -> bool:
         """Hand a message to one agent once more; false if there is none of that name here."""

@@ -148,7 +148,8 @@ class Producer(FaustProducer):
     def _send_with_commit(self, scope: Scope, entry: Outgoing) -> RecordMetadata:
         backing = backing_of(self.app)
         assert backing is not None
-        scope.defer(partial(backing.unit.send, scope.source_of(entry.key), entry))
+        outlet = scope.outlet or backing.unit
+        scope.defer(partial(outlet.send, scope.source_of(entry.key), entry))
         return _not_there_yet(entry)
 
     async def send_and_wait(

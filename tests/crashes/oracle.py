@@ -44,7 +44,7 @@ def expected(place: Place) -> Outcome:
         key = key_of(number)
         totals[key] += number
         if is_poison(number):
-            letters.append(("journal", number, ATTEMPTS))
+            letters += [("journal", number, ATTEMPTS), ("post", number, ATTEMPTS)]
             continue
         journal[key].append(number)
         if cannot_be_sent(number, place):
@@ -57,6 +57,7 @@ def expected(place: Place) -> Outcome:
         "totals": dict(totals),
         "rung": dict(rung),
         "copies": dict(journal),
+        "receipts": sorted(number for number in range(EVENTS) if not is_poison(number)),
         "letters": sorted(letters),
         "parked": 0,
         "lag": 0,
@@ -90,27 +91,30 @@ class Oracle:
                 known = await connection.fetchval("SELECT to_regclass($1)", f"{APP}.{table}")
                 rows = await connection.fetch(f"SELECT key, value FROM {known}") if known else []
                 tables[table] = {row["key"]: row["value"] for row in rows}
+        receipts = (await self._sent_to("receipts")).values()
         status = await outbox_status(self._database)
         return {
             **tables,
-            "copies": await self._copies(),
+            "copies": await self._sent_to("copies"),
+            "receipts": sorted(number for of_key in receipts for number in of_key),
             "letters": sorted((agent or "", int(n), attempts) for agent, n, attempts in letters),
             "parked": parked,
             "lag": await self._lag(),
             "unpublished": batches + status.depth + status.scheduled,
         }
 
-    async def _copies(self) -> dict[str, list[int]]:
-        tps = [TP("copies", partition) for partition in range(PARTITIONS)]
+    async def _sent_to(self, topic: str) -> dict[str, list[int]]:
+        tps = [TP(topic, partition) for partition in range(PARTITIONS)]
         starts = {tp: oldest for tp, (oldest, _) in (await self._broker.bounds(tps)).items()}
-        copies: defaultdict[str, list[int]] = defaultdict(list)
+        sent: defaultdict[str, list[int]] = defaultdict(list)
         for log in (await self._broker.read(starts, limit=10 * EVENTS, wait=0)).values():
             for record in log:
-                copies[(record.key or b"").decode()].append(orjson.loads(record.value or b""))
-        return dict(copies)
+                sent[(record.key or b"").decode()].append(orjson.loads(record.value or b""))
+        return dict(sent)
 
     async def _lag(self) -> int:
-        statuses = [await self._broker.status(APP, topic) for topic in ("numbers", "alarms")]
+        groups = [(APP, "numbers"), (APP, "alarms"), (f"{APP}/post", "numbers")]
+        statuses = [await self._broker.status(group, topic) for group, topic in groups]
         return sum(partition.lag for status in statuses for partition in status)
 
     async def all_done(self) -> None:

@@ -3,7 +3,9 @@
 Numbers come in under a few keys, half of them appended, half of them through the outbox. One agent
 keeps a journal and a count for each key, sends a copy of each number, and an alarm for some; it
 raises at the first attempt of some numbers, and at every attempt of others. A second agent on the
-same topic adds the numbers up. A third one notes alarms.
+same topic adds the numbers up. A third one notes alarms. A fourth one gets the numbers by shared
+delivery, and sends a receipt for each, with the same failures; a worker that had claimed some of
+them has died before.
 """
 
 from __future__ import annotations
@@ -49,6 +51,14 @@ IMPATIENT: Mapping[str, float] = {
     "connectors.processing.retrying.AWAY": 0.05,
     "connectors.processing.retrying.IDLE": 0.05,
     "connectors.processing.retrying.LOOK_AGAIN": 0.02,
+    "connectors.processing.shared.delivery.KEEP_HOUSE_EVERY": 0.1,
+    "connectors.processing.shared.delivery.RENEW_EVERY": 0.1,
+    "connectors.processing.shared.delivery.RETRY_EVERY": 0.02,
+    "connectors.processing.shared.delivery.TAKE_OVER_EVERY": 0.05,
+    "connectors.processing.shared.delivery.TAKE_WAIT": 0.2,
+    "connectors.processing.shared.inbox.KEPT_FOR": 2.0,
+    "connectors.processing.shared.relaying.RETRY_EVERY": 0.02,
+    "connectors.processing.shared.settling.RETRY_EVERY": 0.02,
     "connectors.tables.manager.RETRY_EVERY": 0.02,
     "connectors.transports.conductor.COLLECT_CHANGES": 0.01,
     "connectors.transports.reading.READ_LIMIT": 4,
@@ -57,6 +67,8 @@ IMPATIENT: Mapping[str, float] = {
     "connectors.transports.reading.RETRY_EVERY": 0.02,
     "connectors.transports.rebalance.RETRY_EVERY": 0.02,
     "connectors.transports.membership.PATIENCE": 0.1,
+    "connectors.transports.memory.sharing.CLAIM_FOR": 0.5,
+    "connectors.transports.redis.sharing.CLAIM_FOR": 0.5,
     "connectors.transports.redis.lease.ASK_EVERY": 0.05,
 }
 """What is patient in production, and would only be waited for here."""
@@ -144,6 +156,17 @@ def new_app(place: Place) -> faust.App:
         async for key, number in stream.items():
             rung[key] = sorted([*rung[key], number])
 
+    receipts = app.topic("receipts", key_type=str)
+
+    @app.agent(numbers, name="post", delivery="shared", concurrency=2, retries=retries)
+    async def send_receipts(stream: Any) -> None:
+        async for event in stream.events():
+            await receipts.send(key=event.key, value=event.value)
+            if is_poison(event.value):
+                raise Failure(event.value)
+            if fails_once(event.value) and not attempts_of(event.message):
+                raise Failure(event.value)
+
     return app
 
 
@@ -154,13 +177,17 @@ def connect(place: Place) -> Broker:
 async def send_numbers(place: Place, database: Database) -> None:
     """Put all of them in their places."""
     broker = connect(place)
-    for topic in ("numbers", "copies", "alarms"):
+    for topic in ("numbers", "copies", "alarms", "receipts"):
         await broker.create_topic(TopicSpec(topic, PARTITIONS))
     entries = [
         Outgoing("numbers", orjson.dumps(number), key_of(number).encode())
         for number in range(EVENTS)
     ]
     await broker.append(entries[0::2])
+    dead = broker.sharing(f"{APP}/post", "dead")
+    await dead.join(["numbers"], from_start=True)
+    await dead.take(2, wait=0)
+    await dead.close()
     await broker.close()
     async with Outbox(database).transaction() as tx:
         for entry in entries[1::2]:

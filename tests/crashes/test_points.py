@@ -45,9 +45,13 @@ ELSEWHERE = {
 POINTS = [point for point in crash.POINTS if point not in ELSEWHERE]
 IN_MEMORY = [point for point in POINTS if point != "outbox.set_aside"]
 
+WHILE_STOPPING = {"shared.given_back"}
+"""Passed while the application stops: Faust starts agents that are cancelled then again."""
+
 CANCELLED = [
     (draw(["redis", "memory"] if point in IN_MEMORY else ["redis"], "cancelled", point), point)
     for point in POINTS
+    if point not in WHILE_STOPPING
 ]
 """Where it is cancelled: the broker is drawn."""
 

@@ -18,6 +18,7 @@ import pytest
 
 from connectors import crash
 from connectors.postgres.database import Database
+from connectors.transports.redis.client import COMMANDS, READS
 from tests.crashes.oracle import Oracle
 from tests.crashes.scenario import IMPATIENT, PATIENCE, Place, living
 from tests.proxy import Proxy
@@ -37,10 +38,13 @@ WITH_STALLS = {
     "connectors.postgres.database.ACQUIRE_TIMEOUT": 0.3,
     "connectors.postgres.database.COMMAND_TIMEOUT": 0.3,
     "connectors.postgres.hosts.CONNECT_TIMEOUT": 0.3,
-    "connectors.transports.redis.client.CONNECT_TIMEOUT": 0.3,
-    "connectors.transports.redis.client.REPLY_TIMEOUT": 0.3,
-    "connectors.transports.redis.reader.CONNECT_TIMEOUT": 0.3,
     "connectors.transports.redis.reader.REPLY_TIMEOUT": 0.1,
+    "connectors.transports.redis.servers.COMMANDS": {
+        **COMMANDS,
+        "socket_connect_timeout": 0.3,
+        "socket_timeout": 0.3,
+    },
+    "connectors.transports.redis.servers.READS": {**READS, "socket_connect_timeout": 0.3},
 }
 """How long clients wait then."""
 
@@ -50,6 +54,8 @@ RARE = {
     "commit.taken": 2,
     "outbox.deleted": 1,
     "outbox.set_aside": 1,
+    "shared.given_back": 1,
+    "shared.taken_over": 1,
 }
 """Points that are not passed more often, from the start of a worker to its end."""
 

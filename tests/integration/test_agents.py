@@ -13,10 +13,10 @@ import pytest
 from faust import Table
 from faust.types import TP
 
-from agents import notifications, orders, topics, users
+from agents import mail, notifications, orders, topics, users
 from agents.routing import send
 from agents.topics import Topics
-from connectors.mail import Mailer, MailSink, ReceivedMail
+from connectors.mail import Mailer, MailSink, ReceivedMail, RecordedMailer
 from connectors.postgres.database import Database
 from connectors.processing.dead_letters import DeadLetter, DeadLetters
 from models.catalogue import EVENTS
@@ -106,9 +106,9 @@ async def shop(database_url: str) -> AsyncIterator[Shop]:
     sink = MailSink(keep)
     users.install(app, shop.topics)
     orders.install(app, shop.topics)
-    notifications.install(
-        app, shop.topics, Mailer(await sink.start(), "shop@localhost"), address_of
-    )
+    mailer = RecordedMailer(Mailer(await sink.start(), "shop@localhost"), shop.database)
+    mail.install(app, shop.topics, mailer, address_of)
+    notifications.install(app, shop.topics)
     app.finalize()
     async with app:
         yield shop

@@ -37,7 +37,7 @@ claimed AS (
         counter.lane,
         counter.last_number,
         ROW(
-            $2 + due.place, row.topic, NULL, row.key, row.value, row.headers, NULL
+            $2 + due.place, row.topic, row.partition, row.key, row.value, row.headers, row.timestamp
         )::redfaust.entry AS entry
 )
 INSERT INTO redfaust.batches (lane, first_number, last_number, entries)

@@ -28,6 +28,7 @@ from connectors.transports.broker import (
     Record,
     TopicSpec,
 )
+from connectors.transports.memory.sharing import MemorySharing, SharedPlace
 from connectors.transports.partitioner import partition_of, partition_of_numbered
 
 
@@ -40,6 +41,7 @@ class Log:
     records: dict[TP, list[Record]] = field(default_factory=lambda: defaultdict(list))
     marks: dict[tuple[str, TP], int] = field(default_factory=dict)
     positions: dict[tuple[str, TP], int] = field(default_factory=dict)
+    shared: dict[tuple[str, TP], SharedPlace] = field(default_factory=dict)
     leases: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     members: dict[str, dict[str, tuple[float, Member]]] = field(
         default_factory=lambda: defaultdict(dict)
@@ -171,7 +173,8 @@ class MemoryBroker:
     async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
         wanted = set(tps)
         floors: dict[TP, int] = {}
-        for (_, tp), position in self._log.positions.items():
+        shared = {at: place.floor for at, place in self._log.shared.items()}
+        for (_, tp), position in {**self._log.positions, **shared}.items():
             if tp in wanted:
                 floors[tp] = min(position, floors.get(tp, position))
         return floors
@@ -188,6 +191,10 @@ class MemoryBroker:
         status = []
         for tp in self._expand([topic]):
             length = len(self._log.records[tp])
+            if (shared := self._log.shared.get((group, tp))) is not None:
+                lag = length - shared.position + len(shared.claimed)
+                status.append(PartitionStatus(length, lag, shared.position))
+                continue
             position = self._log.positions.get((group, tp))
             status.append(PartitionStatus(length, length - (position or 0), position))
         return status
@@ -201,6 +208,11 @@ class MemoryBroker:
 
     def ownership(self, group: str, member: str) -> SoleOwner:  # noqa: ARG002 - named by no one here
         return SoleOwner(self._log.leases[group])
+
+    def sharing(self, group: str, consumer: str) -> MemorySharing:
+        return MemorySharing(
+            self._log.shared, self._log.records, self._log.readers, group, consumer, self._expand
+        )
 
     async def announce(self, group: str, member: Member) -> None:
         self._log.members[group][member.name] = (time.monotonic(), member)

@@ -32,6 +32,7 @@ from connectors.transports.redis.lanes import Lanes, Lot
 from connectors.transports.redis.lease import Lease
 from connectors.transports.redis.offsets import BEGINNING, offset_of, seconds_of, stream_id
 from connectors.transports.redis.servers import servers_by_url
+from connectors.transports.redis.sharing import RedisSharing
 from connectors.transports.redis.topics import TopicCatalog
 
 _NO_GROUPS = ("no such key", "WRONGTYPE")
@@ -165,12 +166,13 @@ class RedisBroker:
 
     async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
         tps = list(tps)
+        floors: dict[TP, int] = {}
+        shared: list[tuple[TP, bytes]] = []
         with our_errors(self._url):
             async with self._client.pipeline(transaction=False) as pipeline:
                 for tp in tps:
                     pipeline.xinfo_groups(keys.stream(tp))
                 replies = await pipeline.execute(raise_on_error=False)
-            floors = {}
             for tp, groups in zip(tps, replies, strict=True):
                 if isinstance(groups, Exception):
                     if str(groups).startswith(_NO_GROUPS):
@@ -178,7 +180,23 @@ class RedisBroker:
                     raise groups
                 if groups:
                     floors[tp] = min(offset_of(group["last-delivered-id"]) for group in groups) + 1
-            return floors
+                    shared += [(tp, group["name"]) for group in groups if group["pending"]]
+            for tp, oldest in (await self._oldest_claimed(shared)).items():
+                floors[tp] = min(floors[tp], oldest)
+        return floors
+
+    async def _oldest_claimed(self, groups: Sequence[tuple[TP, bytes]]) -> Mapping[TP, int]:
+        """The oldest entries that consumers of these groups have in hand."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for tp, group in groups:
+                pipeline.xpending(keys.stream(tp), group)
+            replies = await pipeline.execute()
+        oldest: dict[TP, int] = {}
+        for (tp, _), pending in zip(groups, replies, strict=True):
+            if pending["min"] is not None:  # it may all be settled by now
+                offset = offset_of(pending["min"])
+                oldest[tp] = min(offset, oldest.get(tp, offset))
+        return oldest
 
     async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
         with our_errors(self._url):
@@ -218,7 +236,7 @@ class RedisBroker:
         # Redis gives no lag where entries were deleted ahead of the group: what is there is
         # the most that it can be.
         lag = length if joined["lag"] is None else joined["lag"]
-        return PartitionStatus(length, lag, position)
+        return PartitionStatus(length, lag + joined["pending"], position)
 
     async def _group(self, group: str, tp: TP) -> dict[str, Any] | None:
         with our_errors(self._url):
@@ -231,6 +249,17 @@ class RedisBroker:
 
     def ownership(self, group: str, member: str) -> Lease:
         return Lease(self._client, self._url, group, member)
+
+    def sharing(self, group: str, consumer: str) -> RedisSharing:
+        return RedisSharing(
+            self._client,
+            self._servers.new_reader(),
+            self._url,
+            self._topics,
+            group,
+            consumer,
+            default_partitions=self._default_partitions,
+        )
 
     async def announce(self, group: str, member: Member) -> None:
         info = orjson.dumps(member.info)

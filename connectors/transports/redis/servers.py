@@ -43,6 +43,9 @@ class Servers(Protocol):
     def reader(self) -> Reader:
         """Reads on connections of its own."""
 
+    def new_reader(self) -> Reader:
+        """Another one, to be closed by whoever asked for it."""
+
     async def open(self) -> None:
         """Connect; harmless if that is done. Raises BrokerError if the URL means something else."""
 
@@ -71,7 +74,11 @@ class OneServer:
     def __init__(self, url: str, address: Address) -> None:
         self._shown = without_password(url)
         self.client = Redis.from_pool(_pool(address, COMMANDS))
-        self.reader = StreamReader(_pool(address, READS))
+        self._address = address
+        self.reader = self.new_reader()
+
+    def new_reader(self) -> StreamReader:
+        return StreamReader(_pool(self._address, READS))
 
     async def open(self) -> None:
         info = await _info(self.client, "server")
@@ -97,7 +104,10 @@ class SentinelServers:
     def __init__(self, url: str, address: Address) -> None:
         self._primary = Primary(without_password(url), address)
         self.client = Redis.from_pool(self._primary.pool(COMMANDS))
-        self.reader = StreamReader(self._primary.pool(READS))
+        self.reader = self.new_reader()
+
+    def new_reader(self) -> StreamReader:
+        return StreamReader(self._primary.pool(READS))
 
     async def open(self) -> None:
         await self._primary.prove(self.client)

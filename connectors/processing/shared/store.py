@@ -1,0 +1,100 @@
+"""One Postgres transaction for what a batch of an agent's events has done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import asyncpg
+from faust.types import AppT
+
+from connectors import crash
+from connectors.errors import DatabaseError
+from connectors.outbox.outbox import publish_all, schedule
+from connectors.postgres.database import REFUSED, Connection, Database
+from connectors.processing.dead_letters import DeadLetters, letter_about
+from connectors.processing.shared.inbox import Inbox, Known
+from connectors.processing.shared.message import Effects, SharedMessage, State
+
+logger = logging.getLogger(__name__)
+
+
+class Store:
+    """Where the effects of one agent are committed."""
+
+    def __init__(
+        self,
+        app: AppT,
+        agent: str,
+        database: Database,
+        inbox: Inbox,
+        *,
+        be_sure_of_claims: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._app = app
+        self._agent = agent
+        self._database = database
+        self._inbox = inbox
+        self._be_sure_of_claims = be_sure_of_claims
+        self._dead_letters = DeadLetters(database)
+
+    async def commit(
+        self, finished: Sequence[SharedMessage], failed: Mapping[SharedMessage, Known]
+    ) -> None:
+        """Commit what finished messages have done, unless somebody has before, and note which
+        others have failed.
+
+        A message that is lost has never been here. One whose effects Postgres does not take becomes
+        a dead letter instead. May be repeated, also after a commit whose answer was lost. Raises
+        DatabaseError, and BrokerError.
+        """
+        try:
+            try:
+                await self._commit(finished, failed)
+            except REFUSED:
+                await self._commit_one_by_one(finished)
+                await self._commit((), failed)
+        except asyncpg.PostgresError as error:
+            raise DatabaseError(f"The inbox cannot be written ({error})") from error
+
+    async def _commit_one_by_one(self, finished: Sequence[SharedMessage]) -> None:
+        for message in finished:
+            try:
+                await self._commit([message], {})
+            except REFUSED as error:
+                logger.warning("%s: what an event sent was refused: %s", self._agent, error)
+                attempts = message.attempts + 1
+                letter = letter_about(
+                    self._app, message, error, agent=self._agent, attempts=attempts
+                )
+                message.effects = Effects(letters=[letter])
+                await self._commit([message], {})
+
+    async def _commit(
+        self, finished: Sequence[SharedMessage], failed: Mapping[SharedMessage, Known]
+    ) -> None:
+        if not finished and not failed:
+            return
+        async with self._database.transaction() as connection:
+            # Not before: if this process is stopped from here on, the server ends the transaction
+            # long before anybody forgets that an heir has finished these messages.
+            await self._be_sure_of_claims()
+            finished = [message for message in finished if message.state is not State.LOST]
+            failed = {m: known for m, known in failed.items() if m.state is not State.LOST}
+            if finished:
+                # First, since it also keeps everybody else from finishing these until the end.
+                newly = await self._inbox.finish(connection, finished)
+                crash.point("shared.noted")
+                await self._write(connection, [message.effects for message in newly])
+            if failed:
+                await self._inbox.fail(connection, failed)
+            crash.point("shared.written")
+
+    async def _write(self, connection: Connection, done: Sequence[Effects]) -> None:
+        for effects in done:
+            for letter in effects.letters:
+                await self._dead_letters.add(letter, connection=connection)
+        if scheduled := [each for effects in done for each in effects.scheduled]:
+            await schedule(connection, scheduled)
+        if sent := [entry for effects in done for entry in effects.sent]:
+            await publish_all(connection, sent)

@@ -1,0 +1,512 @@
+"""Shared delivery: events go to whoever is free, on whichever worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, cast
+from uuid import uuid4
+
+import faust
+import pytest
+from faust.exceptions import ImproperlyConfigured
+
+from connectors.postgres.database import Database
+from connectors.processing.dead_letters import DeadLetter, DeadLetters
+from connectors.processing.retries import NO_RETRIES, Retries
+from connectors.processing.shared import delivery, inbox
+from connectors.processing.topic import Topic
+from connectors.transports.broker import Broker, Numbered, Outgoing
+from connectors.transports.broker import LaneBatch as Batch
+from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
+from tests.integration.test_batches import fetch, sent_to
+
+Work = Callable[[Any], Awaitable[object]]
+SOON = Retries(attempts=3, delay=0.01)
+
+
+def memory() -> str:
+    return f"memory://{uuid4().hex}"
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def store(request: pytest.FixtureRequest) -> str:
+    """Where the application has its state."""
+    url = "memory://" if request.param == "memory" else request.getfixturevalue("database_url")
+    return cast("str", url)
+
+
+def declare(
+    app: faust.App, work: Work, *, concurrency: int = 4, topic: str = "letters", **options: Any
+) -> Any:
+    """An agent that does this with each event of a topic, which is returned."""
+    letters = app.topic(topic, key_type=str)
+
+    @app.agent(letters, name="mail", delivery="shared", concurrency=concurrency, **options)
+    async def mail(stream: Any) -> None:
+        async for event in stream.events():
+            await work(event)
+
+    return letters
+
+
+async def all_settled(app: faust.App) -> bool:
+    """Whether everything that came for the agent is done with."""
+    broker = cast("Broker", app.transport.broker)  # type: ignore[attr-defined]
+    status = await broker.status("test/mail", "letters")
+    return any(p.length for p in status) and not any(p.lag for p in status)
+
+
+def claims_last(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("redis", "memory"):
+        monkeypatch.setattr(f"connectors.transports.{kind}.sharing.CLAIM_FOR", seconds)
+
+
+async def letters_of(database_url: str) -> Sequence[DeadLetter]:
+    database = await Database.connect(database_url)
+    try:
+        return await DeadLetters(database).list()
+    finally:
+        await database.close()
+
+
+async def test_all_instances_of_all_workers_work_at_a_time(any_broker_url: str, store: str) -> None:
+    """Two workers with four instances each, all of them on events of one key."""
+    done: list[int] = []
+    together = asyncio.Barrier(8)
+
+    async def work(event: Any) -> None:
+        await together.wait()
+        done.append(event.value)
+
+    async with AsyncExitStack() as workers:
+        apps = [new_app(any_broker_url, store) for _ in range(2)]
+        letters = [declare(app, work) for app in apps]
+        for app in apps:
+            await workers.enter_async_context(running(app))
+        for number in range(24):
+            await letters[0].send(key="one", value=number)
+        await eventually(lambda: len(done) == 24)
+        await eventually(lambda: all_settled(apps[0]))
+    assert sorted(done) == list(range(24))
+
+
+async def test_ordered_agents_of_the_topic_get_the_events_as_well(
+    any_broker_url: str, store: str
+) -> None:
+    app, mailed, counted = new_app(any_broker_url, store), [], []
+
+    async def work(event: Any) -> None:
+        mailed.append(event.value)
+
+    letters = declare(app, work)
+
+    @app.agent(letters, name="count")
+    async def count(stream: Any) -> None:
+        async for number in stream:
+            counted.append(number)
+
+    async with running(app):
+        for number in range(20):
+            await letters.send(key="key", value=number)
+        await eventually(lambda: len(mailed) == len(counted) == 20)
+    assert sorted(mailed) == counted == list(range(20))
+
+
+async def test_what_a_failed_attempt_sends_is_never_there(
+    any_broker_url: str, database_url: str
+) -> None:
+    app, attempts = new_app(any_broker_url, database_url), Counter[int]()
+    seen = app.topic("seen", key_type=str)
+
+    async def work(event: Any) -> None:
+        number = event.value
+        await seen.send(key=event.key, value=number, headers={"h": b"1"})
+        seen.send_soon(key=event.key, value=-number)
+        await cast(Topic, seen).schedule(at=datetime.now(UTC), key="later", value=number * 100)
+        attempts[number] += 1
+        if attempts[number] < 3 or number == 5:
+            raise ValueError(number)
+
+    letters = declare(app, work, retries=SOON)
+    async with running(app):
+        for number in range(1, 10):
+            await letters.send(key=f"key-{number}", value=number)
+        await eventually(lambda: all_settled(app))
+        # Nobody else publishes what such an agent sends: its own worker does.
+        expected = sorted(value for n in range(1, 10) if n != 5 for value in (n, -n, n * 100))
+        await eventually(lambda: _are_there(any_broker_url, expected))
+    assert attempts == dict.fromkeys(range(1, 10), 3)
+    [letter] = await letters_of(database_url)
+    assert (letter.agent, letter.value, letter.attempts) == ("mail", b"5", 3)
+
+
+async def _are_there(broker_url: str, expected: list[int]) -> bool:
+    return sorted(int(value or b"0") for value in await sent_to(broker_url, "seen")) == expected
+
+
+async def test_without_a_database_what_fails_is_tried_again(any_broker_url: str) -> None:
+    app, attempts = new_app(any_broker_url), Counter[int]()
+
+    async def work(event: Any) -> None:
+        attempts[event.value] += 1
+        if event.value == 2 or attempts[event.value] < 2:
+            raise ValueError
+
+    letters = declare(app, work, retries=SOON)
+    async with running(app):
+        for number in range(1, 4):
+            await letters.send(key="key", value=number)
+        await eventually(lambda: all_settled(app))
+    assert attempts == {1: 2, 2: 3, 3: 2}
+
+
+async def test_an_event_that_waits_for_another_attempt_holds_up_nobody(database_url: str) -> None:
+    app, done = new_app(memory(), database_url), []
+    failed = asyncio.Event()
+
+    async def work(event: Any) -> None:
+        if event.value is None:
+            failed.set()
+            raise ValueError
+        done.append(event.value)
+
+    letters = declare(app, work, concurrency=1, retries=Retries(attempts=2, delay=600))
+    async with running(app):
+        await letters.send(key="key", value=None)
+        await asyncio.wait_for(failed.wait(), PATIENCE)
+        for number in range(10):
+            await letters.send(key="key", value=number)
+        await eventually(lambda: len(done) == 10)
+
+
+async def test_attempts_outlive_their_worker(any_broker_url: str, database_url: str) -> None:
+    retries = Retries(attempts=3, delay=0.3, factor=1)
+    attempts: list[int] = []
+
+    async def work(event: Any) -> None:
+        attempts.append(event.value)
+        raise ValueError
+
+    first = new_app(any_broker_url, database_url)
+    letters = declare(first, work, retries=retries)
+    async with running(first):
+        await letters.send(key="key", value=1)
+        await eventually(lambda: len(attempts) > 0)
+    second = new_app(any_broker_url, database_url)
+    declare(second, work, retries=retries)
+    async with running(second):
+        await eventually(lambda: all_settled(second))
+    assert attempts == [1, 1, 1]
+    [letter] = await letters_of(database_url)
+    assert letter.attempts == 3
+
+
+async def test_what_is_given_up_is_told_and_replayed_to_its_agent_alone(
+    any_broker_url: str, database_url: str
+) -> None:
+    app, seen, mended = new_app(any_broker_url, database_url), Counter[str](), False
+    told = app.topic("told", key_type=str)
+
+    async def work(event: Any) -> None:
+        if not mended:
+            raise ValueError
+        seen["mail"] += 1
+
+    async def tell(event: Any, error: Exception) -> None:
+        await told.send(key=event.key, value=type(error).__name__)
+
+    letters = declare(app, work, retries=NO_RETRIES, on_give_up=tell)
+
+    @app.agent(letters, name="count")
+    async def count(stream: Any) -> None:
+        async for _ in stream:
+            seen["count"] += 1
+
+    @app.agent(letters, name="other", delivery="shared")
+    async def other(stream: Any) -> None:
+        async for _ in stream:
+            seen["other"] += 1
+
+    async with running(app):
+        await letters.send(key="key", value=1)
+        await eventually(lambda: seen == {"count": 1, "other": 1})
+        await eventually(lambda: _is_there(any_broker_url, "told", b'"ValueError"'))
+        mended = True
+        database = await Database.connect(database_url)
+        dead_letters = DeadLetters(database)
+        await dead_letters.replay(await dead_letters.waiting(agent="mail"))
+        await database.close()
+        await eventually(lambda: seen["mail"] == 1)
+        await letters.send(key="key", value=2)  # behind it, on the same partition
+        await eventually(lambda: seen == {"mail": 2, "count": 2, "other": 2})
+
+
+async def _is_there(broker_url: str, topic: str, value: bytes) -> bool:
+    return await sent_to(broker_url, topic) == [value]
+
+
+@pytest.mark.parametrize("use", ["read", "written", "counted"])
+async def test_tables_are_not_for_such_agents(database_url: str, use: str) -> None:
+    app = new_app(memory(), database_url)
+    table = app.Table("rows", key_type=str, value_type=int, default=int)
+
+    async def work(event: Any) -> None:
+        match use:
+            case "read":
+                table[event.key]
+            case "written":
+                table[event.key] = 1
+            case "counted":
+                len(table)
+
+    letters = declare(app, work)
+    async with running(app):
+        await letters.send(key="key", value=1)
+        await eventually(lambda: all_settled(app))
+    [letter] = await letters_of(database_url)
+    assert letter.error_type == "connectors.errors.TableNotShared"
+    assert letter.attempts == 1
+    assert "Send an event to an ordered agent" in letter.error
+
+
+async def test_what_cannot_be_decoded_becomes_a_dead_letter(database_url: str) -> None:
+    app, done = new_app(memory(), database_url), []
+
+    async def work(event: Any) -> None:
+        done.append(event.value)
+
+    declare(app, work)
+    async with running(app):
+        broker = cast("Broker", app.transport.broker)  # type: ignore[attr-defined]
+        await broker.append([Outgoing("letters", b"{no json", b"key")])
+        await broker.append([Outgoing("letters", b"1", b"key")])
+        await eventually(lambda: all_settled(app))
+    assert done == [1]
+    [letter] = await letters_of(database_url)
+    assert (letter.agent, letter.value) == ("mail", b"{no json")
+
+
+async def test_what_postgres_does_not_take_becomes_a_dead_letter(database_url: str) -> None:
+    app, broker_url = new_app(memory(), database_url), ""
+    broker_url = str(app.conf.broker[0])
+    seen = app.topic("seen", key_type=str)
+
+    async def work(event: Any) -> None:
+        partition = 2**40 if event.value == 2 else 0
+        await seen.send(key=event.key, value=event.value, partition=partition)
+
+    letters = declare(app, work)
+    async with running(app):
+        for number in (1, 2, 3):
+            await letters.send(key="key", value=number)
+        await eventually(lambda: all_settled(app))
+        await eventually(lambda: _are_there(broker_url, [1, 3]))
+    [letter] = await letters_of(database_url)
+    assert (letter.agent, letter.value) == ("mail", b"2")
+
+
+async def test_an_event_that_comes_again_is_not_processed_again(
+    any_broker_url: str, database_url: str
+) -> None:
+    """As after a broker has lost an entry that was published, so that it is appended again."""
+    app, done = new_app(any_broker_url, database_url), []
+
+    async def work(event: Any) -> None:
+        done.append(event.value)
+
+    declare(app, work)
+    async with running(app):
+        broker = cast("Broker", app.transport.broker)  # type: ignore[attr-defined]
+        entry = Outgoing("letters", b"1", b"key")
+        await broker.append_once([Batch("lane", [Numbered(1, entry)])])
+        await eventually(lambda: done == [1])
+        database = await Database.connect(database_url)
+        again = Outgoing("letters", b"1", b"other", partition=2)
+        await broker.append_once([Batch("lane", [Numbered(1, again)])])
+        await broker.append([Outgoing("letters", b"2", b"key")])
+        await eventually(lambda: all_settled(app))
+        await database.close()
+    assert done == [1, 2]
+
+
+async def test_who_stops_gives_back_what_he_has_not_begun_or_cannot_finish(
+    any_broker_url: str, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "DRAIN_FOR", 0.2)
+    # Those of somebody who has died would not end while this test is patient.
+    claims_last(PATIENCE * 10, monkeypatch)
+    stuck, done = asyncio.Semaphore(0), list[int]()
+
+    async def get_stuck(_: Any) -> None:
+        stuck.release()
+        await asyncio.Event().wait()
+
+    async def work(event: Any) -> None:
+        done.append(event.value)
+
+    first = new_app(any_broker_url, store)
+    letters = declare(first, get_stuck, concurrency=2)
+    async with running(first):
+        for number in range(4):
+            await letters.send(key="key", value=number)
+        async with asyncio.timeout(PATIENCE):
+            await stuck.acquire()
+            await stuck.acquire()
+    second = new_app(any_broker_url, store)
+    declare(second, work)
+    async with running(second):
+        await eventually(lambda: all_settled(second))
+    assert sorted(done) == [0, 1, 2, 3]
+
+
+async def test_who_stops_lets_events_in_hand_finish(any_broker_url: str, store: str) -> None:
+    begun, done = asyncio.Event(), list[int]()
+    app = new_app(any_broker_url, store)
+
+    async def work(event: Any) -> None:
+        begun.set()
+        while not app.should_stop:  # noqa: ASYNC110 - what it tells is what is waited for
+            await asyncio.sleep(0.01)
+        done.append(event.value)
+
+    letters = declare(app, work)
+    async with running(app):
+        await letters.send(key="key", value=1)
+        await asyncio.wait_for(begun.wait(), PATIENCE)
+    again = new_app(any_broker_url, store)
+    declare(again, work)
+    async with running(again):
+        await eventually(lambda: all_settled(again))
+    assert done == [1]
+
+
+async def test_an_event_that_is_never_finished_is_given_up(
+    any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends each process that works on it, as far as anybody can see."""
+    monkeypatch.setattr(delivery, "MAX_DELIVERIES", 3)
+    monkeypatch.setattr(delivery, "RENEW_EVERY", 0.05)
+    claims_last(0.2, monkeypatch)
+    app, done = new_app(any_broker_url, database_url), []
+
+    async def work(event: Any) -> None:
+        done.append(event.value)
+
+    letters = declare(app, work)
+    await letters.send(key="key", value=1)
+    broker = cast("Broker", app.transport.broker)  # type: ignore[attr-defined]
+    for name in ("one", "two", "three"):
+        dying = broker.sharing("test/mail", name)
+        await dying.join(["letters"], from_start=True)
+        await eventually(partial(_has_claimed, dying))
+    async with running(app):
+        await eventually(lambda: all_settled(app))
+    assert not done
+    [letter] = await letters_of(database_url)
+    assert letter.error_type.endswith("NeverFinished")
+
+
+async def _has_claimed(dying: Any) -> bool:
+    return bool([*await dying.take(1, wait=0), *await dying.take_over(1)])
+
+
+async def test_finished_events_are_forgotten_when_nobody_can_get_them_any_more(
+    any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "KEPT_FOR", 0.0)
+    monkeypatch.setattr(delivery, "KEEP_HOUSE_EVERY", 0.05)
+    app, begun = new_app(any_broker_url, database_url), asyncio.Event()
+    release = asyncio.Event()
+
+    async def work(event: Any) -> None:
+        if event.value == 3:
+            begun.set()
+            await release.wait()
+
+    letters = declare(app, work)
+
+    async def known() -> list[tuple[Any, ...]]:
+        return await fetch(database_url, "SELECT DISTINCT agent, due_at FROM redfaust.inbox")
+
+    async def count() -> int:
+        [(number,)] = await fetch(database_url, "SELECT count(*) FROM redfaust.inbox")
+        return int(number)
+
+    async with running(app):
+        for number in range(6):
+            await letters.send(key="key", value=number)
+        await asyncio.wait_for(begun.wait(), PATIENCE)
+        # Those behind the one in hand may be delivered again with it.
+        await eventually(lambda: _equals(count, 2))
+        assert await known() == [("test/mail", None)]
+        release.set()
+        await eventually(lambda: _equals(count, 0))
+
+
+async def _equals(count: Callable[[], Awaitable[int]], number: int) -> bool:
+    return await count() == number
+
+
+async def test_a_worker_without_partitions_takes_its_share(
+    any_broker_url: str, database_url: str
+) -> None:
+    """The other one owns them all, as far as there is anything to be owned."""
+    together, done = asyncio.Barrier(2), list[str]()
+
+    def working(name: str) -> tuple[faust.App, Any]:
+        app = new_app(any_broker_url, database_url)
+
+        async def work(_: Any) -> None:
+            await together.wait()
+            done.append(name)
+
+        letters = declare(app, work, concurrency=1)
+
+        @app.agent(letters, name="count")
+        async def count(stream: Any) -> None:
+            async for _ in stream:
+                pass
+
+        return app, letters
+
+    first, letters = working("first")
+    second, _ = working("second")
+    async with running(first), running(second):
+        for number in range(4):
+            await letters.send(key=str(number), value=number)
+        await eventually(lambda: len(done) == 4)
+    assert sorted(done) == ["first", "first", "second", "second"]
+
+
+async def test_what_is_asked_of_the_wrong_kind_is_refused() -> None:
+    app = new_app(memory())
+
+    def declare_as(**options: Any) -> None:
+        @app.agent(app.topic("letters"), **options)
+        async def mail(stream: Any) -> None: ...
+
+    with pytest.raises(ValueError, match="'sharde' is not a valid Delivery"):
+        declare_as(delivery="sharde")
+    with pytest.raises(ImproperlyConfigured, match="no heed to partitions"):
+        declare_as(delivery="shared", isolated_partitions=True)
+
+
+async def test_batches_are_refused() -> None:
+    app, refused = new_app(memory()), asyncio.get_running_loop().create_future()
+    letters = app.topic("letters")
+
+    @app.agent(letters, delivery="shared")
+    async def mail(stream: Any) -> None:
+        try:
+            async for _ in stream.take(10, within=1):
+                pass
+        except ImproperlyConfigured as error:
+            refused.set_result(str(error))
+
+    async with running(app):
+        assert "one by one" in await asyncio.wait_for(refused, PATIENCE)
