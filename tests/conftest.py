@@ -15,6 +15,8 @@ import pytest_asyncio
 import redis
 
 from app.embedded import running_postgres, running_valkey
+from tests.redis_cluster import running_cluster
+from tests.redis_sentinel import SENTINEL, running_sentinel
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,6 +56,26 @@ async def redis_url(server_directory: Path) -> AsyncIterator[str]:
         pytest.skip("Debian's redis-server is not installed")
     async with running_valkey(server_directory / "redis", binary=Path(REDIS_SERVER)) as server:
         yield server.url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cluster_url(server_directory: Path) -> AsyncIterator[str]:
+    """Three nodes of Debian's redis-server, or of the embedded Valkey."""
+    binary = Path(REDIS_SERVER) if REDIS_SERVER else None
+    async with running_cluster(server_directory / "cluster", binary, with_replica=False) as cluster:
+        yield cluster.url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sentinel_url(redis_url: str, server_directory: Path) -> AsyncIterator[str]:
+    """The same redis-server, by the name that a Sentinel has for it."""
+    if SENTINEL is None:
+        pytest.skip("Debian's redis-sentinel is not installed")
+    parts = urlsplit(redis_url)
+    assert parts.port is not None
+    password = parts.password or ""
+    async with running_sentinel(server_directory, parts.port, password, replicas=0) as sentinel:
+        yield sentinel.url
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -18,11 +18,11 @@ from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.postgres.database import Database
 from connectors.transports.broker import Outgoing
 from connectors.transports.redis import RedisBroker
+from connectors.transports.url import BrokerUrl
 from tests.conftest import REDIS_SERVER
 from tests.integration.faust_apps import PATIENCE, new_app, running
 from tests.integration.outbox_streams import eventually, publishing
 from tests.integration.redis_pair import Pair, running_pair
-from tests.integration.sentinels import SENTINEL, RunningSentinel, running_sentinel
 from tests.integration.test_failover import (
     Sender,
     database,
@@ -32,10 +32,16 @@ from tests.integration.test_failover import (
     relaying,
     values,
 )
+from tests.redis_sentinel import SENTINEL, RunningSentinel, running_sentinel
 
 __all__ = ["database", "quickly"]
 
 pytestmark = pytest.mark.skipif(SENTINEL is None, reason="Debian's redis-sentinel is missing")
+
+
+@pytest.fixture(autouse=True)
+def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.transports.redis.sentinel.LOOK_EVERY", 0.1)
 
 
 @pytest.fixture
@@ -151,21 +157,22 @@ async def test_nobody_needs_sentinels_while_the_primary_stays(
 
 
 async def test_a_primary_of_another_name_is_an_error_that_names_what_there_is(
-    sentinel: RunningSentinel,
+    sentinel_url: str,
 ) -> None:
     with pytest.raises(BrokerError, match=r"no primary of this name, but pair: correct it"):
-        await open_and_close(sentinel.url.replace("/pair", "/mymaster"))
+        await open_and_close(sentinel_url.replace("/pair", "/mymaster"))
 
 
-async def test_a_server_that_is_no_sentinel_is_an_error(pair: Pair) -> None:
-    url = pair.second.url.replace("redis://", "redis+sentinel://").replace("/0", "/pair")
+async def test_a_server_that_is_no_sentinel_is_an_error(valkey_url: str) -> None:
+    url = valkey_url.replace("redis://", "redis+sentinel://").replace("/0", "/pair")
     with pytest.raises(BrokerError, match=r"no Sentinel|another password"):
         await open_and_close(url)
 
 
-async def test_a_sentinel_is_no_broker_by_itself(sentinel: RunningSentinel) -> None:
+async def test_a_sentinel_is_no_broker_by_itself(sentinel_url: str) -> None:
+    [host] = BrokerUrl.parse(sentinel_url).hosts
     with pytest.raises(BrokerError, match=r"is a Sentinel: write redis\+sentinel://"):
-        await open_and_close(f"redis://127.0.0.1:{sentinel.port}")
+        await open_and_close(f"redis://{host}")
 
 
 async def test_sentinels_that_do_not_answer_are_waited_for() -> None:

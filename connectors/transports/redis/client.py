@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
@@ -70,6 +70,20 @@ def script(client: Redis, name: str) -> AsyncScript:
     """The Lua script of this name, ready to call."""
     source = files(__package__).joinpath("scripts", f"{name}.lua").read_text()
     return client.register_script(source)
+
+
+async def incarnation_of(server: Redis) -> str:
+    """Another one whenever this server may have lost what it had confirmed."""
+    said = await info(server, "server", "replication")
+    # A replica that is promoted gives the data another replication id, also where a proxy
+    # hides that it is another server.
+    return f"{said['run_id']}/{said['master_replid']}"
+
+
+async def info(server: Redis, *sections: str) -> dict[str, Any]:
+    """What a server says of itself."""
+    said = await server.execute_command("INFO", *sections)  # type: ignore[no-untyped-call]
+    return cast("dict[str, Any]", said)
 
 
 @contextmanager

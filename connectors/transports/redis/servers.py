@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from faust.types import TP
 from redis.asyncio import ConnectionPool, Redis
@@ -11,7 +11,10 @@ from redis.asyncio import ConnectionPool, Redis
 from connectors.errors import BrokerError
 from connectors.transports.broker import Record
 from connectors.transports.redis.address import Address, Kind, without_password
-from connectors.transports.redis.client import COMMANDS, READS
+from connectors.transports.redis.client import COMMANDS, READS, incarnation_of, info
+from connectors.transports.redis.cluster import Cluster
+from connectors.transports.redis.cluster_client import ClusterClient
+from connectors.transports.redis.cluster_reader import ClusterReader
 from connectors.transports.redis.connections import PackedConnection, PackedSSLConnection
 from connectors.transports.redis.reader import StreamReader
 from connectors.transports.redis.sentinel import Primary
@@ -65,7 +68,7 @@ def servers_by_url(url: str) -> Servers:
         case Kind.SENTINEL:
             return SentinelServers(url, address)
         case Kind.CLUSTER:
-            raise BrokerError("a cluster cannot be a broker yet: use redis:// or redis+sentinel://")
+            return ClusterServers(url, address)
 
 
 class OneServer:
@@ -81,8 +84,8 @@ class OneServer:
         return StreamReader(_pool(self._address, READS))
 
     async def open(self) -> None:
-        info = await _info(self.client, "server")
-        match info.get("redis_mode", info.get("server_mode")):
+        server = await info(self.client, "server")
+        match server.get("redis_mode", server.get("server_mode")):
             case "sentinel":
                 raise BrokerError(
                     f"{self._shown} is a Sentinel: write redis+sentinel://host:26379/mymaster"
@@ -122,17 +125,23 @@ class SentinelServers:
         return await incarnation_of(self.client)
 
 
-async def incarnation_of(server: Redis) -> str:
-    """Another one whenever this server may have lost what it had confirmed."""
-    info = await _info(server, "server", "replication")
-    # A replica that is promoted gives the data another replication id, also where a proxy
-    # hides that it is another server.
-    return f"{info['run_id']}/{info['master_replid']}"
+class ClusterServers:
+    """Nodes that have the slots among them."""
 
+    def __init__(self, url: str, address: Address) -> None:
+        self._cluster = Cluster(without_password(url), address)
+        self.client = ClusterClient(self._cluster, address.hosts[0])
+        self.reader = ClusterReader(self._cluster)
 
-async def _info(server: Redis, *sections: str) -> dict[str, Any]:
-    info = await server.execute_command("INFO", *sections)  # type: ignore[no-untyped-call]
-    return cast("dict[str, Any]", info)
+    async def open(self) -> None:
+        await self._cluster.prove()
+
+    async def close(self) -> None:
+        await self.reader.close()
+        await self.client.aclose()
+
+    async def incarnation(self) -> str:
+        return await self._cluster.incarnation()
 
 
 def _pool(address: Address, options: Mapping[str, Any]) -> ConnectionPool:
