@@ -22,11 +22,11 @@ CLAIM = 0.2
 
 
 @pytest.fixture
-async def broker(any_broker_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
+async def broker(every_broker_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
     """An open one, with the topic, on which claims end soon."""
     for kind in ("redis", "memory"):
         monkeypatch.setattr(f"connectors.transports.{kind}.sharing.CLAIM_FOR", CLAIM)
-    broker = broker_by_url(any_broker_url, default_partitions=PARTITIONS)
+    broker = broker_by_url(every_broker_url, default_partitions=PARTITIONS)
     await broker.open()
     await broker.create_topic(TopicSpec(TOPIC, PARTITIONS))
     yield broker

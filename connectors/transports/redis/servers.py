@@ -131,7 +131,10 @@ class ClusterServers:
     def __init__(self, url: str, address: Address) -> None:
         self._cluster = Cluster(without_password(url), address)
         self.client = ClusterClient(self._cluster, address.hosts[0])
-        self.reader = ClusterReader(self._cluster)
+        self.reader = self.new_reader()
+
+    def new_reader(self) -> ClusterReader:
+        return ClusterReader(self._cluster)
 
     async def open(self) -> None:
         await self._cluster.prove()
