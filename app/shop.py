@@ -12,7 +12,7 @@ import agents.notifications
 import agents.orders
 import agents.topics
 import agents.users
-from app.heartbeat import Heartbeat
+from app.introduction import Introduction
 from app.post import Post
 from app.settings import Settings
 from app.web.service import WebService
@@ -56,7 +56,7 @@ class Shop(faust.App):
 
 
 def create_shop(settings: Settings, *, web_port: int | None = None) -> Shop:
-    """Declare topics, tables and agents, and the worker's web server and heartbeat."""
+    """Declare topics, tables and agents, the worker's web server, and what it tells of itself."""
     shop = Shop(settings)
     topics = agents.topics.declare(shop, settings.partitions)
     agents.users.install(shop, topics)
@@ -65,7 +65,7 @@ def create_shop(settings: Settings, *, web_port: int | None = None) -> Shop:
     agents.notifications.install(shop, topics)
     web = WebService(settings, shop, port=web_port)
     shop.web_server(web)
-    shop.service(Heartbeat(shop, web.get_web_url))  # type: ignore[arg-type] # takes instances too
+    shop.service(Introduction(shop, web.get_web_url))  # type: ignore[arg-type] # takes instances too
     return shop
 
 

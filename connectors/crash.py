@@ -16,14 +16,15 @@ VARIABLE = "FAUST_CRASH_AT"
 
 POINTS = (
     # A worker gets partitions, or loses them.
-    "lease.acquired",
+    "shares.written",
     "rebalance.revoked",
     "commit.taken",
     "outbox.taken_over",
     "rebalance.taken",
     "tables.loaded",
     "rebalance.assigned",
-    "lease.released",
+    "shares.handed_over",
+    "shares.left",
     # Events are read and processed.
     "consumer.read",
     "consumer.delivered",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -33,7 +33,7 @@ from connectors.postgres.database import Database
 from connectors.postgres.queries import load
 from connectors.processing.dead_letters import DeadLetters, DeadLetterState, dead_letter_counts
 from connectors.processing.parked_rows import parked_counts
-from connectors.transports.broker import Broker, Member
+from connectors.transports.broker import Beat, Broker
 
 SHOWN = 10
 """Entries of each list that only shows the latest."""
@@ -85,7 +85,7 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
     """
     if broker is None:
         raise BrokerUnavailable("this process is not connected to the broker")
-    workers = _workers(await broker.members(group), problems)
+    workers = _workers((await broker.roll(group)).heard(), problems)
     owners = {owned: worker.name for worker in workers for owned in worker.owns}
     topics = [
         Topic(
@@ -108,14 +108,14 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
     return BrokerPart(workers=workers, topics=tuple(topics))
 
 
-def _workers(members: Sequence[Member], problems: list[str]) -> tuple[Worker, ...]:
+def _workers(members: Mapping[str, Beat], problems: list[str]) -> tuple[Worker, ...]:
     workers = []
-    for member in members:
+    for name, beat in members.items():
         try:
-            workers.append(Worker.model_validate({**member.info, "name": member.name}))
+            workers.append(Worker.model_validate({**beat.info, "name": name}))
         except ValidationError as error:
             fields = ", ".join(str(detail["loc"][0]) for detail in error.errors())
-            problems.append(f"worker {member.name} announces itself in another form: {fields}")
+            problems.append(f"worker {name} announces itself in another form: {fields}")
     return tuple(workers)
 
 

@@ -38,7 +38,7 @@ async def _reason(name: str, asking: Coroutine[None, None, str | None]) -> str |
 async def _workers(broker: Broker | None, group: str) -> str | None:
     if broker is None:
         return "this process is not connected to the broker"
-    return None if await broker.members(group) else "no worker is running"
+    return None if (await broker.roll(group)).heard() else "no worker is running"
 
 
 async def _answers(database: Database) -> None:

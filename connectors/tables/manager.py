@@ -91,7 +91,7 @@ class TableManager(FaustTableManager):
         for store in self._stores():
             # What was not committed is done again.
             store.start_over()
-        await self.gain({tp.partition for tp in assigned})
+        await self.gain(self.app.consumer.numbers(assigned))  # type: ignore[attr-defined] # ours
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     @property

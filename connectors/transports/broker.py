@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from faust.types import TP
 
 from connectors.errors import BrokerError
+from connectors.transports.shares import Register
 
 if TYPE_CHECKING:
     from connectors.transports.sharing import Sharing
 
-HEARTBEAT = 2.0
-"""Seconds between two announcements of a member."""
+HEARTBEAT = 0.5
+"""Seconds between two beats of a member."""
 
 SILENCE = 6.0
-"""Seconds without an announcement after which a member counts as gone."""
+"""Seconds without a beat after which a member counts as dead, and may no longer rely itself on what
+it owns."""
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -164,37 +166,33 @@ class PartitionStatus(NamedTuple):
     """``None``: the group has no position here yet."""
 
 
-class Member(NamedTuple):
-    """A process that works for a group."""
+class Beat(NamedTuple):
+    """What a member says at regular intervals, by which the others know that it lives."""
 
-    name: str
-    info: Mapping[str, object]
-    """What it announced of itself, as JSON."""
+    number: int
+    """From 1, another one in each beat of this member."""
+    counts: frozenset[int] = frozenset()
+    """The numbers of partitions of its topics."""
+    info: Mapping[str, object] = {}
+    """What it tells people of itself, as JSON."""
+    age: float = 0.0
+    """Seconds since it was heard, by a clock that may be set: for people to read."""
 
 
-class Ownership(Protocol):
-    """Who may work on which partitions of a group, at any moment at most one member each.
+class Roll(NamedTuple):
+    """The members of a group, and what they own."""
 
-    Call :meth:`acquire`, then :meth:`keep` for as long as the partitions are worked on, then
-    :meth:`release`.
-    """
+    version: str
+    """Of the register: another one whenever it was written."""
+    register: Register
+    """Empty where nobody has written one, or nobody can read it."""
+    beats: Mapping[str, Beat]
+    """By member, its last one."""
 
-    @property
-    def held(self) -> bool:
-        """Whether this member may still rely on owning the partitions, by its own clock."""
-
-    async def acquire(self) -> None:
-        """Wait until this member owns the partitions."""
-
-    async def keep(self) -> None:
-        """Return when the partitions have been lost; until then, hold on to them.
-
-        A member that cannot reach the broker loses them at the latest when its lease ends, so
-        it stops before an heir starts.
-        """
-
-    async def release(self) -> None:
-        """Hand over at once. Harmless if nothing is owned."""
+    def heard(self) -> Mapping[str, Beat]:
+        """Those who were heard within :data:`SILENCE` seconds. For people to read: who decides by
+        it trusts a clock."""
+        return {name: beat for name, beat in self.beats.items() if beat.age <= SILENCE}
 
 
 class Broker(Protocol):
@@ -293,17 +291,27 @@ class Broker(Protocol):
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
         """The partitions of a topic in order, as the group sees them."""
 
-    def ownership(self, group: str, member: str) -> Ownership:
-        """A member's claim to the partitions of a group."""
+    async def beat(self, group: str, member: str, beat: Beat) -> Roll:
+        """Say that a member lives. To be repeated every :data:`HEARTBEAT` seconds."""
 
     def sharing(self, group: str, consumer: str) -> Sharing:
         """A consumer of a shared group, whose name nobody else in it has."""
 
-    async def announce(self, group: str, member: Member) -> None:
-        """Say that a member is there. To be repeated every :data:`HEARTBEAT` seconds."""
+    async def roll(self, group: str) -> Roll:
+        """The members and what they own, for who is none of them."""
 
-    async def retire(self, group: str, name: str) -> None:
-        """Say that a member has left."""
+    async def reassign(
+        self, group: str, register: Register, *, version: str, silent: Mapping[str, int]
+    ) -> bool:
+        """Write the register, and forget the members of ``silent``, or do nothing of it.
 
-    async def members(self, group: str) -> Sequence[Member]:
-        """The members that were heard of within :data:`SILENCE` seconds, by name."""
+        Nothing is done, and False returned, if the register has another version by now, or if a
+        member of ``silent`` has another number now in its last beat than is given (0: there was
+        none). Who waits in :meth:`reassigned` is woken.
+        """
+
+    async def reassigned(self, group: str, version: str, *, wait: float) -> None:
+        """Return when the register has another version, at the latest after ``wait`` seconds.
+
+        It may miss one if the broker was wiped or replaced: look again at intervals.
+        """

@@ -8,7 +8,7 @@ what they share, and what Faust asks for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, cast
 
 from faust.transport.consumer import Consumer as FaustConsumer
@@ -49,9 +49,7 @@ class Consumer(FaustConsumer):
         self.commits = Commits(self)
         self.rebalance = Rebalance(self)
         self._topic_partitions: dict[str, int] = {}
-        self._membership = Membership(
-            self.broker, self.app.conf.id, on_change=self.rebalance.start_over
-        )
+        self._membership = Membership(self.broker, self.app.conf.id, self.rebalance)
 
     @property
     def broker(self) -> Broker:
@@ -90,7 +88,8 @@ class Consumer(FaustConsumer):
             self._topic_partitions[topic] = count
             tps |= {TP(topic, partition) for partition in range(count)}
         await self.join(topics)
-        self._membership.want(frozenset(tps))
+        alone = frozenset(tp for tp in tps if self._has_alone(tp))
+        self._membership.want(frozenset(tps) - alone, alone=alone)
 
     async def join(self, topics: Iterable[str]) -> None:
         """Make sure that the application's group has a position in all partitions of topics."""
@@ -111,10 +110,22 @@ class Consumer(FaustConsumer):
 
     def give_up(self) -> None:
         """Somebody else has taken partitions."""
-        self._membership.give_up()
+        self._membership.give_up(self.rebalance.owned)
+
+    def announce(self, info: Callable[[], Mapping[str, object]]) -> None:
+        """Tell this of the worker to who asks about the group: it is called for each beat."""
+        self._membership.info = info
 
     def assignment(self) -> set[TP]:
         return set(self.rebalance.owned)
+
+    def _has_alone(self, tp: TP) -> bool:
+        # Answers to what this worker asks are of no interest to others.
+        return bool(tp.topic == self.app.conf.reply_to)
+
+    def numbers(self, tps: Iterable[TP]) -> set[int]:
+        """The numbers of those partitions that workers share among them, and so of their rows."""
+        return {tp.partition for tp in tps if not self._has_alone(tp)}
 
     def is_changelog(self, tp: TP) -> bool:
         """Whether a table recovers from this partition."""

@@ -53,7 +53,7 @@ class Rebalance:
         generation = self._app.consumer_generation_id
         self._app.on_rebalance_start()
         taken = await self._take(tps)
-        numbers = _numbers(tps) - _numbers(self.owned)
+        numbers = self._consumer.numbers(tps) - self._consumer.numbers(self.owned)
         await self._move(self.owned | tps)
         await self._tables.gain(numbers)
         await self._app.on_partitions_assigned.send(set(self.owned))
@@ -110,7 +110,7 @@ class Rebalance:
             backing.unit.let_go(tps)
             await backing.committer.let_go(tps)
         await self._move(self.owned - frozenset(tps))
-        self._tables.let_go(tps, _numbers(tps) - _numbers(self.owned))
+        self._tables.let_go(tps, self._consumer.numbers(tps) - self._consumer.numbers(self.owned))
 
     async def _move(self, owned: frozenset[TP]) -> None:
         """Tell Faust's parts what this worker has now."""
@@ -182,8 +182,6 @@ class Rebalance:
             except (BrokerUnavailable, DatabaseUnavailable) as error:
                 logger.warning("The partitions cannot be taken now: %s", error)
                 await consumer.sleep(RETRY_EVERY)
+        if sources:
+            consumer.start_over()  # as soon as they can be relied on again
         return {}
-
-
-def _numbers(tps: Collection[TP]) -> set[int]:
-    return {tp.partition for tp in tps}

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from faust.types import TP
 
-from connectors.transports.broker import Advance, Broker, Member, Outgoing, TopicSpec
+from connectors.transports.broker import Advance, Broker, Outgoing, TopicSpec
 
 TOPIC = "events"
 FIRST = TP(TOPIC, 0)
@@ -200,36 +200,6 @@ async def test_bounds_are_the_oldest_entry_and_the_end(broker: Broker) -> None:
     bounds = await broker.bounds([FIRST, SECOND])
     assert bounds[FIRST] == (appended[0].offset, appended[-1].offset + 1)
     assert bounds[SECOND][0] == bounds[SECOND][1]
-
-
-async def test_one_member_owns_at_a_time_and_hands_over(broker: Broker) -> None:
-    first, second = broker.ownership("group", "first"), broker.ownership("group", "second")
-    await first.acquire()
-    waiting = asyncio.create_task(second.acquire())
-    done, _ = await asyncio.wait({waiting}, timeout=0.05)
-    assert not done
-    await first.release()
-    await asyncio.wait_for(waiting, PATIENCE)
-    await second.release()
-
-
-async def test_releasing_what_another_owns_changes_nothing(broker: Broker) -> None:
-    owner, other = broker.ownership("group", "owner"), broker.ownership("group", "other")
-    await owner.acquire()
-    await other.release()
-    waiting = asyncio.create_task(other.acquire())
-    done, _ = await asyncio.wait({waiting}, timeout=0.05)
-    waiting.cancel()
-    assert not done
-
-
-async def test_members_are_known_from_announcing_to_retiring(broker: Broker) -> None:
-    member = Member("worker-1", {"pid": 42, "owns": [["events", 0]]})
-    await broker.announce("group", member)
-    await broker.announce("group", Member("worker-2", {}))
-    await broker.retire("group", "worker-2")
-    assert await broker.members("group") == [member]
-    assert await broker.members("another group") == []
 
 
 async def test_the_identity_stays(broker: Broker) -> None:

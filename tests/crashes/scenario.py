@@ -66,10 +66,9 @@ IMPATIENT: Mapping[str, float] = {
     "connectors.transports.commits.RETRY_EVERY": 0.02,
     "connectors.transports.reading.RETRY_EVERY": 0.02,
     "connectors.transports.rebalance.RETRY_EVERY": 0.02,
-    "connectors.transports.membership.PATIENCE": 0.1,
     "connectors.transports.memory.sharing.CLAIM_FOR": 0.5,
     "connectors.transports.redis.sharing.CLAIM_FOR": 0.5,
-    "connectors.transports.redis.lease.ASK_EVERY": 0.05,
+    "connectors.transports.membership.HEARTBEAT": 0.05,
 }
 """What is patient in production, and would only be waited for here."""
 

@@ -36,6 +36,7 @@ from tests.crashes.ways import (
 )
 
 ELSEWHERE = {
+    "shares.handed_over": "tests/integration/test_workers.py",
     "outbox.restored": "tests/integration/test_set_back.py",
     "mail.taken": "tests/integration/test_recorded_mail.py",
     "mail.recorded": "tests/integration/test_recorded_mail.py",
@@ -71,12 +72,12 @@ TROUBLES = list(_troubles())
 
 
 async def forget_the_dead(place: Place) -> None:
-    """A dead worker's lease would be waited for; here it is known that it is dead."""
+    """A dead worker's silence would be waited for; here it is known that it is dead."""
     if place.broker.startswith("memory"):
-        _logs[place.broker].leases.clear()
+        _logs[place.broker].registries.clear()
         return
     async with Redis.from_url(place.broker) as client:
-        await client.delete(keys.lease(APP))
+        await client.delete(keys.register(APP), keys.beats(APP))
 
 
 async def end_long_transactions(place: Place) -> None:

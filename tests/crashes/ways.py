@@ -49,9 +49,14 @@ WITH_STALLS = {
 """How long clients wait then."""
 
 RARE = {
-    "lease.acquired": 1,
-    "lease.released": 1,
+    "shares.written": 1,
+    "shares.left": 1,
+    "rebalance.revoked": 2,
     "commit.taken": 2,
+    "outbox.taken_over": 2,
+    "rebalance.taken": 2,
+    "tables.loaded": 2,
+    "rebalance.assigned": 2,
     "outbox.deleted": 1,
     "outbox.set_aside": 1,
     "shared.given_back": 1,

@@ -24,7 +24,7 @@ from connectors.mail import ReceivedMail
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
 from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
-from connectors.transports.broker import Member, Outgoing, TopicSpec
+from connectors.transports.broker import Beat, Outgoing, TopicSpec
 from connectors.transports.memory.broker import MemoryBroker
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -96,7 +96,7 @@ async def parked(database: Database, *topics: str) -> None:
 async def something_to_show(database: Database, broker: MemoryBroker) -> int:
     await broker.create_topic(TopicSpec("orders", 4))
     await broker.join("shop", ["orders"], from_start=True)
-    await broker.announce("shop", worker(processed=5))
+    await broker.beat("shop", "worker-1", worker(processed=5))
     await keep(database, ReceivedMail("<1@x>", "shop@x", ("ann@example.org",), "Hello", "Hi Ann"))
     return await DeadLetters(database).add(
         NewDeadLetter(
@@ -114,11 +114,11 @@ async def something_to_show(database: Database, broker: MemoryBroker) -> int:
     )
 
 
-def worker(*, processed: int) -> Member:
+def worker(*, processed: int) -> Beat:
     agent = {"name": "orders", "topics": ["orders"], "processed": processed, "failed": 1}
     info = {"pid": 7, "host": "a-host-with-a-long-name", "web": None, "agents": [agent]}
     info |= {"started_at": datetime.now(UTC).isoformat()}
-    return Member("worker-1", info | {"owns": [["orders", number] for number in range(4)]})
+    return Beat(1, info=info | {"owns": [["orders", number] for number in range(4)]})
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ async def test_the_status_page_keeps_itself_up_to_date(site: Site, browser: Brow
     await expect(agents.get_by_role("row").nth(1)).to_contain_text("5")
     await expect(topic.get_by_role("row").nth(3)).to_contain_text("worker-1")
 
-    await site.broker.announce("shop", worker(processed=4711))
+    await site.broker.beat("shop", "worker-1", worker(processed=4711))
     await site.broker.append([Outgoing("orders", b"{}", partition=2) for _ in range(42)])
 
     await expect(agents.get_by_role("row").nth(1)).to_contain_text("4,711")
@@ -172,7 +172,7 @@ async def test_the_focus_stays_where_it_is_when_the_page_updates(
     await page.goto(site.url)
     link = page.get_by_role("link", name="Hello")
     await link.focus()
-    await site.broker.announce("shop", worker(processed=4711))
+    await site.broker.beat("shop", "worker-1", worker(processed=4711))
     await expect(page.get_by_role("region", name="Agents")).to_contain_text("4,711")
     await expect(link).to_be_focused()
 

@@ -17,7 +17,9 @@ from redis.asyncio import Redis
 from app.embedded import Valkey, start_postgres, start_valkey
 from connectors.errors import BrokerUnavailable
 from connectors.transports.consumer import Consumer
-from connectors.transports.redis.lease import Lease
+from connectors.transports.redis import keys
+from connectors.transports.redis.registers import encode
+from connectors.transports.shares import Register
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished, dead_letters
 
@@ -109,29 +111,30 @@ async def test_redis_is_emptied(server: Server, client: Redis, database_url: str
         await send(numbers, range(100))
         await all_seen(app, seen, 100)
         await client.flushall()
-        # The lease is gone too, which the worker notices when it renews it.
+        # The register is gone too, which the worker notices when it beats.
         await eventually(lambda: _owns_again(client))
         await send(numbers, range(100, 200))
         await all_seen(app, seen, 200)
 
 
 async def _owns_again(client: Redis) -> bool:
-    return await client.exists("redfaust:lease:test") == 1
+    return await client.exists(keys.register("test")) == 1
 
 
 async def test_nothing_is_committed_once_the_lease_has_ended(server: Server) -> None:
     app, numbers, seen = collecting_app(server.url)
     async with running(app):
         assert isinstance(app.consumer, Consumer)
-        lease = app.consumer._membership._ownership
-        assert isinstance(lease, Lease)
-        lease._held_until = 0.0  # as for a process that was stopped for long
+        membership = app.consumer._membership
+        await membership._asking.acquire()  # no beat is answered
+        membership._relied_until = 0.0  # as for a process that was stopped for long
         await send(numbers, range(10))
         await eventually(lambda: len(seen) == 10)
         with pytest.raises(BrokerUnavailable, match="lease"):
             await app.consumer.force_commit()
         assert not await all_finished(app)
-        # The lease was still in Redis, so that the worker goes on with it.
+        # The register says still that they are this worker's.
+        membership._asking.release()
         await all_seen(app, seen, 10)
 
 
@@ -194,7 +197,7 @@ async def test_an_entry_that_makes_no_sense_stops_nobody(
         await all_seen(app, seen, 10)
 
 
-async def test_the_lease_is_lost_while_postgres_is_away(
+async def test_partitions_are_lost_while_postgres_is_away(
     server: Server, client: Redis, tmp_path: Path
 ) -> None:
     postgres = await start_postgres(tmp_path / "postgres")
@@ -205,7 +208,7 @@ async def test_the_lease_is_lost_while_postgres_is_away(
             await all_seen(app, seen, 100)
             generation = app.consumer_generation_id
             await postgres.stop()
-            await client.delete("redfaust:lease:test")
+            await client.xadd(keys.register("test"), {"register": encode(Register(("other",)))})
             await eventually(lambda: app.crashed or app.consumer_generation_id > generation)
             postgres = await start_postgres(tmp_path / "postgres", port=postgres.port)
             await send(numbers, range(100, 200))

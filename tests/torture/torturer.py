@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 
 from connectors.errors import BrokerError, DatabaseUnavailable
 from connectors.postgres.database import Database
-from connectors.transports.broker import Broker
-from connectors.transports.redis import keys
+from connectors.transports.broker import Broker, Roll
+from connectors.transports.shares import SEPARATOR, without
 from tests.torture.faults import Fault, Scheduled
 from tests.torture.ledger import APP
 from tests.torture.processes import Process, Servers
@@ -95,10 +95,9 @@ class Torturer:
 
     async def _kill_worker(self) -> None:
         victim = await self._victim()
-        owner = await self._owner()
         pid = await victim.kill()
-        if owner and f"-{pid}-" in owner and self._choose.random() >= LEASE_WAITED_FOR:
-            await self._broker.ownership(APP, owner).release()
+        if self._choose.random() >= LEASE_WAITED_FOR:
+            await self._strike_out(pid)
 
     async def _victim(self) -> Process:
         """One who works, if there is one soon, or any."""
@@ -108,22 +107,36 @@ class Torturer:
         try:
             async with asyncio.timeout(OWNER_WITHIN):
                 while True:
-                    owner = await self._owner() or ""
-                    for worker in self._workers:
-                        if f"-{worker.pid}-" in owner:
+                    register = (await self._roll()).register
+                    owners = {owned.member for owned in register.owners.values()}
+                    for worker in self._choose.sample(self._workers, len(self._workers)):
+                        if any(_is(worker.pid, owner) for owner in owners):
                             return worker
                     await asyncio.sleep(LOOK_EVERY)
         except TimeoutError:
             return victim
 
-    async def _owner(self) -> str | None:
+    async def _roll(self) -> Roll:
         while True:
             try:
-                owner = await self._redis.get(keys.lease(APP))
-            except (RedisError, OSError):
+                return await self._broker.roll(APP)
+            except BrokerError:
                 await asyncio.sleep(LOOK_EVERY)
-            else:
-                return owner.decode() if owner else None
+
+    async def _strike_out(self, pid: int | None) -> None:
+        """Say that it is dead, which the others would find out after its silence."""
+        written = False
+        while not written:
+            version, register, beats = await self._roll()
+            dead = [name for name in {*register.members, *beats} if _is(pid, name)]
+            for name in dead:
+                register = without(register, name)
+            written = await self._broker.reassign(
+                APP,
+                register,
+                version=version,
+                silent={name: beats[name].number for name in dead if name in beats},
+            )
 
     async def _stop_for_a_while(self, process: Process) -> None:
         process.send(signal.SIGSTOP)
@@ -138,3 +151,7 @@ class Torturer:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
+
+
+def _is(pid: int | None, member: str) -> bool:
+    return f"-{pid}{SEPARATOR}" in member

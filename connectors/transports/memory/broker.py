@@ -16,20 +16,22 @@ from dataclasses import dataclass, field, replace
 from faust.types import TP
 
 from connectors.transports.broker import (
-    SILENCE,
     Advance,
     Appended,
+    Beat,
     LaneBatch,
     LogSetBack,
-    Member,
     Outgoing,
     PartitionStatus,
     Place,
     Record,
+    Roll,
     TopicSpec,
 )
+from connectors.transports.memory.registers import Registry
 from connectors.transports.memory.sharing import MemorySharing, SharedPlace
 from connectors.transports.partitioner import partition_of, partition_of_numbered
+from connectors.transports.shares import Register
 
 
 @dataclass
@@ -42,10 +44,7 @@ class Log:
     marks: dict[tuple[str, TP], int] = field(default_factory=dict)
     positions: dict[tuple[str, TP], int] = field(default_factory=dict)
     shared: dict[tuple[str, TP], SharedPlace] = field(default_factory=dict)
-    leases: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    members: dict[str, dict[str, tuple[float, Member]]] = field(
-        default_factory=lambda: defaultdict(dict)
-    )
+    registries: dict[str, Registry] = field(default_factory=lambda: defaultdict(Registry))
     readers: set[asyncio.Event] = field(default_factory=set)
 
 
@@ -206,46 +205,21 @@ class MemoryBroker:
             for partition in range(self._log.topics.setdefault(topic, self._default_partitions))
         ]
 
-    def ownership(self, group: str, member: str) -> SoleOwner:  # noqa: ARG002 - named by no one here
-        return SoleOwner(self._log.leases[group])
+    async def beat(self, group: str, member: str, beat: Beat) -> Roll:
+        return self._log.registries[group].beat(member, beat)
 
     def sharing(self, group: str, consumer: str) -> MemorySharing:
         return MemorySharing(
             self._log.shared, self._log.records, self._log.readers, group, consumer, self._expand
         )
 
-    async def announce(self, group: str, member: Member) -> None:
-        self._log.members[group][member.name] = (time.monotonic(), member)
+    async def roll(self, group: str) -> Roll:
+        return self._log.registries[group].roll()
 
-    async def retire(self, group: str, name: str) -> None:
-        self._log.members[group].pop(name, None)
+    async def reassign(
+        self, group: str, register: Register, *, version: str, silent: Mapping[str, int]
+    ) -> bool:
+        return self._log.registries[group].write(register, version, silent)
 
-    async def members(self, group: str) -> Sequence[Member]:
-        now = time.monotonic()
-        announced = sorted(self._log.members[group].items())
-        return [member for _, (seen, member) in announced if now - seen <= SILENCE]
-
-
-class SoleOwner:
-    """Ownership of all partitions of a group by one member of this process."""
-
-    def __init__(self, lock: asyncio.Lock) -> None:
-        self._lock = lock
-        self._mine = False
-
-    @property
-    def held(self) -> bool:
-        return self._mine
-
-    async def acquire(self) -> None:
-        await self._lock.acquire()
-        self._mine = True
-
-    async def keep(self) -> None:
-        # Nobody can take it away: it ends when the caller is cancelled.
-        await asyncio.Event().wait()
-
-    async def release(self) -> None:
-        if self._mine:
-            self._mine = False
-            self._lock.release()
+    async def reassigned(self, group: str, version: str, *, wait: float) -> None:
+        await self._log.registries[group].changed(version, wait)

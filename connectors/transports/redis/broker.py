@@ -6,22 +6,21 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-import orjson
 from faust.types import TP
 
 from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.transports.broker import (
-    SILENCE,
     Advance,
     Appended,
+    Beat,
     LaneBatch,
-    Member,
     Numbered,
     Outgoing,
     PartitionStatus,
     PartlyRefused,
     Place,
     Record,
+    Roll,
     TopicSpec,
 )
 from connectors.transports.partitioner import partition_of, partition_of_numbered
@@ -29,17 +28,15 @@ from connectors.transports.redis import keys
 from connectors.transports.redis.client import our_errors, script
 from connectors.transports.redis.entry import encode
 from connectors.transports.redis.lanes import Lanes, Lot
-from connectors.transports.redis.lease import Lease
 from connectors.transports.redis.offsets import BEGINNING, offset_of, seconds_of, stream_id
+from connectors.transports.redis.registers import Registers
 from connectors.transports.redis.servers import servers_by_url
 from connectors.transports.redis.sharing import RedisSharing
 from connectors.transports.redis.topics import TopicCatalog
+from connectors.transports.shares import Register
 
 _NO_GROUPS = ("no such key", "WRONGTYPE")
 """What Redis says of a stream that is not there."""
-
-FORGET_AFTER = 60_000
-"""Milliseconds of silence after which a member's last announcement is deleted."""
 
 
 class RedisBroker:
@@ -56,9 +53,9 @@ class RedisBroker:
         self._client = self._servers.client
         self._topics = TopicCatalog(self._client)
         self._lanes = Lanes(self._client)
+        self._registers = Registers(self._client)
         self._join = script(self._client, "join")
         self._commit = script(self._client, "commit")
-        self._announce = script(self._client, "announce")
 
     async def open(self) -> None:
         with our_errors(self._url):
@@ -247,9 +244,6 @@ class RedisBroker:
                     return dict(candidate)
         return None
 
-    def ownership(self, group: str, member: str) -> Lease:
-        return Lease(self._client, self._url, group, member)
-
     def sharing(self, group: str, consumer: str) -> RedisSharing:
         return RedisSharing(
             self._client,
@@ -261,26 +255,23 @@ class RedisBroker:
             default_partitions=self._default_partitions,
         )
 
-    async def announce(self, group: str, member: Member) -> None:
-        info = orjson.dumps(member.info)
+    async def beat(self, group: str, member: str, beat: Beat) -> Roll:
         with our_errors(self._url):
-            await self._announce(keys=[keys.members(group)], args=[member.name, info, FORGET_AFTER])
+            return await self._registers.beat(group, member, beat)
 
-    async def retire(self, group: str, name: str) -> None:
+    async def roll(self, group: str) -> Roll:
         with our_errors(self._url):
-            await self._client.hdel(keys.members(group), name)
+            return await self._registers.roll(group)
 
-    async def members(self, group: str) -> Sequence[Member]:
+    async def reassign(
+        self, group: str, register: Register, *, version: str, silent: Mapping[str, int]
+    ) -> bool:
         with our_errors(self._url):
-            seconds, microseconds = await self._client.time()
-            announced = cast("dict[bytes, bytes]", await self._client.hgetall(keys.members(group)))
-        now = seconds + microseconds / 1_000_000
-        alive = []
-        for name, announcement in sorted(announced.items()):
-            seen, _, info = announcement.partition(b" ")
-            if now - int(seen) / 1000 <= SILENCE:
-                alive.append(Member(name.decode(), orjson.loads(info)))
-        return alive
+            return await self._registers.write(group, register, version, silent)
+
+    async def reassigned(self, group: str, version: str, *, wait: float) -> None:
+        with our_errors(self._url):
+            await self._registers.changed(group, version, wait)
 
 
 def _target_of_numbered(numbered: Numbered, partitions: Mapping[str, int]) -> TP:

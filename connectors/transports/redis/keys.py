@@ -26,11 +26,11 @@ def lanes(tp: TP) -> str:
     return f"{stream(tp)}:lanes"
 
 
-def lease(group: str) -> str:
-    """String: the member that owns the partitions of a group."""
-    return f"redfaust:lease:{group}"
+def register(group: str) -> str:
+    """Stream: who owns what in a group; its last entry counts."""
+    return f"{{redfaust:{group}}}:register"
 
 
-def members(group: str) -> str:
-    """Hash: member → what it last announced of itself."""
-    return f"redfaust:members:{group}"
+def beats(group: str) -> str:
+    """Hash: member → its last beat."""
+    return f"{{redfaust:{group}}}:beats"

@@ -1,8 +1,7 @@
-"""What a worker tells the others about itself."""
+"""What a worker tells of itself."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -12,17 +11,12 @@ from typing import cast
 import faust
 from mode import Service
 
-from connectors.errors import BrokerError
 from connectors.processing.agent import Agent
-from connectors.transports.broker import HEARTBEAT, Member
 from connectors.transports.consumer import Consumer
 
-RETIRE_FOR = 1.0
-"""Seconds that taking back the announcement may take."""
 
-
-class Heartbeat(Service):
-    """Announces this worker every few seconds, and retires it when it stops."""
+class Introduction(Service):
+    """Has this worker's beats say what people want to know of it."""
 
     mundane_level = "debug"
 
@@ -36,22 +30,8 @@ class Heartbeat(Service):
     def _consumer(self) -> Consumer:
         return cast(Consumer, self._app.consumer)
 
-    async def on_stop(self) -> None:
-        try:
-            async with asyncio.timeout(RETIRE_FOR):
-                await self._consumer.broker.retire(self._app.conf.id, self._consumer.member)
-        except (BrokerError, TimeoutError) as error:
-            self.log.warning("This worker's announcement will expire by itself: %s", error)
-
-    @Service.task
-    async def _beat(self) -> None:
-        while not self.should_stop:
-            member = Member(self._consumer.member, self._info())
-            try:
-                await self._consumer.broker.announce(self._app.conf.id, member)
-            except BrokerError as error:
-                self.log.warning("This worker cannot announce itself: %s", error)
-            await self.sleep(HEARTBEAT)
+    async def on_start(self) -> None:
+        self._consumer.announce(self._info)
 
     def _info(self) -> Mapping[str, object]:
         return {

@@ -1,3 +1,0 @@
--- KEYS[1] the lease; ARGV: member. Deletes it only if it is still the member's.
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
