@@ -11,7 +11,7 @@ SEED ?= 1
 MINUTES ?= 8
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-long check format bench torture lock clean
+.PHONY: help up test test-long check format bench scale idle torture lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -43,6 +43,12 @@ format: $(VENV)/.tests ## Format the code and mend what can be mended
 
 bench: $(VENV)/.tests ## Measure events per second beside a bare loop
 	$(BIN)/python -m tests.bench $(ARGS)
+
+scale: $(VENV)/.tests ## Measure how long partitions pause when workers come, go and die
+	$(BIN)/python -m tests.bench.scaling $(ARGS)
+
+idle: $(VENV)/.tests ## Measure what a cluster costs that has nothing to do
+	$(BIN)/python -m tests.bench.idle $(ARGS)
 
 torture: $(VENV)/.tests ## Move money while everything is killed; SEED=n MINUTES=m
 	$(BIN)/python -m tests.torture $(SEED) $(MINUTES) $(ARGS)
