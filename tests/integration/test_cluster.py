@@ -21,6 +21,7 @@ from connectors.postgres.migrate import migrate_connectors
 from connectors.transports.broker import Outgoing, TopicSpec
 from connectors.transports.redis import RedisBroker, keys
 from connectors.transports.redis.offsets import BEGINNING
+from connectors.transports.redis.servers import servers_by_url
 from tests.conftest import REDIS_SERVER
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failover import quickly, relaying
@@ -239,6 +240,33 @@ async def test_who_waits_for_news_asks_for_them_once(cluster_url: str) -> None:
     assert (await broker.read(positions, limit=1, wait=PATIENCE)).keys() == {TP("quiet", 7)}
     assert await reads(cluster_url) == before + 1
     await broker.close()
+
+
+async def test_commands_are_sent_to_the_node_that_has_their_key(cluster_url: str) -> None:
+    servers = servers_by_url(cluster_url)
+    client = servers.client
+    increment = client.register_script("return redis.call('INCR', KEYS[1])")
+    before = await redirections(cluster_url)
+    for number in range(20):
+        key = f"somewhere-{number}"
+        await client.xadd(f"{{{key}}}:log", {"a": "1"})
+        assert len(await client.xread({f"{{{key}}}:log": "0"}, block=1)) == 1
+        await client.set(key, number)
+        assert await increment(keys=[key]) == number + 1
+        async with client.pipeline(transaction=False) as pipeline:
+            pipeline.get(key)
+            await increment(keys=[key], client=pipeline)
+            assert await pipeline.execute() == [b"%d" % (number + 1), number + 2]
+    assert await redirections(cluster_url) == before
+    await servers.close()
+
+
+async def redirections(cluster_url: str) -> int:
+    count = 0
+    for url in nodes(cluster_url):
+        async with Redis.from_url(url) as node:
+            count += (await node.info("errorstats")).get("errorstat_MOVED", {"count": 0})["count"]
+    return count
 
 
 async def reads(cluster_url: str) -> int:

@@ -263,8 +263,17 @@ def _slot(key: str | bytes) -> Slot:
 
 def _key_of(arguments: Sequence[Any]) -> str | bytes:
     """A key of a command; all of a command have to be in one slot."""
-    at = 3 if arguments[0] in {"EVAL", "EVALSHA"} else 1
+    match arguments[0]:
+        case "EVAL" | "EVALSHA":
+            at = 3
+        case "XREAD" | "XREADGROUP":
+            at = 1 + next(n for n, word in enumerate(arguments) if word in _STREAMS)
+        case _:
+            at = 1
     return cast("str | bytes", arguments[at])
+
+
+_STREAMS = ("STREAMS", b"STREAMS")
 
 
 def _owners(ranges: Iterable[Sequence[Any]], asked: Host) -> dict[Slot, Host]:

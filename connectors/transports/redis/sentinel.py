@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import chain
 from typing import Any, cast
+from weakref import WeakSet
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -77,7 +78,7 @@ class Primary:
                 **address.sentinel_options,
             },
         )
-        self._pools: list[PrimaryPool] = []
+        self._pools: WeakSet[PrimaryPool] = WeakSet()
         self._watching: asyncio.Task[None] | None = None
 
     def pool(self, options: Mapping[str, Any]) -> PrimaryPool:
@@ -89,7 +90,7 @@ class Primary:
             connection_class=PackedSentinelSSLConnection if encrypted else PackedSentinelConnection,
             **{**options, **self._address.options},
         )
-        self._pools.append(pool)
+        self._pools.add(pool)
         return pool
 
     async def prove(self, client: Redis) -> None:
@@ -136,7 +137,7 @@ class Primary:
                 named = await self._sentinel.discover_master(self._address.name)
             except (RedisError, OSError):
                 continue  # as long as the primary answers, nobody needs to know
-            cut = [await pool.leave_all_but(named) for pool in self._pools]
+            cut = [await pool.leave_all_but(named) for pool in list(self._pools)]
             if any(cut):
                 logger.warning("The primary of %s is now %s:%s", self._shown, *named)
 
