@@ -26,9 +26,9 @@ LOCK = 0x7265_6466_0002
 """Key of the session's advisory lock that makes one relay the active one."""
 PRODUCER = "relay"
 """As which a relay has its lane."""
-SILENT_FOR = 30.0
+SILENT_FOR = 6.0
 """Seconds that a relay may say nothing to the database beyond what it rests. Then it is succeeded,
-even if it is only stopped."""
+even if it is only stopped; as long as partitions wait for their owner."""
 SPARE_POLL = 1.0
 """Seconds between a spare's attempts to become the active relay."""
 

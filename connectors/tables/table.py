@@ -126,11 +126,11 @@ class Table(FaustTable[Any, Any]):
         write the same row. Raises TableNotShared in an agent with shared delivery.
         """
         scope = current_scope()
+        if self._postgres is not None:
+            return self.partition_of_write(key, scope)
         if scope is not None and scope.outlet is not None:
             raise not_shared(self.name)
-        if self._postgres is None:
-            return super().partition_for_key(key)
-        return self.partition_of_write(key, current_scope())
+        return super().partition_for_key(key)
 
     def partition_of_write(self, key: Any, scope: Scope | None) -> int:
         """As :meth:`partition_for_key`, for a table in Postgres that is written in this scope."""
@@ -139,6 +139,8 @@ class Table(FaustTable[Any, Any]):
                 f"Table {self.name!r} can be written only while an event of a topic is processed: "
                 "send an event, and write the table in the agent that gets it"
             )
+        if scope.outlet is not None:
+            raise not_shared(self.name)
         event = scope.events[-1]
         message: Any = event.message
         if not message.tenure.counts:

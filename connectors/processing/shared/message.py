@@ -67,7 +67,9 @@ class Effects:
 class Untenured:
     """What a message has in the place of a tenure whose partition is none of its business."""
 
-    may_begin = counts = True
+    counts = True
+    may_begin = False
+    """As far as the loop can see; whether it may be begun is the stream's to say."""
 
 
 class SharedMessage(ConsumerMessage):
