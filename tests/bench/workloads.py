@@ -145,15 +145,18 @@ def _statement(name: str) -> str:
 async def consume(servers: Servers) -> Speed:
     """An agent that looks at each event."""
     app = new_app(servers, "memory://")
-    topic = app.topic(TOPIC, key_type=str)
     countdown = Countdown(servers.events)
+    add_looking_agent(app, countdown)
+    return await _speed(app, countdown)
 
-    @app.agent(topic)
+
+def add_looking_agent(app: faust.App, countdown: Countdown) -> None:
+    """The agent that looks at each event."""
+
+    @app.agent(app.topic(TOPIC, key_type=str))
     async def work(stream: Any) -> None:
         async for value in stream:
             countdown.tick(value)
-
-    return await _speed(app, countdown)
 
 
 async def count_in_table(servers: Servers) -> Speed:
