@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -22,6 +23,13 @@ from tests.redis_sentinel import SENTINEL, running_sentinel
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Tests that take minutes have a command of their own."""
     parser.addoption("--long", action="store_true", help="run the tests marked long, and no others")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Faust makes a directory for each application, in the current one unless it is told where."""
+    directory = tempfile.TemporaryDirectory(prefix="redfaust-test-apps-")
+    config.add_cleanup(directory.cleanup)
+    os.environ["APP_DATADIR"] = f"{directory.name}/{{conf.name}}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,8 +13,8 @@ Row: TypeAlias = tuple[int, Any, Any]
 written."""
 
 LATER = object()
-"""For values that cannot change any more, and that Postgres takes for sure. Where a row is written
-often between two commits, all but the last need not be encoded."""
+"""For numbers, which cannot change, and which Postgres takes for sure. Where a row is written often
+between two commits, all but the last need not be encoded."""
 
 Cause: TypeAlias = tuple[str, TP, int]
 """An agent by name and the place of an event. Not the event itself, which would stay in memory

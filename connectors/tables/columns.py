@@ -24,8 +24,10 @@ class Column:
     """Type of the parameters. JSON travels as text, encoded once and not again by the driver."""
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
-    is_certain: Callable[[Any], bool] = lambda _: False
-    """Whether a value cannot change any more, and Postgres takes it for sure."""
+    as_it_is: type | None = None
+    """A value of this type goes in as it is, once ``encode`` has let it pass."""
+    is_number: Callable[[Any], bool] = lambda _: False
+    """Whether a value goes in as its ``str``, and is taken for sure."""
 
     @property
     def cast(self) -> str:
@@ -72,8 +74,8 @@ def _hashable(value: Any) -> Any:
     return tuple(_hashable(item) for item in value) if isinstance(value, list) else value
 
 
-TEXT = Column("text", "text", _text, _same)
-INTEGER = Column("bigint", "bigint", _bigint, _same)
+TEXT = Column("text", "text", _text, _same, as_it_is=str)
+INTEGER = Column("bigint", "bigint", _bigint, _same, as_it_is=int)
 BYTES = Column("bytea", "bytea", _same, _same)
 _BYTES_KEY = Column("bytea", "bytea", _key_bytes, _same)
 
@@ -114,7 +116,7 @@ def value_column(
 
     decode = orjson.loads if _is_plain(value_type) else lambda text: loads(text.encode())
     if is_fausts_own(serializer, "json"):
-        return Column("jsonb", "text", encode_plain, decode, _is_number)
+        return Column("jsonb", "text", encode_plain, decode, is_number=_is_number)
     return Column("jsonb", "text", encode, decode)
 
 

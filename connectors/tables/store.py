@@ -69,7 +69,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             self.value_type, self.value_serializer, self._encode_value, self._decode_value
         )
 
-        self._encode, self._is_certain = self._value.encode, self._value.is_certain
+        self._encode, self._is_number = self._value.encode, self._value.is_number
 
     # Faust's is a function in Python, and a store is a key of what each event writes.
     __hash__ = object.__hash__
@@ -110,7 +110,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         partition = self._table.partition_of_write(key, scope)
         if key not in self._rows:  # a key that is there could be stored
             self._key.encode(key)
-        row = (partition, value, LATER if self._is_certain(value) else self._encode(value))
+        row = (partition, value, LATER if self._is_number(value) else self._encode(value))
         assert scope is not None  # otherwise the write belongs to no partition
         scope.write(self, key, row)
 
@@ -255,14 +255,14 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
 
     async def write(self, connection: Connection, rows: Mapping[Any, Row]) -> None:
         """Write rows within a transaction."""
-        encode_key, encode = self._key.encode, self._value.encode
+        encode, as_it_is = self._key.encode, self._key.as_it_is
         keys, values, partitions, gone = [], [], [], []
         for key, (partition, value, encoded) in rows.items():
             if encoded is None:
-                gone.append(encode_key(key))
+                gone.append(encode(key))
                 continue
-            keys.append(encode_key(key))
-            values.append(encode(value) if encoded is LATER else encoded)
+            keys.append(key if type(key) is as_it_is else encode(key))
+            values.append(str(value) if encoded is LATER else encoded)
             partitions.append(partition)
         if keys:
             await connection.execute(self._sql("upsert_rows"), keys, values, partitions)

@@ -13,6 +13,7 @@ import orjson
 import redis.asyncio
 from faust.types import TP
 
+from connectors.postgres.queries import load
 from connectors.transports.broker import Broker, Outgoing, Record, TopicSpec
 from connectors.transports.brokers import broker_by_url
 
@@ -20,6 +21,8 @@ TOPIC = "bench"
 OUTPUT = "bench-out"
 PARTITIONS = 4
 BATCH = 1000
+COMMITTED = 5000
+"""Rows of one transaction in the loop of upserts, which is about what a commit has of new keys."""
 LOOK_EVERY = 0.002
 """Seconds between two looks whether all that was sent has arrived."""
 
@@ -105,23 +108,68 @@ async def bare_loop(servers: Servers) -> Speed:
     return speed
 
 
+async def upsert(servers: Servers) -> Speed:
+    """What asyncpg does with nothing around it: the upserts of a table that counts new keys."""
+    connection = await asyncpg.connect(servers.database)
+    for name in ("create_schema", "create_table", "create_index"):
+        await connection.execute(_statement(name))
+    beginning = Beginning.now()
+    for start in range(0, servers.events, COMMITTED):
+        numbers = range(start, start + COMMITTED)
+        async with connection.transaction():
+            await connection.execute(
+                _statement("upsert_rows"),
+                [f"key-{number}" for number in numbers],
+                ["1" for _ in numbers],
+                [number % PARTITIONS for number in numbers],
+            )
+    speed = beginning.speed(servers.events)
+    await connection.close()
+    return speed
+
+
+def _statement(name: str) -> str:
+    """As the store of the counting table has it."""
+    return load("connectors.tables", name).format(
+        schema="bench",
+        table="bench.counts",
+        key_type="text",
+        key_array="text",
+        value_type="jsonb",
+        value_array="text",
+        index="counts_partition",
+        column="partition",
+    )
+
+
 async def consume(servers: Servers) -> Speed:
     """An agent that looks at each event."""
     app = new_app(servers, "memory://")
-    topic = app.topic(TOPIC, key_type=str)
     countdown = Countdown(servers.events)
+    add_looking_agent(app, countdown)
+    return await _speed(app, countdown)
 
-    @app.agent(topic)
+
+def add_looking_agent(app: faust.App, countdown: Countdown) -> None:
+    """The agent that looks at each event."""
+
+    @app.agent(app.topic(TOPIC, key_type=str))
     async def work(stream: Any) -> None:
         async for value in stream:
             countdown.tick(value)
-
-    return await _speed(app, countdown)
 
 
 async def count_in_table(servers: Servers) -> Speed:
     """An agent that counts per key in a table of Postgres, committed with its positions."""
     app = new_app(servers, servers.database)
+    countdown = Countdown(servers.events)
+    add_counting_agent(app, countdown)
+    return await _speed(app, countdown)
+
+
+async def count_in_memory(servers: Servers) -> Speed:
+    """The same in a table of Faust's, whose every change goes to its changelog topic."""
+    app = new_app(servers, "memory://")
     countdown = Countdown(servers.events)
     add_counting_agent(app, countdown)
     return await _speed(app, countdown)

@@ -1,0 +1,72 @@
+"""What an event costs is guarded by what does not depend on the machine: how many functions are
+called for it."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from types import FrameType
+from typing import Any
+
+import faust
+
+from tests.bench.workloads import (
+    Countdown,
+    Servers,
+    add_counting_agent,
+    add_looking_agent,
+    event,
+    new_app,
+)
+from tests.integration.faust_apps import running
+
+EVENTS = 4000
+KEYS = 100
+
+CONSUMING = 16
+"""Calls of functions in Python for an event that an agent looks at. An agent's own function counts
+each time that it goes on."""
+COUNTING = 30
+"""For one that is counted in a table, exactly once."""
+
+GROWTH = 1.2
+"""What is added has to be worth it: more than a fifth has to be written above, and why."""
+
+
+async def test_an_agent_is_given_an_event_with_few_calls() -> None:
+    app, countdown = an_app("memory://")
+    add_looking_agent(app, countdown)
+    assert await calls_per_event(app, countdown) < CONSUMING * GROWTH
+
+
+async def test_an_event_is_counted_with_few_calls(database_url: str) -> None:
+    app, countdown = an_app(database_url)
+    add_counting_agent(app, countdown)
+    assert await calls_per_event(app, countdown) < COUNTING * GROWTH
+
+
+def an_app(store: str) -> tuple[faust.App, Countdown]:
+    servers = Servers(f"memory://{uuid.uuid4().hex}", store, EVENTS)
+    return new_app(servers, store), Countdown(EVENTS)
+
+
+async def calls_per_event(app: faust.App, countdown: Countdown) -> float:
+    """From where an event is appended until it is committed."""
+    broker: Any = app.transport.broker  # type: ignore[attr-defined]
+    calls = 0
+
+    def count(frame: FrameType, kind: str, _: object) -> None:
+        nonlocal calls
+        calls += kind == "call"
+
+    async with running(app):
+        batches = [[event(n, KEYS) for n in range(at, at + 500)] for at in range(0, EVENTS, 500)]
+        sys.setprofile(count)
+        try:
+            for batch in batches:
+                await broker.append(batch)
+            await countdown.done.wait()
+            await app.consumer.commit()
+        finally:
+            sys.setprofile(None)
+    return calls / EVENTS
