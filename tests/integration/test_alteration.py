@@ -226,6 +226,25 @@ async def test_events_are_not_processed(place: Place) -> None:
     assert f"1 partitions have events that are not processed, numbers {number} among" in refusal
 
 
+@AND_IN_VALKEY
+async def test_an_agent_with_shared_delivery_has_an_event_in_hand(place: Place) -> None:
+    await place.work()
+    broker = place.broker()
+    await broker.open()
+    sharing = broker.sharing("test/mailer", "worker-1")
+    await sharing.join(["numbers"], from_start=True)
+    claims = await sharing.take(10 * place.sent, wait=0)
+    first, *others = claims
+    for claim in others:
+        await sharing.settle({claim.tp: [claim.record.offset]})
+    refusal = await place.refuses()
+    assert f"not processed, {first.tp.topic} {first.tp.partition} among" in refusal
+    await sharing.settle({first.tp: [first.record.offset]})
+    assert (await place.alter(8)).topics
+    await sharing.close()
+    await broker.close()
+
+
 @IN_MEMORY
 async def test_the_database_is_behind_the_group(place: Place) -> None:
     await place.work()
