@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from app.backoff import Backoff
-from app.embedded import Postgres, Valkey, start_postgres, start_valkey
+from app.embedded import (
+    DataDirectory,
+    Postgres,
+    Services,
+    Valkey,
+    start_postgres,
+    start_valkey,
+)
 from app.errors import ServerFailed
+from app.settings import Given, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +38,28 @@ async def kept_postgres(directory: Path) -> AsyncIterator[str]:
     """The URL of a Postgres that is kept running in the block."""
     async with _kept(lambda port: start_postgres(directory, port=port)) as url:
         yield url
+
+
+@asynccontextmanager
+async def running_servers(given: Given) -> AsyncIterator[Settings]:
+    """The settings, with servers that are kept running in the block where they name none.
+
+    Raises :class:`~app.errors.DirectoryInUse` if others run there.
+    """
+    directory = DataDirectory(given.data_dir)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(directory.lock())
+        # Entered in this order, so that Postgres stops before Valkey.
+        services = Services(
+            broker=given.broker.get_secret_value()
+            if given.broker
+            else await stack.enter_async_context(kept_valkey(directory.valkey)),
+            database=given.database.get_secret_value()
+            if given.database
+            else await stack.enter_async_context(kept_postgres(directory.postgres)),
+        )
+        directory.publish(services)
+        yield given.complete(broker=services.broker, database=services.database)
 
 
 @asynccontextmanager

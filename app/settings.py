@@ -24,6 +24,7 @@ from connectors.postgres.hosts import list_as_parameter
 __all__ = ["Given", "Settings", "SettingsError", "variable"]
 
 PREFIX = "REDFAUST_"
+MAX_PARTITIONS = 1024
 
 
 def _url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
@@ -115,7 +116,11 @@ class Given(BaseModel):
         description="Name of the application: its consumer group is called so.",
     )
     partitions: int = Field(
-        4, ge=1, le=1024, description="Partitions of a topic that is new; they stay as they are."
+        4,
+        ge=1,
+        le=MAX_PARTITIONS,
+        description="Partitions of a topic that is new. Those that exist get more by "
+        "`redfaust topics alter`.",
     )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         "info", description="What is logged: debug, info, warning, error or critical."

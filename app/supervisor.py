@@ -11,16 +11,16 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from app.children import Child, Say, follow, spawn
-from app.embedded import DataDirectory, Services
+from app.embedded import DataDirectory
 from app.embedded.process import free_port
 from app.errors import SupervisorError
 from app.schema import migrate_all
-from app.servers import kept_postgres, kept_valkey
+from app.servers import running_servers
 from app.settings import PREFIX, Given, Settings
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
@@ -92,7 +92,7 @@ class Supervisor:
                 child.kill()
 
     async def _work(self) -> None:
-        async with self._servers() as settings:
+        async with running_servers(self._given) as settings:
             fresh = await prepare(settings)
             async with self._processes(settings):
                 await self._until_ready(settings)
@@ -100,23 +100,6 @@ class Supervisor:
                     await self._play(settings)
                 self._welcome(settings)
                 await asyncio.Event().wait()
-
-    @asynccontextmanager
-    async def _servers(self) -> AsyncIterator[Settings]:
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._directory.lock())
-            broker, database = self._given.broker, self._given.database
-            # Entered in this order, so that Postgres stops before Valkey.
-            services = Services(
-                broker=broker.get_secret_value()
-                if broker
-                else await stack.enter_async_context(kept_valkey(self._directory.valkey)),
-                database=database.get_secret_value()
-                if database
-                else await stack.enter_async_context(kept_postgres(self._directory.postgres)),
-            )
-            self._directory.publish(services)
-            yield self._given.complete(broker=services.broker, database=services.database)
 
     @asynccontextmanager
     async def _processes(self, settings: Settings) -> AsyncIterator[None]:

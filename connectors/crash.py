@@ -57,6 +57,9 @@ POINTS = (
     "shared.committed",
     "shared.settled",
     "shared.given_back",
+    # Topics get more partitions.
+    "alteration.closed",
+    "alteration.committed",
     # A mail is sent.
     "mail.taken",
     "mail.recorded",

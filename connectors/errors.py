@@ -5,6 +5,7 @@
     ConnectorError
     ├── BrokerError
     │   ├── BrokerUnavailable      cannot be reached now; repeating may help
+    │   │   └── TopicClosed        takes nothing while it gets more partitions
     │   ├── BrokerUnsupported      lacks a command that is needed; repeating will not help
     │   └── PartlyRefused, EntriesRefused, LogSetBack
     │                              what became of entries: see transports/broker.py
@@ -16,6 +17,8 @@
     │   ├── DeadLetterUnknown      there is none of that number
     │   └── DeadLetterResolved     it was replayed or discarded before
     ├── LaneOvertaken              somebody else numbers what this process sends
+    ├── AlterationRefused          topics cannot get more partitions as things are
+    ├── PartitionsDiffer           a worker knows fewer partitions than there are
     ├── WrongPartition             a table was written with a key of another partition
     ├── TableNotShared             a table was used by an agent that owns none of its partitions
     ├── WideTableError
@@ -40,6 +43,16 @@ class BrokerError(ConnectorError):
 
 class BrokerUnavailable(BrokerError):
     """The broker cannot be reached now."""
+
+
+class TopicClosed(BrokerUnavailable):
+    """The topic takes nothing now."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            f"topic {topic} is closed while it gets more partitions: wait, and should nobody be at "
+            "it, have it done again"
+        )
 
 
 class BrokerUnsupported(BrokerError):
@@ -76,6 +89,14 @@ class DeadLetterResolved(DeadLetterError):
 
 class LaneOvertaken(ConnectorError):
     """A lane has another last number than its owner believes."""
+
+
+class AlterationRefused(ConnectorError):
+    """Topics cannot get more partitions now. Nothing has changed."""
+
+
+class PartitionsDiffer(ConnectorError):
+    """The database knows more partitions of a topic than a worker has heard of."""
 
 
 class WrongPartition(ConnectorError):

@@ -4,20 +4,75 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import click
 
-from app.settings import Settings
+from app.settings import MAX_PARTITIONS, Given, Settings, variable
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
     """List the topics: partitions, entries, and what the shop has not finished of them.
 
     Partition 0 of the topic orders is the stream {orders:0} in Redis. Anybody may append to it,
     with XADD and fields of his own.
     """
+    if context.invoked_subcommand is None:
+        _list(as_json)
+
+
+@command.command("alter")
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, MAX_PARTITIONS),
+    required=True,
+    help="How many each topic is to have.",
+)
+def alter_topics(partitions: int) -> None:
+    """Give all topics of the shop more partitions, so that more workers share the work.
+
+    Workers and relays have to be stopped, in peace: with all events processed. Otherwise nothing
+    is done, and the reason is told. The web API may go on; what it takes meanwhile is processed
+    afterwards. If this is interrupted, run it again.
+    """
+    from app.shop import create_shop  # noqa: PLC0415 - imports Faust, which --help does without
+    from connectors.tables.alteration import Altered, alter  # noqa: PLC0415
+
+    async def run() -> Altered:
+        async with _servers() as settings:
+            return await alter(create_shop(settings), partitions)
+
+    altered = asyncio.run(run())
+    if not altered.topics:
+        click.echo(f"All topics have {partitions} partitions already.")
+        return
+    for topic, before in altered.topics.items():
+        click.echo(f"topic {topic}: {before} partitions before, {partitions} now")
+    for table, rows in altered.rows.items():
+        click.echo(f"table {table}: {rows} rows moved")
+    for table in altered.left_alone:
+        click.echo(f"table {table}: left alone, as its rows do not go by their keys")
+    click.echo(f"Set {variable('partitions')}={partitions}, for topics that are new.")
+
+
+@asynccontextmanager
+async def _servers() -> AsyncIterator[Settings]:
+    """Those that are named, or else the embedded ones, which do not run while nothing else does."""
+    from app.servers import running_servers  # noqa: PLC0415
+
+    given = Given.load()
+    if given.broker is not None and given.database is not None:
+        yield Settings.load()
+    else:
+        async with running_servers(given) as settings:
+            yield settings
+
+
+def _list(as_json: bool) -> None:
     settings = Settings.load()
     rows = asyncio.run(_rows(settings))
     if as_json:

@@ -35,6 +35,12 @@ SPARE_POLL = 1.0
 _Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
+async def try_to_lead(session: _Session, silent_for: float) -> bool:
+    """Whether the session belongs to the active relay now: until it ends, or has been silent for
+    so many seconds."""
+    return bool(await session.fetchval(_query("try_lock"), LOCK, f"{silent_for * 1000:.0f}ms"))
+
+
 class Relay:
     """Publishes due rows, at most ``batch`` at a time, and looks for them every ``poll`` seconds
     even if no notification came.
@@ -91,10 +97,9 @@ class Relay:
             watcher.cancel()
 
     async def _lead(self, session: _Session, stop: asyncio.Event) -> bool:
-        silent_for = f"{(SILENT_FOR + self._poll) * 1000:.0f}ms"
         while not stop.is_set():
             self._wake.clear()
-            if await session.fetchval(_query("try_lock"), LOCK, silent_for):
+            if await try_to_lead(session, SILENT_FOR + self._poll):
                 return True
             await self._rest(SPARE_POLL)
         return False

@@ -33,7 +33,9 @@ async def take_partitions(
         return {tp: Committed(position) for tp, position in groups.items()}
     bounds = await broker.bounds(groups)
     ends = {tp: end for tp, (_, end) in bounds.items()}
-    logs = Logs(await broker.identity(), incarnation, groups, ends)
+    heard = app.consumer.topic_partitions
+    partitions = {tp.topic: count for tp in groups if (count := heard(tp.topic)) is not None}
+    logs = Logs(await broker.identity(), incarnation, groups, ends, partitions)
     unit = backing.unit
     taken = await backing.committer.take(logs, unit.parking)
     ahead = {tp: at.position for tp, at in taken.items() if at.position > groups[tp]}

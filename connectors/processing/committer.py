@@ -17,7 +17,13 @@ import asyncpg
 from faust.types import TP
 
 from connectors import crash
-from connectors.errors import ConnectorError, DatabaseError, DatabaseUnavailable, LaneOvertaken
+from connectors.errors import (
+    ConnectorError,
+    DatabaseError,
+    DatabaseUnavailable,
+    LaneOvertaken,
+    PartitionsDiffer,
+)
 from connectors.outbox.entries import Staged
 from connectors.outbox.lanes import Lane, stage
 from connectors.outbox.outbox import schedule
@@ -66,6 +72,8 @@ class Logs(NamedTuple):
     """Where the application's group stands: there a partition begins that has no position yet."""
     ends: Mapping[TP, int]
     """The position behind the last entry."""
+    partitions: Mapping[str, int]
+    """How many each topic has, as far as this worker has heard."""
 
 
 class _Held(NamedTuple):
@@ -98,7 +106,8 @@ class Committer:
         """Take the partitions of these logs, beside those that were taken before.
 
         Loads the parking with what is parked of them, and returns where to continue. Raises
-        DatabaseUnavailable and BrokerUnavailable.
+        DatabaseUnavailable and BrokerUnavailable, and PartitionsDiffer if rows of tables lie in
+        partitions that this worker does not know.
         """
         groups, ends = logs.groups, logs.ends
         async with self._database.transaction() as connection:
@@ -112,6 +121,14 @@ class Committer:
                 [Decimal(position) for position in groups.values()],
                 [Decimal(ends[tp]) for tp in groups],
             )
+            known = await known_partitions(connection, self._app_id, logs.partitions)
+            for topic, count in known.items():
+                if count > logs.partitions[topic]:
+                    raise PartitionsDiffer(
+                        f"topic {topic} has {count} partitions, and not {logs.partitions[topic]}, "
+                        "since it was given more: start again. If that does not help, they were "
+                        f"added by halves: have it done again, with {count} partitions"
+                    )
             lines = await parked_rows.select_lines(connection, self._app_id, groups.keys())
         crash.point("commit.taken")
         producers = {self._producer(tp): tp for tp in groups}
@@ -283,6 +300,14 @@ class Committer:
         if causes:
             return RowsRefused(causes)
         return DatabaseError(f"The tables cannot be written ({error})")
+
+
+async def known_partitions(
+    connection: Connection, app_id: str, topics: Iterable[str]
+) -> dict[str, int]:
+    """How many partitions topics have, as far as the database knows; others are missing."""
+    rows = await connection.fetch(_query("select_partitions"), app_id, list(topics))
+    return {row["topic"]: row["partitions"] for row in rows}
 
 
 def _columns(tps: Iterable[TP]) -> tuple[list[str], list[int]]:

@@ -37,7 +37,7 @@ class TableManager(FaustTableManager):
     prefetch: Prefetch | None = None
 
     async def on_start(self) -> None:
-        await self._open_database()
+        await self.open_database()
         await self._update_channels()
         await self.recovery.start()
 
@@ -50,7 +50,8 @@ class TableManager(FaustTableManager):
         if self.backing is not None:
             await self.backing.database.close()
 
-    async def _open_database(self) -> None:
+    async def open_database(self) -> None:
+        """Connect to the database, if there is one, and have all tables in it."""
         url = URL(self.app.conf.store)
         if url.scheme not in POSTGRES:
             return
@@ -63,7 +64,7 @@ class TableManager(FaustTableManager):
                 await store.create(connection)
         broker = self.app.transport.broker  # type: ignore[attr-defined] # ours, as the store is
         self.backing = Backing(self.app, database, broker, self._stores)
-        self.prefetch = Prefetch(self, database, self._tables)
+        self.prefetch = Prefetch(self, database, self.postgres_tables)
 
     async def _update_channels(self) -> None:
         self._tables_finalized.set()
@@ -130,9 +131,10 @@ class TableManager(FaustTableManager):
                 return
 
     def _stores(self) -> list[PostgresStore]:
-        return [cast(PostgresStore, table.data) for table in self._tables()]
+        return [cast(PostgresStore, table.data) for table in self.postgres_tables()]
 
-    def _tables(self) -> list[Table]:
+    def postgres_tables(self) -> list[Table]:
+        """Tables that live in Postgres. Raises ImproperlyConfigured where that cannot be."""
         tables = []
         for table in self.values():
             if not isinstance(table.data, PostgresStore):

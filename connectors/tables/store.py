@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import zlib
 from collections.abc import (
+    AsyncIterator,
     Callable,
     Collection,
     Iterable,
@@ -239,6 +240,21 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
                     self._value.decode(value),
                     LATER,
                 )
+
+    async def places(self, connection: Connection) -> AsyncIterator[tuple[Any, int]]:
+        """Each key with its partition, as they are now, within a transaction."""
+        async for encoded, partition in connection.cursor(
+            self._sql("select_places"), prefetch=1000
+        ):
+            yield self._key.decode(encoded), partition
+
+    async def move(self, connection: Connection, partitions: Mapping[Any, int]) -> None:
+        """Put rows into other partitions, by key, within a transaction."""
+        await connection.execute(
+            self._sql("move_rows"),
+            [self._key.encode(key) for key in partitions],
+            list(partitions.values()),
+        )
 
     def take_changes(self) -> Changes:
         """The changes since the last call; give their rows to :meth:`write`, or all back if that

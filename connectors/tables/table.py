@@ -168,7 +168,11 @@ class Table(FaustTable[Any, Any]):
         partitions = self.app.consumer.topic_partitions(message.topic)
         if partitions is None:
             return message.partition
-        return partition_of(_as_bytes(subject), partitions)
+        return self.partition_among(partitions, key)
+
+    def partition_among(self, partitions: int, key: Any) -> int:
+        """Where a key belongs, of so many partitions."""
+        return partition_of(_as_bytes(key[0] if self.window is not None else key), partitions)
 
     # -- where not all rows are in memory ----------------------------------------------------
 

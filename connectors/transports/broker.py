@@ -1,9 +1,10 @@
 """The contract between Faust's machinery and a store of partitioned logs.
 
-A *broker* keeps topics. A topic has a fixed number of partitions; a partition is a log whose
-entries carry strictly growing offsets, which need not be consecutive. Everything that Faust
-sees (consumer, producer, conductor) is written once, against :class:`Broker`; Redis Streams and
-memory implement it, and ``tests/conformance`` holds each of them to this text.
+A *broker* keeps topics. A topic has a number of partitions, which stays as it is unless the topic
+is closed and opened with more; a partition is a log whose entries carry strictly growing offsets,
+which need not be consecutive. Everything that Faust sees (consumer, producer, conductor) is written
+once, against :class:`Broker`; Redis Streams and memory implement it, and ``tests/conformance``
+holds each of them to this text.
 
 A *position* is the offset of the next entry to read: everything below it is done.
 """
@@ -98,7 +99,7 @@ class Refused(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """What a topic is declared with. Partitions never change afterwards."""
+    """What a topic is declared with."""
 
     name: str
     partitions: int
@@ -220,15 +221,27 @@ class Broker(Protocol):
     async def create_topic(self, spec: TopicSpec) -> int:
         """Declare a topic and return how many partitions it has.
 
-        A topic that exists keeps its number of partitions, whatever ``spec`` says.
+        A topic that exists keeps its number of partitions, whatever ``spec`` says. Raises
+        :class:`~connectors.errors.TopicClosed`.
         """
 
     async def topics(self) -> Mapping[str, int]:
         """All topics with their numbers of partitions."""
 
+    async def close_topics(self, topics: Collection[str]) -> None:
+        """Let nobody declare these topics or append to them: :class:`TopicClosed` is what he gets,
+        wherever he is. Returns when everybody holds to it."""
+
+    async def open_topics(self, partitions: Mapping[str, int]) -> None:
+        """Open topics again, all at once, with at least as many partitions as they had.
+
+        Groups of a topic have their position in its new partitions at the oldest entry.
+        """
+
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
         """Append in order per partition; an unknown topic is created with the default number
-        of partitions. Raises :class:`PartlyRefused` if entries cannot be taken for good."""
+        of partitions. Raises :class:`PartlyRefused` if entries cannot be taken for good, and
+        :class:`~connectors.errors.TopicClosed` before anything is appended."""
 
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
         """Append in order per partition what the lanes have not put there yet.
@@ -245,7 +258,8 @@ class Broker(Protocol):
 
         Raises :class:`EntriesRefused` if entries cannot be taken for good: repeat without them,
         once they are kept elsewhere. Raises :class:`LogSetBack` where a mark is lower than
-        ``after``; no entry of that lane is appended to that log then.
+        ``after``; no entry of that lane is appended to that log then. Raises
+        :class:`~connectors.errors.TopicClosed` before anything is appended.
         """
 
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
@@ -268,6 +282,9 @@ class Broker(Protocol):
 
         A new group begins at the oldest entry, or at the end if not ``from_start``.
         """
+
+    async def groups(self, topics: Iterable[str]) -> Mapping[str, frozenset[str]]:
+        """By topic, the groups that have joined it. Every given topic is there."""
 
     async def positions(self, group: str, tps: Iterable[TP]) -> Mapping[TP, int]:
         """The group's positions; partitions that it has not joined are missing."""

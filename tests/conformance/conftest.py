@@ -34,3 +34,12 @@ async def broker(every_broker_url: str) -> AsyncIterator[Broker]:
     await broker.open()
     yield broker
     await broker.close()
+
+
+@pytest.fixture
+async def another_broker(every_broker_url: str) -> AsyncIterator[Broker]:
+    """Another way to the same broker, as another process has it."""
+    broker = broker_by_url(every_broker_url, default_partitions=2)
+    await broker.open()
+    yield broker
+    await broker.close()

@@ -7,7 +7,16 @@ import asyncio
 import pytest
 from faust.types import TP
 
-from connectors.transports.broker import Advance, Broker, Outgoing, TopicSpec
+from connectors.errors import TopicClosed
+from connectors.transports.broker import (
+    Advance,
+    Broker,
+    LaneBatch,
+    Numbered,
+    Outgoing,
+    TopicSpec,
+)
+from connectors.transports.partitioner import partition_of
 
 TOPIC = "events"
 FIRST = TP(TOPIC, 0)
@@ -204,3 +213,71 @@ async def test_bounds_are_the_oldest_entry_and_the_end(broker: Broker) -> None:
 
 async def test_the_identity_stays(broker: Broker) -> None:
     assert await broker.identity() == await broker.identity() != ""
+
+
+# -- more partitions -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def counts_are_known_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.transports.redis.topics.KNOWN_FOR", 0.05)
+    monkeypatch.setattr("connectors.transports.redis.topics.SETTLE_FOR", 0.1)
+
+
+@pytest.mark.usefixtures("counts_are_known_for_a_moment")
+async def test_a_closed_topic_takes_nothing_from_anybody(
+    broker: Broker, another_broker: Broker
+) -> None:
+    for each in (broker, another_broker):
+        await each.append([entry(b"before"), Outgoing("other", b"", partition=0)])
+    await broker.close_topics([TOPIC])
+    for each in (broker, another_broker):
+        with pytest.raises(TopicClosed, match=TOPIC):
+            await each.append([Outgoing("other", b"", partition=0), entry(b"closed")])
+        with pytest.raises(TopicClosed):
+            await each.append_once([LaneBatch("lane", [Numbered(1, entry(b"closed"))])])
+        with pytest.raises(TopicClosed):
+            await each.create_topic(TopicSpec(TOPIC, 2))
+        assert await each.topics() == {TOPIC: 2, "other": 2}
+        await each.append([Outgoing("other", b"", partition=0)])
+        await each.join("group", [TOPIC], from_start=True)
+    assert await values(broker, FIRST) == [b"before", b"before"]
+    assert await values(broker, TP("other", 0)) == [b""] * 4
+
+
+@pytest.mark.usefixtures("counts_are_known_for_a_moment")
+async def test_a_topic_is_opened_with_more_partitions(
+    broker: Broker, another_broker: Broker
+) -> None:
+    keys = [b"%d" % n for n in range(40)]
+    entries = [Outgoing(TOPIC, b"", key) for key in keys]
+    assert {a.tp.partition for a in await another_broker.append(entries)} == {0, 1}
+    await broker.close_topics([TOPIC])
+    await broker.open_topics({TOPIC: 4})
+    for each in (broker, another_broker):
+        assert await each.topics() == {TOPIC: 4}
+        assert await each.create_topic(TopicSpec(TOPIC, 2)) == 4
+        assert [a.tp.partition for a in await each.append(entries)] == [
+            partition_of(key, 4) for key in keys
+        ]
+
+
+async def test_groups_stand_at_the_beginning_of_new_partitions(broker: Broker) -> None:
+    await broker.append([entry(b"1", 0), entry(b"2", 3)])
+    await broker.join("late", [TOPIC], from_start=False)
+    sharing = broker.sharing("shared", "consumer")
+    await sharing.join([TOPIC], from_start=False)
+    assert await broker.groups([TOPIC, "unknown"]) == {
+        TOPIC: {"late", "shared"},
+        "unknown": frozenset(),
+    }
+    old = await broker.positions("late", [FIRST])
+    await broker.open_topics({TOPIC: 4})
+    await broker.open_topics({TOPIC: 4})
+    new = [TP(TOPIC, 2), TP(TOPIC, 3)]
+    logs = await broker.read(await broker.positions("late", [FIRST, *new]), limit=9, wait=0)
+    assert {tp: [r.value for r in log] for tp, log in logs.items()} == {TP(TOPIC, 3): [b"2"]}
+    assert await broker.positions("late", [FIRST]) == old
+    await sharing.join([TOPIC], from_start=False)
+    assert [claim.record.value for claim in await sharing.take(9, wait=0)] == [b"2"]
+    await sharing.close()

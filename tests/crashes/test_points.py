@@ -38,6 +38,8 @@ from tests.crashes.ways import (
 ELSEWHERE = {
     "shares.handed_over": "tests/integration/test_workers.py",
     "outbox.restored": "tests/integration/test_set_back.py",
+    "alteration.closed": "tests/integration/test_alteration.py",
+    "alteration.committed": "tests/integration/test_alteration.py",
     "mail.taken": "tests/integration/test_recorded_mail.py",
     "mail.recorded": "tests/integration/test_recorded_mail.py",
 }

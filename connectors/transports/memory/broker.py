@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from faust.types import TP
 
+from connectors.errors import TopicClosed
 from connectors.transports.broker import (
     Advance,
     Appended,
@@ -40,6 +41,7 @@ class Log:
 
     identity: str = field(default_factory=lambda: secrets.token_hex(8))
     topics: dict[str, int] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
     records: dict[TP, list[Record]] = field(default_factory=lambda: defaultdict(list))
     marks: dict[tuple[str, TP], int] = field(default_factory=dict)
     positions: dict[tuple[str, TP], int] = field(default_factory=dict)
@@ -73,18 +75,40 @@ class MemoryBroker:
         return self._log.identity
 
     async def create_topic(self, spec: TopicSpec) -> int:
-        return self._log.topics.setdefault(spec.name, spec.partitions)
+        return self._partitions(spec.name, default=spec.partitions)
 
     async def topics(self) -> Mapping[str, int]:
         return dict(sorted(self._log.topics.items()))
 
+    async def close_topics(self, topics: Collection[str]) -> None:
+        self._log.closed.update(topics)
+
+    async def open_topics(self, partitions: Mapping[str, int]) -> None:
+        self._log.topics.update(partitions)
+        self._log.closed.difference_update(partitions)
+        for tp in self._expand(partitions):
+            for group, other in list(self._log.positions):
+                if other == TP(tp.topic, 0):
+                    self._log.positions.setdefault((group, tp), 0)
+            for group, other in list(self._log.shared):
+                if other == TP(tp.topic, 0):
+                    self._log.shared.setdefault((group, tp), SharedPlace(0))
+
+    def _partitions(self, topic: str, *, default: int | None = None) -> int:
+        """Number of partitions of a topic that is open."""
+        if topic in self._log.closed:
+            raise TopicClosed(topic)
+        return self._log.topics.setdefault(topic, default or self._default_partitions)
+
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
+        for entry in entries:
+            self._partitions(entry.topic)
         appended = [self._append(entry) for entry in entries]
         self._wake_readers()
         return appended
 
     def _append(self, entry: Outgoing, source: tuple[str, int] | None = None) -> Appended:
-        partitions = self._log.topics.setdefault(entry.topic, self._default_partitions)
+        partitions = self._partitions(entry.topic)
         partition = entry.partition
         if partition is None:
             partition = partition_of(entry.key, partitions)
@@ -124,7 +148,7 @@ class MemoryBroker:
         return places
 
     def _target_of_numbered(self, number: int, entry: Outgoing) -> TP:
-        partitions = self._log.topics.setdefault(entry.topic, self._default_partitions)
+        partitions = self._partitions(entry.topic)
         if entry.partition is not None:
             return TP(entry.topic, entry.partition)
         return TP(entry.topic, partition_of_numbered(entry.key, number, partitions))
@@ -164,6 +188,12 @@ class MemoryBroker:
         for tp in self._expand(topics):
             start = 0 if from_start else len(self._log.records[tp])
             self._log.positions.setdefault((group, tp), start)
+
+    async def groups(self, topics: Iterable[str]) -> Mapping[str, frozenset[str]]:
+        joined = {*self._log.positions, *self._log.shared}
+        return {
+            topic: frozenset(group for group, tp in joined if tp.topic == topic) for topic in topics
+        }
 
     async def positions(self, group: str, tps: Iterable[TP]) -> Mapping[TP, int]:
         positions = self._log.positions

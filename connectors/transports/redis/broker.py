@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any, cast
 
 from faust.types import TP
@@ -81,6 +82,21 @@ class RedisBroker:
         with our_errors(self._url):
             return await self._topics.all()
 
+    async def close_topics(self, topics: Collection[str]) -> None:
+        with our_errors(self._url):
+            await self._topics.close(topics)
+
+    async def open_topics(self, partitions: Mapping[str, int]) -> None:
+        joined = await self.groups(partitions)
+        with our_errors(self._url):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for topic, count in partitions.items():
+                    streams = [keys.stream(TP(topic, number)) for number in range(count)]
+                    for stream, group in product(streams, joined[topic]):
+                        await self._join(keys=[stream], args=[group, "start"], client=pipeline)
+                await pipeline.execute()
+            await self._topics.open(partitions)
+
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
         with our_errors(self._url):
             targets = [await self._target(entry) for entry in entries]
@@ -134,8 +150,8 @@ class RedisBroker:
 
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         with our_errors(self._url):
-            topics = await self._topics.all()
-            tps = await self._topics.expand(topics, default=self._default_partitions)
+            counts = await self._topics.all()
+            tps = [TP(topic, number) for topic in counts for number in range(counts[topic])]
             return await self._lanes.marks(lanes, tps)
 
     async def read(
@@ -153,6 +169,14 @@ class RedisBroker:
             for tp in await self._topics.expand(topics, default=self._default_partitions):
                 await self._join(keys=[keys.stream(tp)], args=[group, where])
 
+    async def groups(self, topics: Iterable[str]) -> Mapping[str, frozenset[str]]:
+        firsts = [TP(topic, 0) for topic in topics]
+        found = await self._groups(firsts)
+        return {
+            tp.topic: frozenset(group["name"].decode() for group in found.get(tp, ()))
+            for tp in firsts
+        }
+
     async def positions(self, group: str, tps: Iterable[TP]) -> Mapping[TP, int]:
         found = {}
         for tp in tps:
@@ -162,9 +186,19 @@ class RedisBroker:
         return found
 
     async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
-        tps = list(tps)
         floors: dict[TP, int] = {}
         shared: list[tuple[TP, bytes]] = []
+        for tp, groups in (await self._groups(tps)).items():
+            floors[tp] = min(offset_of(group["last-delivered-id"]) for group in groups) + 1
+            shared += [(tp, group["name"]) for group in groups if group["pending"]]
+        for tp, oldest in (await self._oldest_claimed(shared)).items():
+            floors[tp] = min(floors[tp], oldest)
+        return floors
+
+    async def _groups(self, tps: Iterable[TP]) -> dict[TP, list[dict[str, Any]]]:
+        """The groups of each partition that has some."""
+        tps = list(tps)
+        found: dict[TP, list[dict[str, Any]]] = {}
         with our_errors(self._url):
             async with self._client.pipeline(transaction=False) as pipeline:
                 for tp in tps:
@@ -176,18 +210,16 @@ class RedisBroker:
                         continue
                     raise groups
                 if groups:
-                    floors[tp] = min(offset_of(group["last-delivered-id"]) for group in groups) + 1
-                    shared += [(tp, group["name"]) for group in groups if group["pending"]]
-            for tp, oldest in (await self._oldest_claimed(shared)).items():
-                floors[tp] = min(floors[tp], oldest)
-        return floors
+                    found[tp] = groups
+        return found
 
     async def _oldest_claimed(self, groups: Sequence[tuple[TP, bytes]]) -> Mapping[TP, int]:
         """The oldest entries that consumers of these groups have in hand."""
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for tp, group in groups:
-                pipeline.xpending(keys.stream(tp), group)
-            replies = await pipeline.execute()
+        with our_errors(self._url):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for tp, group in groups:
+                    pipeline.xpending(keys.stream(tp), group)
+                replies = await pipeline.execute()
         oldest: dict[TP, int] = {}
         for (tp, _), pending in zip(groups, replies, strict=True):
             if pending["min"] is not None:  # it may all be settled by now

@@ -1,0 +1,41 @@
+"""Keeps what was published where it is, though its topic gets more partitions.
+
+A published batch is kept in case that the broker loses it, and is appended again then. Its entries
+must find the marks that they have left, so they have to go where they went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from connectors.outbox.entries import as_row, staged
+from connectors.outbox.journal import PAGE
+from connectors.postgres.database import Connection
+from connectors.postgres.queries import load
+from connectors.transports.broker import Numbered
+from connectors.transports.partitioner import partition_of_numbered
+
+
+async def pin(connection: Connection, partitions: Mapping[str, int]) -> None:
+    """Write down where published entries of these topics lie, which have so many partitions.
+
+    Within the caller's transaction, which sees to it that nothing is published meanwhile.
+    """
+    rows = connection.cursor(_query("select_unpinned"), list(partitions), prefetch=PAGE)
+    async for row in rows:
+        [batch] = staged([row])
+        entries = [as_row(_pinned(numbered, partitions)) for numbered in batch.entries]
+        await connection.execute(_query("replace_entries"), batch.lane, batch.last_number, entries)
+
+
+def _pinned(numbered: Numbered, partitions: Mapping[str, int]) -> Numbered:
+    number, entry = numbered
+    if entry.partition is not None or entry.topic not in partitions:
+        return numbered
+    partition = partition_of_numbered(entry.key, number, partitions[entry.topic])
+    return Numbered(number, replace(entry, partition=partition))
+
+
+def _query(name: str) -> str:
+    return load("connectors.outbox", name)

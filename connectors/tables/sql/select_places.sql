@@ -1,0 +1,1 @@
+SELECT key{key_cast}, partition FROM {table}

@@ -1,0 +1,454 @@
+"""More partitions for an application at rest: its rows follow, and every key goes on in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
+
+import faust
+import orjson
+import pytest
+from faust.types import TP
+
+from connectors import crash
+from connectors.errors import AlterationRefused, PartitionsDiffer, TopicClosed
+from connectors.outbox.journal import Journal
+from connectors.outbox.outbox import Outbox
+from connectors.outbox.relay import Relay
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from connectors.processing.dead_letters import DeadLetters
+from connectors.processing.retries import NO_RETRIES, Retries
+from connectors.tables.alteration import Altered, alter
+from connectors.transports.broker import Beat, Broker, Outgoing, TopicSpec
+from connectors.transports.brokers import broker_by_url
+from connectors.transports.consumer import Consumer
+from connectors.transports.memory.broker import Log, _logs
+from connectors.transports.partitioner import partition_of
+from tests.integration.faust_apps import PATIENCE, eventually, running
+from tests.integration.outbox_streams import drained, is_active, nothing_is_refused
+from tests.integration.test_batches import fetch
+from tests.integration.test_failures_agents import all_finished
+
+KEYS = [f"key-{n}" for n in range(50)]
+POISON = 666
+IN_MEMORY = pytest.mark.parametrize("any_broker_url", ["memory"], indirect=True)
+AND_IN_VALKEY = pytest.mark.parametrize("any_broker_url", ["memory", "valkey"], indirect=True)
+LONG = 1e9
+"""Seconds of a window: longer than this test, whenever it is run."""
+
+
+@pytest.fixture(autouse=True)
+def settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else appends here; the contract's tests are about those who do."""
+    monkeypatch.setattr("connectors.transports.redis.topics.SETTLE_FOR", 0.0)
+    monkeypatch.setattr("connectors.transports.redis.topics.KNOWN_FOR", 0.0)
+
+
+class Shop:
+    """Notes the numbers of each key, counts them in windows, and sends copies to be noted."""
+
+    def __init__(
+        self, broker: str, database: str, *, name: str = "test", delay: float = 0.0
+    ) -> None:
+        self.app = app = faust.App(
+            name, broker=broker, store=database, web_enabled=False, topic_partitions=4
+        )
+        self.numbers = app.topic("numbers", key_type=str)
+        copies = app.topic("copies", key_type=str)
+        noted = app.Table("noted", key_type=str, value_type=list, default=list)
+        wide = app.Table("wide", key_type=str, default=int, options={"cached_rows": 200})
+        copied = app.Table("copied", key_type=str, value_type=list, default=list)
+        windowed = app.Table("windowed", key_type=str, default=int).tumbling(LONG)
+        own = app.Table("own", key_type=str, default=int, use_partitioner=True)
+        retries = Retries(attempts=2, delay=delay) if delay else NO_RETRIES
+
+        @app.agent(self.numbers, retries=retries)
+        async def note(stream: Any) -> None:
+            async for event in stream.events():
+                key, number = event.key, event.value
+                if number == POISON:
+                    raise ValueError(number)
+                noted[key] = [*noted[key], number]
+                wide[key] += 1
+                windowed[key] += 1
+                own[key] += 1
+                await copies.send(key=key, value=number)
+
+        @app.agent(copies)
+        async def copy(stream: Any) -> None:
+            async for key, number in stream.items():
+                copied[key] = [*copied[key], number]
+
+
+class Place:
+    """A broker and a database, and what should be in them."""
+
+    def __init__(self, broker_url: str, database_url: str, database: Database) -> None:
+        self.broker_url, self.database_url = broker_url, database_url
+        self.database = database
+        self.expected: defaultdict[str, list[int]] = defaultdict(list)
+        self.sent = 0
+
+    def broker(self) -> Broker:
+        return broker_by_url(self.broker_url, default_partitions=4)
+
+    def shop(self, **options: Any) -> Shop:
+        return Shop(self.broker_url, self.database_url, **options)
+
+    async def work(self) -> None:
+        """Have some numbers processed, and what they send, and come to rest."""
+        shop = self.shop()
+        async with running(shop.app):
+            for key in KEYS:
+                for _ in range(3):
+                    await shop.numbers.send(key=key, value=self.sent)
+                    self.expected[key].append(self.sent)
+                    self.sent += 1
+            await eventually(self.all_is_noted)
+            await eventually(lambda: all_finished(shop.app, "numbers"))
+            await eventually(lambda: all_finished(shop.app, "copies"))
+
+    async def all_is_noted(self) -> bool:
+        with suppress(Exception):  # no tables yet
+            return await self.lists("noted") == await self.lists("copied") == self.expected
+        return False
+
+    async def lists(self, table: str) -> Mapping[str, list[int]]:
+        rows = await fetch(self.database_url, f"SELECT key, value FROM test.{table}")
+        return {key: orjson.loads(value) for key, value in rows}
+
+    async def partitions(self, table: str, key: str = "key") -> Mapping[str, int]:
+        return dict(await fetch(self.database_url, f"SELECT {key}, partition FROM test.{table}"))
+
+    async def alter(self, partitions: int) -> Altered:
+        return await asyncio.wait_for(alter(self.shop().app, partitions), PATIENCE)
+
+    async def refuses(self, partitions: int = 8) -> str:
+        """Why; and that nothing has changed by trying."""
+        before = await self._state()
+        with pytest.raises(AlterationRefused) as refusal:
+            await self.alter(partitions)
+        assert await self._state() == before
+        return str(refusal.value)
+
+    async def _state(self) -> object:
+        broker = self.broker()
+        counts = await broker.topics()
+        for topic, count in counts.items():
+            assert await broker.create_topic(TopicSpec(topic, count)) == count  # it is open
+        await broker.close()
+        return counts, await self.partitions("noted")
+
+    async def append(self, *entries: Outgoing) -> None:
+        broker = self.broker()
+        await broker.append(entries)
+        await broker.close()
+
+    async def everything_is_right(self, partitions: int) -> None:
+        assert await self.all_is_noted()
+        belong = {key: partition_of(key.encode(), partitions) for key in KEYS}
+        assert len(set(belong.values())) == partitions
+        for table in ("noted", "copied", "wide"):
+            assert await self.partitions(table) == belong
+        assert await self.partitions("windowed", "key->>0") == belong
+        for table in ("wide", "windowed", "own"):
+            counts = await fetch(self.database_url, f"SELECT value::int FROM test.{table}")
+            assert counts == [(self.sent // len(KEYS),)] * len(KEYS)
+
+
+@pytest.fixture
+async def place(any_broker_url: str, database_url: str) -> AsyncIterator[Place]:
+    database = await Database.connect(database_url)
+    await migrate_connectors(database)
+    yield Place(any_broker_url, database_url, database)
+    await database.close()
+
+
+@pytest.mark.parametrize("partitions", [6, 8])
+async def test_every_key_goes_on_where_its_rows_are(place: Place, partitions: int) -> None:
+    await place.work()
+    altered = await place.alter(partitions)
+    assert altered.topics == {"numbers": 4, "copies": 4}
+    moved = sum(partition_of(k.encode(), 4) != partition_of(k.encode(), partitions) for k in KEYS)
+    assert altered.rows == dict.fromkeys(("noted", "wide", "copied", "windowed"), moved)
+    assert altered.left_alone == ["own"]
+    assert await place.alter(partitions) == Altered({}, {}, ())
+    await place.work()
+    await place.everything_is_right(partitions)
+    await place.alter(partitions + 1)
+    await place.work()
+    await place.everything_is_right(partitions + 1)
+
+
+# -- refusals --------------------------------------------------------------------------------
+
+
+@IN_MEMORY
+async def test_never_fewer(place: Place) -> None:
+    await place.work()
+    assert "there are 4 partitions, and cannot be fewer" in await place.refuses(2)
+
+
+@IN_MEMORY
+async def test_nothing_was_ever_read(place: Place) -> None:
+    with pytest.raises(AlterationRefused, match="test reads no topics yet"):
+        await place.alter(8)
+
+
+@AND_IN_VALKEY
+async def test_a_worker_runs(place: Place) -> None:
+    await place.work()
+    broker = place.broker()
+    await broker.beat("test", "worker-1", Beat(1))
+    assert "1 workers run, worker-1 among them" in await place.refuses()
+    roll = await broker.roll("test")
+    assert await broker.reassign(
+        "test", roll.register, version=roll.version, silent={"worker-1": 1}
+    )
+    assert (await place.alter(8)).topics
+
+
+@IN_MEMORY
+async def test_a_relay_is_at_work(place: Place) -> None:
+    await place.work()
+    async with relaying(place):
+        assert "a relay is at work" in await place.refuses()
+    assert (await place.alter(8)).topics
+
+
+@AND_IN_VALKEY
+async def test_events_are_not_processed(place: Place) -> None:
+    await place.work()
+    await place.append(Outgoing("numbers", b"1", b"key-1"))
+    refusal = await place.refuses()
+    number = partition_of(b"key-1", 4)
+    assert f"1 partitions have events that are not processed, numbers {number} among" in refusal
+
+
+@AND_IN_VALKEY
+async def test_an_agent_with_shared_delivery_has_an_event_in_hand(place: Place) -> None:
+    await place.work()
+    broker = place.broker()
+    await broker.open()
+    sharing = broker.sharing("test/mailer", "worker-1")
+    await sharing.join(["numbers"], from_start=True)
+    claims = await sharing.take(10 * place.sent, wait=0)
+    first, *others = claims
+    for claim in others:
+        await sharing.settle({claim.tp: [claim.record.offset]})
+    refusal = await place.refuses()
+    assert f"not processed, {first.tp.topic} {first.tp.partition} among" in refusal
+    await sharing.settle({first.tp: [first.record.offset]})
+    assert (await place.alter(8)).topics
+    await sharing.close()
+    await broker.close()
+
+
+@IN_MEMORY
+async def test_the_database_is_behind_the_group(place: Place) -> None:
+    await place.work()
+    await place.database.pool.execute(
+        "UPDATE redfaust.positions SET position = position - 1 WHERE (topic, partition) IN "
+        "(SELECT topic, partition FROM redfaust.positions WHERE topic = 'copies' LIMIT 1)"
+    )
+    assert "events that are not processed, copies" in await place.refuses()
+
+
+@IN_MEMORY
+async def test_an_event_is_parked(place: Place) -> None:
+    shop = place.shop(delay=600.0)
+    async with running(shop.app):
+        await shop.numbers.send(key="key-1", value=POISON)
+
+        async def is_parked() -> bool:
+            return bool(await place.database.pool.fetchval("SELECT count(*) FROM redfaust.parked"))
+
+        await eventually(is_parked)
+    assert "1 events wait for another attempt" in await place.refuses()
+
+
+@IN_MEMORY
+async def test_what_was_sent_is_not_published(place: Place) -> None:
+    await place.work()
+    await place.database.pool.execute(
+        "UPDATE redfaust.batches SET published_at = NULL, committed_at = now()"
+    )
+    assert "batches of events are not published" in await place.refuses()
+
+
+@AND_IN_VALKEY
+async def test_somebody_else_reads_a_topic(place: Place) -> None:
+    await place.work()
+    broker = place.broker()
+    await broker.join("billing", ["copies"], from_start=True)
+    await broker.close()
+    assert "topic copies is read by billing too" in await place.refuses()
+
+
+@IN_MEMORY
+async def test_a_row_lies_where_its_key_does_not_belong(place: Place) -> None:
+    await place.work()
+    key = next(key for key in KEYS if partition_of(key.encode(), 8) == 7)
+    await place.database.pool.execute("UPDATE test.copied SET partition = 2 WHERE key = $1", key)
+    refusal = await place.refuses()
+    assert f"table copied: the row of '{key}' lies in partition 2" in refusal
+
+
+@IN_MEMORY
+async def test_a_table_is_not_in_postgres(place: Place) -> None:
+    shop = place.shop()
+    shop.app.Table("elsewhere", store="memory://tables")
+    with pytest.raises(AlterationRefused, match="only tables in Postgres can follow"):
+        await alter(shop.app, 8)
+
+
+# -- interruptions ---------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """What nothing cleans up after."""
+
+
+async def killed_at(place: Place, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die() -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crash, "point", crash.at(point, die))
+        with pytest.raises(Killed):
+            await place.alter(8)
+
+
+@pytest.mark.parametrize("point", ["alteration.closed", "alteration.committed"])
+@AND_IN_VALKEY
+async def test_what_was_interrupted_is_done_again(
+    place: Place, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.work()
+    await killed_at(place, point, monkeypatch)
+    with pytest.raises(TopicClosed, match="numbers is closed while it gets more partitions"):
+        await place.append(Outgoing("numbers", b"1", b"key-1"))
+    assert (await place.alter(8)).topics == {"numbers": 4, "copies": 4}
+    await place.work()
+    await place.everything_is_right(8)
+
+
+@IN_MEMORY
+async def test_what_was_half_done_is_not_done_otherwise(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.work()
+    await killed_at(place, "alteration.committed", monkeypatch)
+    for partitions in (4, 16):
+        with pytest.raises(AlterationRefused, match="to 8 partitions was interrupted"):
+            await place.alter(partitions)
+
+
+@AND_IN_VALKEY
+async def test_topics_can_be_opened_as_they_were(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.work()
+    await killed_at(place, "alteration.closed", monkeypatch)
+    assert await place.alter(4) == Altered({}, {}, ())
+    await place.work()
+    await place.everything_is_right(4)
+
+
+@AND_IN_VALKEY
+async def test_a_worker_that_knows_fewer_partitions_does_not_begin(place: Place) -> None:
+    await place.work()
+    await place.alter(8)
+    broker = place.broker()
+    await broker.open_topics({"numbers": 4})  # as if Redis had lost it in a failover
+    await broker.close()
+    shop = place.shop()
+    async with running(shop.app):
+        await eventually(lambda: shop.app.consumer.crashed)
+    reason = cast(Consumer, shop.app.consumer).crash_reason
+    assert isinstance(reason, PartitionsDiffer)
+    assert "numbers has 8 partitions, and not 4" in str(reason)
+    assert (await place.alter(8)).topics == {"numbers": 4}
+    await place.work()
+    await place.everything_is_right(8)
+
+
+@IN_MEMORY
+async def test_who_had_partitions_before_cannot_commit(place: Place) -> None:
+    await place.work()
+    rows = "SELECT topic, partition, epoch FROM redfaust.positions WHERE partition < 4"
+    before = {(t, n): epoch for t, n, epoch in await fetch(place.database_url, rows)}
+    await place.alter(8)
+    after = {(t, n): epoch for t, n, epoch in await fetch(place.database_url, rows)}
+    raised = {of for of in before if after[of] > before[of]}
+    assert raised == {(topic, n) for topic in ("numbers", "copies") for n in range(4)}
+
+
+# -- what comes later ------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def relaying(place: Place) -> AsyncIterator[None]:
+    broker, stop = place.broker(), asyncio.Event()
+    await broker.open()
+    relay = Relay(place.database, broker, set_aside=nothing_is_refused)
+    task = asyncio.create_task(relay.run(stop))
+    try:
+        await is_active(relay)
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, PATIENCE)
+        await broker.close()
+
+
+@AND_IN_VALKEY
+async def test_what_waits_in_the_outbox_and_dead_letters_follow(place: Place) -> None:
+    await place.work()
+    shop = place.shop()
+    key = next(key for key in KEYS if partition_of(key.encode(), 8) == 7)
+    async with running(shop.app):
+        await shop.numbers.send(key=key, value=POISON)
+        await eventually(lambda: has_dead_letter(place))
+        await eventually(lambda: all_finished(shop.app))
+    async with Outbox(place.database).transaction() as tx:
+        await tx.publish("numbers", b"1", key=key)
+    await place.alter(8)
+    letters = DeadLetters(place.database)
+    await letters.replay(await letters.waiting())
+    async with relaying(place):
+        await drained(place.database)
+    broker = place.broker()
+    bounds = await broker.bounds([TP("numbers", number) for number in range(4, 8)])
+    logs = await broker.read({tp: first for tp, (first, _) in bounds.items()}, limit=9, wait=0)
+    await broker.close()
+    assert {tp: [r.value for r in log] for tp, log in logs.items()} == {
+        TP("numbers", 7): [b"1", b"%d" % POISON]
+    }
+
+
+async def has_dead_letter(place: Place) -> bool:
+    return bool(await DeadLetters(place.database).waiting())
+
+
+@IN_MEMORY
+async def test_what_the_broker_loses_later_is_put_back_where_it_was(place: Place) -> None:
+    await place.work()
+    await place.alter(8)
+    log = _logs[place.broker_url]
+    tp, records = next((tp, r) for tp, r in log.records.items() if tp.topic == "copies" and r)
+    before = sources(log)
+    [(lane, _), *_] = before[tp]
+    del log.marks[lane, tp]
+    records.clear()
+    journal = Journal(place.database, place.broker(), set_aside=nothing_is_refused)
+    assert list(await journal.restore([lane])) == [lane]
+    assert sources(log) == before
+
+
+def sources(log: Log) -> dict[TP, list[Any]]:
+    return {tp: [r.source for r in records] for tp, records in log.records.items() if records}
