@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-header --no-emit-index-url --no-emit-find-links
 ARGS ?=
 SEED ?= 1
-MINUTES ?= 8
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
 .PHONY: help up test test-long check format bench scale idle torture lock clean

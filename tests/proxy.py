@@ -17,6 +17,7 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._clients: set[asyncio.StreamWriter] = set()
         self._to_lose: set[asyncio.StreamWriter] = set()
+        self._fatal: bytes | None = None
         self._flows = asyncio.Event()
         self._flows.set()
         self.port = 0
@@ -60,6 +61,11 @@ class Proxy:
         """Cut each connection that is open now when its server says something, and lose that."""
         self._to_lose |= self._clients
 
+    def lose_answers_to(self, words: bytes | None) -> None:
+        """From now on cut each connection whose client says this when its server answers, and lose
+        the answer; ``None`` ends that."""
+        self._fatal = words
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
@@ -70,7 +76,9 @@ class Proxy:
                 onward, behind = await asyncio.open_connection("127.0.0.1", self.target)
                 self._writers.add(behind)
                 self._clients.add(writer)
-                await asyncio.gather(self._pump(reader, behind), self._pump(onward, writer))
+                await asyncio.gather(
+                    self._pump(reader, behind, client=writer), self._pump(onward, writer)
+                )
                 self._writers.discard(behind)
         finally:
             self._writers.discard(writer)
@@ -78,13 +86,20 @@ class Proxy:
             self._to_lose.discard(writer)
             writer.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        client: asyncio.StreamWriter | None = None,
+    ) -> None:
         try:
             with suppress(ConnectionError):
                 while data := await reader.read(CHUNK):
                     await self._flows.wait()
                     if writer in self._to_lose:
                         return
+                    if client is not None and self._fatal is not None and self._fatal in data:
+                        self._to_lose.add(client)
                     writer.write(data)
                     await writer.drain()
         finally:

@@ -24,7 +24,8 @@ NEXT_AFTER = 3.0
 UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
+    # Too many connections, no memory, no space left.
+    asyncpg.InsufficientResourcesError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     # It was the primary, and is a standby now.

@@ -28,7 +28,8 @@ from models.catalogue import EVENTS
 from models.events import Event, NotificationKind, NotificationRequested, OrderStatusChanged
 from models.orders import OrderStatus
 from tests.e2e.customers import PATIENCE, Customer, Visits
-from tests.torture.processes import Process, Servers, running, running_servers
+from tests.e2e.servers import Servers, running_servers
+from tests.torture.processes import Process, running
 
 SEED = 7
 KILLED: Mapping[str, int] = {"worker": 6, "relay": 2, "web": 2, "valkey": 3, "postgres": 4}

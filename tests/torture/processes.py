@@ -1,4 +1,4 @@
-"""The processes that are tortured: two servers, workers and a relay."""
+"""The processes that are tortured: workers and relays."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.embedded import Postgres, Valkey, start_postgres, start_valkey
 from app.embedded.process import die_with_parent
+from tests.torture import clock
+from tests.torture.clock import Clock
 
 ROOT = Path(__file__).parents[2]
 RESTART_AFTER = 0.5
@@ -31,11 +32,19 @@ class Process:
     argv: Sequence[str]
     environ: Mapping[str, str]
     directory: Path
+    wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set from the beginning. While it is not, a process that has ended is not started again."""
+    left_with: list[int | None] = field(default_factory=list)
+    """Exit codes of lives that :meth:`leave` has ended."""
     ended_by_itself: list[int] = field(default_factory=list)
     """Exit codes nobody had asked for. A process may end when it finds no server at its start."""
     _process: asyncio.subprocess.Process | None = None
     _stopping: bool = False
     _killed: int | None = None
+
+    def __post_init__(self) -> None:
+        self.wanted.set()
+        self.clock = Clock(self.directory / f"{self.name}.clock")
 
     @property
     def pid(self) -> int | None:
@@ -51,11 +60,20 @@ class Process:
     async def run(self) -> int:
         """Keep it running until :meth:`stop`; the exit code of its last life."""
         while True:
+            if not self.wanted.is_set():
+                await self.wanted.wait()
+                if self._stopping:
+                    return 0
             with self.log.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", *self.argv),
                     cwd=self.directory,
-                    env={**os.environ, **self.environ, "PYTHONPATH": str(ROOT)},
+                    env={
+                        **os.environ,
+                        **self.environ,
+                        **self.clock.environ,
+                        "PYTHONPATH": str(ROOT),
+                    },
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
@@ -64,6 +82,7 @@ class Process:
             if self._stopping:
                 self._process.terminate()
             code = await self._process.wait()
+            clock.forget(self._process.pid)
             if self._stopping:
                 return code
             if self._killed != self._process.pid:
@@ -79,6 +98,19 @@ class Process:
             self._process.kill()
             await self._process.wait()
         return pid
+
+    async def leave(self) -> None:
+        """Have it end gracefully; it is started again if it is wanted."""
+        try:
+            async with asyncio.timeout(STOP_FOR):
+                await self.until_it_can_be_stopped()
+                assert self._process is not None
+                self._killed = self._process.pid
+                self._process.terminate()
+                self.left_with.append(await self._process.wait())
+        except TimeoutError:
+            self.left_with.append(None)
+            await self.kill()
 
     def send(self, sig: signal.Signals) -> None:
         """Send a signal to the process that runs now, if one does."""
@@ -101,6 +133,7 @@ class Process:
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> None:
         """Ask it to end, for good."""
         self._stopping = True
+        self.wanted.set()
         self.send(sig)
 
 
@@ -116,7 +149,8 @@ async def running(
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_FOR):
                 for process in processes:
-                    await process.until_it_can_be_stopped()
+                    if process.wanted.is_set():
+                        await process.until_it_can_be_stopped()
                     process.stop()
                 await asyncio.wait(lives)
         return [life.result() if life.done() else None for life in lives]
@@ -127,48 +161,3 @@ async def running(
         for process in processes:
             process.stop(signal.SIGKILL)
         await asyncio.gather(*lives, return_exceptions=True)
-
-
-@dataclass
-class Servers:
-    """Valkey and Postgres, each on a port that it keeps."""
-
-    directory: Path
-    postgres_options: Mapping[str, str]
-    valkey: Valkey
-    postgres: Postgres
-
-    async def kill_valkey(self) -> None:
-        """``kill -9`` and start it again on what it has in its log."""
-        await _end(self.valkey.server.process, signal.SIGKILL)
-        self.valkey = await start_valkey(self.directory / "valkey", port=self.valkey.port)
-
-    async def end_postgres(self, sig: signal.Signals) -> None:
-        """End it (SIGKILL: kill; SIGQUIT: immediate shutdown) and start it again."""
-        await _end(self.postgres.server.process, sig)
-        self.postgres = await start_postgres(
-            self.directory / "postgres", port=self.postgres.port, options=self.postgres_options
-        )
-
-
-async def _end(process: asyncio.subprocess.Process, sig: signal.Signals) -> None:
-    process.send_signal(sig)
-    await process.wait()
-
-
-@asynccontextmanager
-async def running_servers(
-    directory: Path, postgres_options: Mapping[str, str]
-) -> AsyncIterator[Servers]:
-    """Both servers during the block."""
-    valkey = await start_valkey(directory / "valkey")
-    try:
-        postgres = await start_postgres(directory / "postgres", options=postgres_options)
-        servers = Servers(directory, postgres_options, valkey, postgres)
-        try:
-            yield servers
-        finally:
-            await servers.postgres.stop()
-            valkey = servers.valkey
-    finally:
-        await valkey.stop()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,12 +19,17 @@ from tests.torture import ledger
 from tests.torture.checker import Violation, check
 from tests.torture.faults import Fault, schedule
 from tests.torture.history import behind, collect, parked, unpublished
+from tests.torture.on_postgres import OnPostgres
+from tests.torture.on_processes import OnProcesses
+from tests.torture.on_redis import OnRedis
 from tests.torture.plan import make_plan
-from tests.torture.processes import Process, Servers, running, running_servers
+from tests.torture.processes import Process, running
+from tests.torture.progress import Progress
+from tests.torture.servers import Servers, running_servers
 from tests.torture.torturer import Torturer
 from tests.torture.writer import CREATE, Writer
 
-WORKERS = 2
+RELAYS = 2
 """One works and the other stands by, until it is the other way round."""
 LOOK_EVERY = 0.1
 """Seconds between two looks at what is still to be done."""
@@ -34,6 +40,7 @@ STALLED_AFTER = 60.0
 
 PROCESSED = "everything is processed"
 STOPPED = "graceful stop"
+RESUMED = "goes on after a fault"
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +54,10 @@ class Settings:
     seconds: float
     """For which transfers are written and faults happen."""
     faults: Mapping[Fault, int]
+    workers: int = 4
+    """Beside one that joins and leaves, if that is one of the faults."""
+    resumes_within: float | None = None
+    """Seconds after a fault within which all partitions go on; ``None``: it takes what it takes."""
     build: str | None = None
     """One that is broken on purpose; see :mod:`tests.torture.broken`."""
     postgres_options: Mapping[str, str] = field(default_factory=dict)
@@ -57,6 +68,10 @@ class Report:
     """What a run did, and what it found."""
 
     faults: Mapping[Fault, int]
+    impossible: Mapping[Fault, str]
+    """Those that cannot be done here, and why."""
+    longest: Mapping[Fault, float]
+    """Seconds without progress of some partition, after each kind of fault."""
     violations: Mapping[str, Sequence[Violation]]
     """By invariant, also those that hold."""
     notes: Mapping[str, int]
@@ -72,7 +87,7 @@ async def run(settings: Settings, directory: Path) -> Report:
     """Torture an installation that is set up in a directory, and check what came of it."""
     async with running_servers(directory, settings.postgres_options) as servers:
         database = await Database.connect(servers.postgres.url, application_name="torture")
-        broker = broker_by_url(servers.valkey.url, default_partitions=ledger.PARTITIONS)
+        broker = broker_by_url(servers.redis.url, default_partitions=ledger.PARTITIONS)
         try:
             await migrate_connectors(database)
             await database.pool.execute(CREATE)
@@ -86,31 +101,53 @@ async def run(settings: Settings, directory: Path) -> Report:
 async def _run(
     settings: Settings, directory: Path, servers: Servers, broker: Broker, database: Database
 ) -> Report:
-    workers, relay = _processes(settings, directory, servers)
+    workers, joining, relays = _processes(settings, directory, servers)
+    processes = [*workers, joining, *relays]
     plan = make_plan(settings.seed, settings.transfers)
-    writer = Writer(plan, servers.valkey.url, database)
-    torturer = Torturer(settings.seed, servers, workers, relay, broker, database)
-    async with running([*workers, relay]) as stop:
+    writer = Writer(plan, servers.redis, database)
+    progress = Progress(broker, database)
+    strikes = {
+        **OnProcesses(settings.seed, workers, joining, relays).strikes,
+        **OnRedis(settings.seed, servers.redis, writer.appending).strikes,
+        **OnPostgres(settings.seed, servers, database).strikes,
+    }
+    torturer = Torturer(strikes, progress)
+    async with running(processes) as stop:
+        watching = asyncio.create_task(progress.run())
         async with asyncio.TaskGroup() as group:
             group.create_task(writer.run(settings.seconds))
             faults = schedule(settings.seed, settings.seconds, settings.faults)
             group.create_task(torturer.run(faults))
         logger.info("everything is written, and no fault will come any more")
         stalled = await _settle(broker, database)
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
         if stalled:
             await _ask(workers)
-        endings = zip([*workers, relay], await stop(), strict=True)
+        endings = zip(processes, await stop(), strict=True)
     history = await collect(plan, broker, database)
     notes = {
         "events on streams": sum(map(len, history.streams.values())),
         "dead letters": len(history.letters),
         "writes whose answer was lost": writer.unsure,
-        "processes that ended by themselves": sum(
-            len(process.ended_by_itself) for process in (*workers, relay)
-        ),
+        "processes that ended by themselves": sum(len(each.ended_by_itself) for each in processes),
     }
-    violations = {PROCESSED: stalled, STOPPED: _not_graceful(endings), **check(history)}
-    return Report(torturer.done, violations, notes)
+    violations = {
+        PROCESSED: stalled,
+        STOPPED: _not_graceful(endings),
+        RESUMED: _too_late(progress.longest, settings.resumes_within),
+        **check(history),
+    }
+    return Report(torturer.done, torturer.impossible, progress.longest, violations, notes)
+
+
+def _too_late(longest: Mapping[Fault, float], within: float | None) -> Sequence[Violation]:
+    return [
+        Violation(RESUMED, fault.value, f"{seconds:.1f} s instead of {within} s at most")
+        for fault, seconds in longest.items()
+        if within is not None and seconds > within
+    ]
 
 
 async def _ask(workers: Iterable[Process]) -> None:
@@ -123,20 +160,22 @@ async def _ask(workers: Iterable[Process]) -> None:
 def _not_graceful(endings: Iterable[tuple[Process, int | None]]) -> Sequence[Violation]:
     return [
         Violation(STOPPED, process.name, f"ended with {code} instead of 0, see {process.log}")
-        for process, code in endings
+        for process, last in endings
+        for code in (*process.left_with, last)
         if code != 0
     ]
 
 
 def _processes(
     settings: Settings, directory: Path, servers: Servers
-) -> tuple[Sequence[Process], Process]:
+) -> tuple[Sequence[Process], Process, Sequence[Process]]:
+    """Workers, the one that is to join, and relays."""
     environ = {
         ledger.SEED_VARIABLE: str(settings.seed),
-        ledger.BROKER_VARIABLE: servers.valkey.url,
-        ledger.DATABASE_VARIABLE: servers.postgres.url,
-        "REDFAUST_BROKER": servers.valkey.url,
-        "REDFAUST_DATABASE": servers.postgres.url,
+        ledger.BROKER_VARIABLE: servers.redis.url,
+        ledger.DATABASE_VARIABLE: servers.database_url,
+        "REDFAUST_BROKER": servers.redis.url,
+        "REDFAUST_DATABASE": servers.database_url,
         "REDFAUST_PARTITIONS": str(ledger.PARTITIONS),
         "REDFAUST_LOG_LEVEL": "warning",
     }
@@ -145,8 +184,13 @@ def _processes(
         worker, relay = (
             ["tests.torture.broken", settings.build, part] for part in ("worker", "relay")
         )
-    workers = [Process(f"worker-{number}", worker, environ, directory) for number in range(WORKERS)]
-    return workers, Process("relay", relay, environ, directory)
+    *workers, joining = [
+        Process(f"worker-{number}", worker, environ, directory)
+        for number in range(settings.workers + 1)
+    ]
+    relays = [Process(f"relay-{number}", relay, environ, directory) for number in range(RELAYS)]
+    joining.wanted.clear()
+    return workers, joining, relays
 
 
 async def _settle(broker: Broker, database: Database) -> Sequence[Violation]:

@@ -26,6 +26,7 @@ async def test_a_broken_build_is_caught(tmp_path: Path, build: Build) -> None:
         transfers=1_500,
         seconds=8,
         faults={Fault.WORKER_KILLED: 4, Fault.RELAY_KILLED: 2},
+        workers=2,
         build=build,
         postgres_options={"fsync": "off"},
     )

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import asyncpg
 from faust.types import TP
-from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -24,6 +22,7 @@ from connectors.transports.redis import keys
 from tests.torture.history import NUMBER
 from tests.torture.ledger import PARTITIONS, TRANSFERS
 from tests.torture.plan import Plan, Route, Step, Transfer
+from tests.torture.redis_pair import Pair
 
 RETRY_EVERY = 0.1
 """Seconds between two attempts while a server is away."""
@@ -41,12 +40,13 @@ class TakenBack(Exception):
 class Writer:
     """Writes the steps of a plan, those of each route in their order, spread over some seconds."""
 
-    def __init__(self, plan: Plan, broker_url: str, database: Database) -> None:
+    def __init__(self, plan: Plan, redis: Pair, database: Database) -> None:
         self._plan = plan
+        self.appending = asyncio.Lock()
+        """Held while something is appended by ``XADD``, and by whoever wants that to wait."""
         self._database = database
         self._outbox = Outbox(database)
-        self._redis: Any = Redis.from_url(
-            broker_url,
+        self._redis = redis.client(
             protocol=2,
             socket_timeout=REPLY_TIMEOUT,
             # Redis-py would repeat what may have happened.
@@ -71,7 +71,8 @@ class Writer:
         for place, step in enumerate(steps):
             await asyncio.sleep(started + place * seconds / len(steps) - clock())
             if step.route is Route.XADD:
-                await self._append(step)
+                async with self.appending:
+                    await self._append(step)
             else:
                 await self._transact(step)
 

@@ -1,0 +1,88 @@
+"""The servers that are tortured."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from app.embedded import Postgres, start_postgres
+from tests.proxy import Proxy
+from tests.torture.disk import Disk, small_disk
+from tests.torture.redis_pair import Pair, running_pair
+
+PATIENCE = 30.0
+"""Seconds within which Postgres has to be there again."""
+LOOK_EVERY = 0.1
+WAL_KEPT = {"max_wal_size": "128MB"}
+"""The disk is small."""
+
+
+@dataclass
+class Servers:
+    """Two Redis, and Postgres on a port that it keeps."""
+
+    redis: Pair
+    directory: Path
+    options: Mapping[str, str]
+    postgres: Postgres
+    way: Proxy
+    """To Postgres, for workers and relays."""
+    disk: Disk | None
+    """Postgres's, if it has one of its own."""
+
+    @property
+    def database_url(self) -> str:
+        """For workers and relays."""
+        return self.postgres.url.replace(f":{self.postgres.port}/", f":{self.way.port}/")
+
+    async def end_postgres(self, sig: signal.Signals) -> None:
+        """End it (SIGKILL: kill; SIGQUIT: immediate shutdown) and start it again."""
+        process = self.postgres.server.process
+        process.send_signal(sig)
+        await process.wait()
+        await self._start_again()
+
+    async def revive_postgres(self) -> None:
+        """Return when it can be used. It may have ended by itself."""
+        async with asyncio.timeout(PATIENCE):
+            while not await self._answers():
+                if self.postgres.server.process.returncode is not None:
+                    await self._start_again()
+                await asyncio.sleep(LOOK_EVERY)
+
+    async def stop(self) -> None:
+        """Stop the Postgres that runs now."""
+        await self.postgres.stop()
+
+    async def _start_again(self) -> None:
+        self.postgres = await start_postgres(
+            self.directory, port=self.postgres.port, options=self.options
+        )
+
+    async def _answers(self) -> bool:
+        try:
+            connection = await asyncpg.connect(self.postgres.url, timeout=PATIENCE)
+        except (OSError, asyncpg.PostgresError):
+            return False
+        await connection.close()
+        return True
+
+
+@asynccontextmanager
+async def running_servers(directory: Path, options: Mapping[str, str]) -> AsyncIterator[Servers]:
+    """All of them during the block."""
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(running_pair(directory))
+        disk = stack.enter_context(small_disk(directory / "postgres"))
+        options = {**WAL_KEPT, **options}
+        postgres = await start_postgres(directory / "postgres", options=options)
+        way = await stack.enter_async_context(Proxy(postgres.port).listening())
+        servers = Servers(redis, directory / "postgres", options, postgres, way, disk)
+        stack.push_async_callback(servers.stop)
+        yield servers
