@@ -22,8 +22,9 @@ help: ## Show this
 up: $(VENV)/.installed ## Run everything; ARGS="--port 7071" and the like are passed on
 	@exec $(BIN)/redfaust up $(ARGS)
 
+# Two processes, each with servers of its own: the tests wait more than they work.
 test: $(VENV)/.tests ## Run the tests; ARGS are pytest's
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-long: $(VENV)/.tests ## Run the tests that take minutes
 	$(BIN)/python -m pytest --long $(ARGS)
