@@ -82,7 +82,7 @@ def new_app(place: Place, concurrency: int) -> faust.App:
     )
     letters = app.topic("letters", key_type=str)
     receipts = app.topic("receipts", key_type=str)
-    client = Redis.from_url(place.broker)
+    client = Redis.from_url(place.broker, socket_timeout=None)
 
     @app.agent(letters, name="mail", delivery="shared", concurrency=concurrency)
     async def mail(stream: Any) -> None:

@@ -42,7 +42,7 @@ async def broker(place: Place) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 async def handler(place: Place) -> AsyncIterator[Handler]:
-    async with Redis.from_url(place.broker) as client:
+    async with Redis.from_url(place.broker, socket_timeout=None) as client:
         yield Handler(client)
 
 
@@ -71,7 +71,7 @@ async def all_sent_once(place: Place, broker: Broker, *numbers: int) -> None:
 async def test_eight_events_of_one_partition_are_worked_on_at_a_time(
     place: Place, broker: Broker, handler: Handler
 ) -> None:
-    await send(broker, *range(16))
+    await send(broker, *range(8))
     async with worker(place, concurrency=4) as first, worker(place, concurrency=4) as second:
         # None of them is finished before all of them are begun.
         together = [await handler.next_begun() for _ in range(8)]
@@ -79,9 +79,7 @@ async def test_eight_events_of_one_partition_are_worked_on_at_a_time(
         assert len({begun.number for begun in together}) == 8
         for begun in together:
             await handler.release(begun)
-        for _ in range(8):
-            await handler.release(await handler.next_begun())
-        await all_sent_once(place, broker, *range(16))
+        await all_sent_once(place, broker, *range(8))
 
 
 async def test_what_a_killed_worker_had_in_hand_is_done_by_another(
