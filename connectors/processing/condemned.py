@@ -55,7 +55,7 @@ class Condemned:
                 done = done_by.get(offset)
                 if done is not None and (done == EVERYBODY or reader in done):
                     continue  # as it was before: its dead letter is committed
-                message = Delivered(record, tenure, time_in=0)
+                [message] = Delivered.all([record], tenure, time_in=0)
                 set_aside(self._app, message, error, agent=reader or label)
                 if reader:
                     watermark.finish_by(offset, reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from connectors.processing.tenure import Held, Tenure
@@ -20,16 +21,30 @@ class Delivered(Held):
     checksum = None
     generation_id = 0
 
-    def __init__(self, record: Record, tenure: Tenure, time_in: float) -> None:
-        # Faust's does the same for more kinds of brokers, and takes three times as long.
-        self.topic, self.partition = self.tp = tenure.tp
-        self.offset, self.timestamp, self.key, self.value, headers, self.source = record
-        self.headers = headers  # type: ignore[assignment] # a sequence, as Faust reads them
-        self.tenure = tenure
-        self.refcount = 0
-        self.time_in = time_in
-        self.time_out = self.time_total = None
-        self.acked = self.tracked = False
+    @classmethod
+    def all(cls, records: Iterable[Record], tenure: Tenure, time_in: float) -> list[Delivered]:
+        """One for each record of a partition."""
+        # In one loop, without a constructor, it takes a quarter of the time of Faust's.
+        messages, new = [], cls.__new__
+        topic, partition = tp = tenure.tp
+        for record in records:
+            message: Any = new(cls)
+            message.tp, message.topic, message.partition = tp, topic, partition
+            (
+                message.offset,
+                message.timestamp,
+                message.key,
+                message.value,
+                message.headers,
+                message.source,
+            ) = record
+            message.tenure = tenure
+            message.refcount = 0
+            message.time_in = time_in
+            message.time_out = message.time_total = None
+            message.acked = message.tracked = False
+            messages.append(message)
+        return messages
 
     def ack(self, consumer: Any, n: int = 1) -> bool:
         """Note the event as finished by ``n`` of those who got it; whether that were the last.

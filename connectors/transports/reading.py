@@ -166,11 +166,9 @@ class Reading:
             if consumer.condemned:
                 consumer.condemned.set_aside(tenure, records, done_by)
         consumer.commits.pace.delivered(len(records), _size_of(records))
-        messages = [
-            Delivered(record, tenure, now)
-            for record in records
-            if not done_by or done_by.get(record.offset) != EVERYBODY
-        ]
+        if done_by:
+            records = [r for r in records if done_by.get(r.offset) != EVERYBODY]
+        messages = Delivered.all(records, tenure, now)
         await cast(Conductor, consumer.app.topics).deliver(tenure.tp, messages, done_by)
 
 
