@@ -33,6 +33,8 @@ class WebServer(uvicorn.Server):
     def __init__(self, web: FastAPI, *, host: str, port: int, log_level: str = "info") -> None:
         """Raises :class:`~app.web.listening.PortUnusable`."""
         self._sockets = listen(host, port)
+        self.port: int = self._sockets[0].getsockname()[1]
+        """The port that was taken. It is told on while the server stops."""
         super().__init__(
             uvicorn.Config(
                 web,
@@ -46,12 +48,6 @@ class WebServer(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE,
             )
         )
-
-    @property
-    def port(self) -> int:
-        """The port that was taken."""
-        port: int = self._sockets[0].getsockname()[1]
-        return port
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -48,10 +48,8 @@ class WebService(Service):
 
     def get_web_url(self) -> str:
         """Where it listens, or is going to. Faust's banner asks for it by this name."""
-        host, port = self._app.conf.web_bind, self._listen_port()
-        if self._server is not None and self._server.started:
-            host, port = self._server.servers[0].sockets[0].getsockname()[:2]
-        return f"http://{host}:{port}"
+        port = self._listen_port() if self._server is None else self._server.port
+        return f"http://{self._app.conf.web_bind}:{port}"
 
     def _listen_port(self) -> int:
         return self._app.conf.web_port if self._port is None else self._port

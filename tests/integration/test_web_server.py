@@ -33,6 +33,7 @@ async def test_it_finishes_what_is_under_way_when_it_is_stopped() -> None:
         await asyncio.wait_for(serving, 5)
         with pytest.raises(httpx.ConnectError):
             await client.get("/")
+    assert server.port == port  # a worker that stops tells it with its last beats
 
 
 def test_a_port_that_is_taken_is_one_clear_line() -> None:
