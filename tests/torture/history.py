@@ -82,9 +82,12 @@ class History:
     tables: dict[Agent, dict[str, Row]]
     letters: list[Letter]
     left: Left
+    failed_over: bool = False
+    """Whether a Redis that lacked entries has taken over: they came again, each producer's in their
+    order, but not as they lay among those of others."""
 
 
-async def collect(plan: Plan, broker: Broker, database: Database) -> History:
+async def collect(plan: Plan, broker: Broker, database: Database, *, failed_over: bool) -> History:
     """Read everything. Nobody must be at work any more."""
     topics = (TRANSFERS, ENTRIES, BOOKED, AUDITED)
     return History(
@@ -99,6 +102,7 @@ async def collect(plan: Plan, broker: Broker, database: Database) -> History:
             await _lag(broker),
             await _ahead(database),
         ),
+        failed_over,
     )
 
 

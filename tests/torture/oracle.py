@@ -6,8 +6,22 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from connectors.transports.partitioner import partition_of
 from tests.torture.history import Entry, History
-from tests.torture.ledger import READS, TRANSFERS, Agent, Fate, Output, Row, fate, outputs
+from tests.torture.ledger import (
+    AUDITED,
+    BOOKED,
+    ENTRIES,
+    PARTITIONS,
+    READS,
+    TRANSFERS,
+    Agent,
+    Fate,
+    Output,
+    Row,
+    fate,
+    outputs,
+)
 from tests.torture.plan import Kind, Plan, Transfer
 
 UNREADABLE = frozenset({Kind.UNDECODABLE, Kind.WRONG_TYPE})
@@ -36,9 +50,7 @@ class Oracle:
     def __init__(self, history: History) -> None:
         self.transfers = transfers_of(history.plan)
         self._plan = history.plan
-        self.runs = {
-            agent: list(self._runs(agent, history.streams[READS[agent]])) for agent in Agent
-        }
+        self.runs = {agent: list(self._runs(agent, _in_order(agent, history))) for agent in Agent}
 
     def _runs(self, agent: Agent, entries: Sequence[Entry]) -> Iterator[Run]:
         rows: defaultdict[str, Row] = defaultdict(Row)
@@ -58,6 +70,52 @@ class Oracle:
             if agent is not Agent.DEBIT or transfer.kind in SENDS_BEFORE_IT_FAILS:
                 sends = outputs(agent, _value(transfer), after)
             yield Run(entry, booked, after if booked else before, sends)
+
+
+def _in_order(agent: Agent, history: History) -> Sequence[Entry]:
+    """What an agent reads, in the order in which it has to process it.
+
+    That is the order on the stream. But what a failover took from it had been processed by then,
+    and came again in another order, where several had sent it. Then it is the order that the agent
+    tells by what it sends, if all entries of a producer are in theirs.
+    """
+    entries = history.streams[READS[agent]]
+    if not history.failed_over or READS[agent] != ENTRIES:
+        return entries
+    places = _places(agent, history)
+    of_key: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        of_key[entry.key].append(entry)
+    return [entry for key in of_key.values() for entry in _as_booked(key, places)]
+
+
+def _places(agent: Agent, history: History) -> Mapping[tuple[str, int | None], int]:
+    """Which one of its key a booking was, as the agent tells."""
+    topic = BOOKED if agent is Agent.CREDIT else AUDITED
+    told = [(entry, entry.decoded) for entry in history.streams[topic]]
+    return {
+        (entry.key, entry.number): value["place"] for entry, value in told if value["as"] == agent
+    }
+
+
+def _as_booked(
+    entries: Sequence[Entry], places: Mapping[tuple[str, int | None], int]
+) -> Sequence[Entry]:
+    # A dead letter has no place, and changes no row: it stays behind the one before it.
+    order, place = {}, 0
+    for number, entry in enumerate(entries):
+        place = places.get((entry.key, entry.number), place)
+        order[entry] = (place, number)
+    booked = sorted(entries, key=order.__getitem__)
+    return booked if _by_producer(booked) == _by_producer(entries) else entries
+
+
+def _by_producer(entries: Sequence[Entry]) -> Mapping[int, Sequence[Entry]]:
+    """By the partition of the payer, whose owner has sent them."""
+    found: defaultdict[int, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        found[partition_of(entry.decoded["from"].encode(), PARTITIONS)].append(entry)
+    return found
 
 
 def transfers_of(plan: Plan) -> Mapping[int, Transfer]:

@@ -126,7 +126,8 @@ async def _run(
         if stalled:
             await _ask(workers)
         endings = zip(processes, await stop(), strict=True)
-    history = await collect(plan, broker, database)
+    failovers = torturer.done[Fault.REDIS_DIED] + torturer.done[Fault.REDIS_CUT_OFF]
+    history = await collect(plan, broker, database, failed_over=failovers > 0)
     notes = {
         "events on streams": sum(map(len, history.streams.values())),
         "dead letters": len(history.letters),

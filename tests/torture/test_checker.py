@@ -395,3 +395,39 @@ def _busy_account(history: History) -> tuple[str, list[int], dict[int, int]]:
 
 def _value(entry: Entry) -> str:
     return orjson.dumps(entry.decoded, option=orjson.OPT_SORT_KEYS).decode()
+
+
+# -- after a failover ------------------------------------------------------------------------
+
+
+def _neighbours(history: History, *, same_producer: bool) -> tuple[Entry, Entry]:
+    """Two booked entries of a key with none between them, of one payer's partition or of two."""
+    last: dict[str, Entry] = {}
+    for entry in history.streams[ENTRIES]:
+        if fate(SEED, Agent.CREDIT, entry.number or 0) is Fate.POISON:
+            last.pop(entry.key, None)
+            continue
+        before = last.get(entry.key)
+        if before is not None and same_producer == (_producer(before) == _producer(entry)):
+            return before, entry
+        last[entry.key] = entry
+    raise AssertionError("the plan has none")
+
+
+def _producer(entry: Entry) -> int:
+    return partition_of(entry.decoded["from"].encode(), PARTITIONS)
+
+
+def test_what_several_had_sent_may_come_again_in_another_order() -> None:
+    history = perform(PLAN)
+    _swap(history.streams[ENTRIES], *_neighbours(history, same_producer=False))
+    assert violations(history) != []
+    history.failed_over = True
+    assert violations(history) == []
+
+
+def test_what_one_had_sent_may_not() -> None:
+    history = perform(PLAN)
+    history.failed_over = True
+    _swap(history.streams[ENTRIES], *_neighbours(history, same_producer=True))
+    assert violations(history) != []
