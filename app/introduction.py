@@ -44,6 +44,7 @@ class Introduction(Service):
                 {
                     "name": agent.name,
                     "topics": sorted(agent.get_topic_names()),
+                    "shared": agent.is_shared,
                     "processed": agent.processed_total,
                     "failed": agent.failed_total,
                 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -33,7 +33,8 @@ from connectors.postgres.database import Database
 from connectors.postgres.queries import load
 from connectors.processing.dead_letters import DeadLetters, DeadLetterState, dead_letter_counts
 from connectors.processing.parked_rows import parked_counts
-from connectors.transports.broker import Beat, Broker
+from connectors.transports.broker import Beat, Broker, PartitionStatus
+from connectors.transports.sharing import shared_group
 
 SHOWN = 10
 """Entries of each list that only shows the latest."""
@@ -57,7 +58,7 @@ async def collect(services: Services, settings: Settings) -> Status:
         at=datetime.now(UTC),
         problems=tuple(problems),
         workers=broker and broker.workers,
-        agents=broker and _agents(broker.workers),
+        agents=broker and broker.agents,
         topics=broker and broker.topics,
         outbox=database and database.outbox,
         parked=database and database.parked,
@@ -87,6 +88,7 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
         raise BrokerUnavailable("this process is not connected to the broker")
     workers = _workers((await broker.roll(group)).heard(), problems)
     owners = {owned: worker.name for worker in workers for owned in worker.owns}
+    shared = await _ask_shared(broker, group, workers)
     topics = [
         Topic(
             name=name,
@@ -95,7 +97,11 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
                     partition=number,
                     length=partition.length,
                     lag=partition.lag,
-                    pending=0,
+                    pending=sum(
+                        partitions[number].claimed
+                        for (_, topic), partitions in shared.items()
+                        if topic == name
+                    ),
                     position=None if partition.position is None else str(partition.position),
                     owner=owners.get((name, number)),
                 )
@@ -105,7 +111,24 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
         for name in sorted(await broker.topics())
         if not name.endswith(INTERNAL)
     ]
-    return BrokerPart(workers=workers, topics=tuple(topics))
+    return BrokerPart(workers=workers, agents=_agents(workers, shared), topics=tuple(topics))
+
+
+async def _ask_shared(
+    broker: Broker, group: str, workers: Sequence[Worker]
+) -> Mapping[tuple[str, str], Sequence[PartitionStatus]]:
+    """By agent and topic, the partitions as the agents with shared delivery see them."""
+    places = {
+        (agent.name, topic)
+        for worker in workers
+        for agent in worker.agents
+        if agent.shared
+        for topic in agent.topics
+    }
+    return {
+        (agent, topic): await broker.status(shared_group(group, agent), topic)
+        for agent, topic in places
+    }
 
 
 def _workers(members: Mapping[str, Beat], problems: list[str]) -> tuple[Worker, ...]:
@@ -119,7 +142,12 @@ def _workers(members: Mapping[str, Beat], problems: list[str]) -> tuple[Worker, 
     return tuple(workers)
 
 
-def _agents(workers: Sequence[Worker]) -> tuple[Agent, ...]:
+def _agents(
+    workers: Sequence[Worker], shared: Mapping[tuple[str, str], Sequence[PartitionStatus]]
+) -> tuple[Agent, ...]:
+    waiting: Counter[str] = Counter()
+    for (agent_name, _), partitions in shared.items():
+        waiting[agent_name] += sum(partition.lag for partition in partitions)
     seen = defaultdict(list)
     for worker in workers:
         for agent in worker.agents:
@@ -131,6 +159,7 @@ def _agents(workers: Sequence[Worker]) -> tuple[Agent, ...]:
             workers=len(agents),
             processed=sum(agent.processed for agent in agents),
             failed=sum(agent.failed for agent in agents),
+            waiting=waiting.get(name),
         )
         for name, agents in sorted(seen.items())
     )

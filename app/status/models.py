@@ -22,6 +22,8 @@ class WorkerAgent(_Part):
 
     name: str
     topics: tuple[str, ...] = ()
+    shared: bool = False
+    """Whether its events go to whoever is free."""
     processed: int = 0
     failed: int = 0
 
@@ -60,6 +62,9 @@ class Agent(_Part):
     workers: int
     processed: int
     failed: int
+    waiting: int | None = None
+    """Events that it has not finished, where delivery is shared; for ordered delivery the lag of
+    its topics says so."""
 
 
 class Partition(_Part):
@@ -69,8 +74,7 @@ class Partition(_Part):
     length: int
     lag: int
     pending: int
-    """Entries that were delivered and are not finished, where delivery is shared among consumers;
-    ordered delivery has none."""
+    """Entries that agents with shared delivery have in hand; ordered delivery has none."""
     position: str | None
     """Text, since it is larger than JavaScript's numbers."""
     owner: str | None
@@ -152,6 +156,7 @@ class BrokerPart(_Part):
     """What the broker knows."""
 
     workers: tuple[Worker, ...] = ()
+    agents: tuple[Agent, ...] = ()
     topics: tuple[Topic, ...] = ()
 
 

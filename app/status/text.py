@@ -67,10 +67,18 @@ def _processing(status: Status) -> Iterator[_Part]:
         yield "Workers", ("name", "role", "host", "pid", "since (UTC)", "partitions"), workers
     if status.agents is not None:
         agents = [
-            (agent.name, ", ".join(agent.topics), agent.workers, agent.processed, agent.failed)
+            (
+                agent.name,
+                ", ".join(agent.topics),
+                agent.workers,
+                agent.processed,
+                agent.failed,
+                "-" if agent.waiting is None else agent.waiting,
+            )
             for agent in status.agents
         ]
-        yield "Agents", ("name", "topics", "workers", "processed", "failed"), agents
+        header = ("name", "topics", "workers", "processed", "failed", "waiting")
+        yield "Agents", header, agents
     if status.topics is not None:
         partitions = [
             (topic.name, part.partition, part.length, part.lag, part.pending, part.owner or "-")

@@ -72,7 +72,15 @@ class _Snapshot(Collector):
             for agent in worker.agents:
                 processed.add_metric([worker.name, agent.name], agent.processed)
                 failed.add_metric([worker.name, agent.name], agent.failed)
-        yield from (processed, failed)
+        waiting = GaugeMetricFamily(
+            "redfaust_agent_waiting",
+            "Events that an agent with shared delivery has not finished",
+            labels=["agent"],
+        )
+        for each in self._status.agents or ():
+            if each.waiting is not None:
+                waiting.add_metric([each.name], each.waiting)
+        yield from (processed, failed, waiting)
 
     def _database(self) -> Iterator[Metric]:
         outbox, letters = self._status.outbox, self._status.dead_letters

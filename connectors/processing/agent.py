@@ -73,8 +73,8 @@ class Agent(FaustAgent):
         **kwargs: Any,
     ) -> None:
         super().__init__(fun, **kwargs)
-        self._is_shared = Delivery(delivery) is Delivery.SHARED
-        if self._is_shared and self.isolated_partitions:
+        self.is_shared = Delivery(delivery) is Delivery.SHARED
+        if self.is_shared and self.isolated_partitions:
             raise ImproperlyConfigured(
                 f'{self.name}: delivery="shared" pays no heed to partitions, isolated or not'
             )
@@ -96,7 +96,7 @@ class Agent(FaustAgent):
         active_partitions: set[TP] | None = None,
         **kwargs: Any,
     ) -> StreamT[Any]:
-        if self._is_shared:
+        if self.is_shared:
             return self._shared_stream(channel, **kwargs)
         if channel is None and isinstance(self.channel_iterator, Topic):
             channel = self.channel_iterator.clone(

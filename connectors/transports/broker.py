@@ -165,6 +165,8 @@ class PartitionStatus(NamedTuple):
     """Entries that the group has not finished."""
     position: int | None
     """``None``: the group has no position here yet."""
+    claimed: int = 0
+    """Of the lag, what consumers of a shared group have in hand."""
 
 
 class Beat(NamedTuple):

@@ -34,6 +34,11 @@ Offsets: TypeAlias = Mapping[TP, Collection[int]]
 """Entries, by the partition that they lie in."""
 
 
+def shared_group(app: str, agent: str) -> str:
+    """The group of an application's agent with shared delivery."""
+    return f"{app}/{agent}"
+
+
 class Claim(NamedTuple):
     """An entry that a consumer has claimed."""
 

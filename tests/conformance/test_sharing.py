@@ -85,6 +85,10 @@ async def lag(broker: Broker) -> int:
     return sum(partition.lag for partition in await broker.status(GROUP, TOPIC))
 
 
+async def claimed(broker: Broker) -> int:
+    return sum(partition.claimed for partition in await broker.status(GROUP, TOPIC))
+
+
 async def test_an_entry_goes_to_one_consumer(broker: Broker, consumers: Consumers) -> None:
     first, second = await consumers.new("first"), await consumers.new("second")
     await append(broker, [b"%d" % n for n in range(8)])
@@ -132,8 +136,10 @@ async def test_a_waiting_take_can_be_woken(consumers: Consumers) -> None:
 async def test_what_is_settled_is_done(broker: Broker, consumers: Consumers) -> None:
     first, second = await consumers.new("first"), await consumers.new("second")
     await append(broker, [b"1", b"2", b"3"])
-    claims = await first.take(3, wait=0)
-    assert await lag(broker) == 3
+    assert (await lag(broker), await claimed(broker)) == (3, 0)
+    claims = await first.take(2, wait=0)
+    claims = [*claims, *await first.take(1, wait=0)]
+    assert await lag(broker) == await claimed(broker) == 3
     await first.settle(offsets(claims[:1]))
     assert await lag(broker) == 2
     assert len(await take_over_all(second, 2)) == 2

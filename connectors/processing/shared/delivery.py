@@ -29,7 +29,7 @@ from connectors.processing.shared.store import Store
 from connectors.processing.topic import Topic
 from connectors.transports import sharing
 from connectors.transports.broker import Broker, TopicSpec
-from connectors.transports.sharing import RENEW_EVERY, Claim
+from connectors.transports.sharing import RENEW_EVERY, Claim, shared_group
 
 if TYPE_CHECKING:
     from connectors.processing.agent import Agent
@@ -83,7 +83,7 @@ class SharedDelivery(Service):
         self.app = agent.app
         self._channel = channel
         self._queue = cast(EventQueue, channel.queue)
-        self._group = f"{self.app.conf.id}/{agent.name}"
+        self._group = shared_group(self.app.conf.id, agent.name)
         self._hand = Hand()
         self._inbox: Inbox | None = None
         self._changed = asyncio.Event()

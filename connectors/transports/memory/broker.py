@@ -221,8 +221,9 @@ class MemoryBroker:
         for tp in self._expand([topic]):
             length = len(self._log.records[tp])
             if (shared := self._log.shared.get((group, tp))) is not None:
-                lag = length - shared.position + len(shared.claimed)
-                status.append(PartitionStatus(length, lag, shared.position))
+                claimed = len(shared.claimed)
+                lag = length - shared.position + claimed
+                status.append(PartitionStatus(length, lag, shared.position, claimed))
                 continue
             position = self._log.positions.get((group, tp))
             status.append(PartitionStatus(length, length - (position or 0), position))

@@ -265,7 +265,7 @@ class RedisBroker:
         # Redis gives no lag where entries were deleted ahead of the group: what is there is
         # the most that it can be.
         lag = length if joined["lag"] is None else joined["lag"]
-        return PartitionStatus(length, lag + joined["pending"], position)
+        return PartitionStatus(length, lag + joined["pending"], position, joined["pending"])
 
     async def _group(self, group: str, tp: TP) -> dict[str, Any] | None:
         with our_errors(self._url):
