@@ -1,0 +1,60 @@
+"""What the status says of agents with shared delivery."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from faust.types import TP
+
+from app.status.collector import ask_broker
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from connectors.processing.parked_rows import parked_counts
+from connectors.processing.shared.inbox import Inbox, Known
+from connectors.processing.shared.message import SharedMessage
+from connectors.transports.broker import Beat, Outgoing, Record, TopicSpec
+from connectors.transports.brokers import broker_by_url
+from connectors.transports.sharing import Claim, shared_group
+
+
+async def test_what_waits_for_them_and_what_they_have_in_hand(any_broker_url: str) -> None:
+    broker = broker_by_url(any_broker_url, default_partitions=2)
+    await broker.open()
+    await broker.create_topic(TopicSpec("letters", 2))
+    await broker.join("shop", ["letters"], from_start=True)
+    agents = [
+        {"name": "mail", "topics": ["letters"], "shared": True},
+        {"name": "notes", "topics": ["letters"]},
+    ]
+    info = {"pid": 7, "host": "here", "started_at": datetime.now(UTC).isoformat()}
+    await broker.beat("shop", "worker-1", Beat(1, info=info | {"agents": agents}))
+    consumer = broker.sharing(shared_group("shop", "mail"), "worker-1")
+    await consumer.join(["letters"], from_start=True)
+    await broker.append([Outgoing("letters", b"", partition=1) for _ in range(5)])
+    await consumer.take(2, wait=0)
+    problems: list[str] = []
+    part = await ask_broker(broker, "shop", problems)
+    assert not problems
+    assert [(agent.name, agent.waiting) for agent in part.agents] == [("mail", 5), ("notes", None)]
+    [topic] = part.topics
+    assert [(p.lag, p.pending) for p in topic.partitions] == [(0, 0), (5, 2)]
+    await consumer.close()
+    await broker.close()
+
+
+async def test_what_waits_for_another_attempt_is_counted(database_url: str) -> None:
+    database = await Database.connect(database_url)
+    await migrate_connectors(database)
+    inbox = Inbox(database, shared_group("shop", "mail"), "log")
+    failed, finished = (
+        SharedMessage(
+            Claim(TP("letters", 0), Record(offset, 0.0, None, b"", ()), 1), lambda _: None
+        )
+        for offset in (1, 2)
+    )
+    async with database.transaction() as connection:
+        await inbox.fail(connection, {failed: Known(1, 60.0)})
+        await inbox.finish(connection, [finished])
+    assert await parked_counts(database, "shop") == {"letters": 1}
+    assert await parked_counts(database, "sho") == {}
+    await database.close()
