@@ -65,12 +65,17 @@ class Condemned:
                     done_by[offset] = EVERYBODY
 
     def set_parked_aside(self, message: ParkedMessage, reader: str) -> bool:
-        """The same for an event that was to be tried again; whether it is one of them."""
-        refusals = self._refusals.pop((message.tp, message.offset), None)
-        if not refusals:
+        """The same for an event that an agent was to try again; whether it is one of them. What
+        another agent has made of it is another matter."""
+        place = message.tp, message.offset
+        refusals = self._refusals.get(place, [])
+        refusal = next((each for each in refusals if each.reader == reader), None)
+        if refusal is None:
             return False
-        error = refusals[0].error
-        set_aside(self._app, message, error, agent=reader, attempts=message.attempts + 1)
+        refusals.remove(refusal)
+        if not refusals:
+            del self._refusals[place]
+        set_aside(self._app, message, refusal.error, agent=reader, attempts=message.attempts + 1)
         return True
 
     def let_go(self, tps: Collection[TP]) -> None:

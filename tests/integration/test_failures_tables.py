@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from pydantic import BaseModel
 
+from connectors.processing.retries import Retries
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 
@@ -181,3 +182,52 @@ async def test_an_event_that_was_refused_is_set_aside_once(
     assert [key for _, key in await letters()] == [b"bad", b"worse"]
     rows = await fetch(database_url, "SELECT key, value::int FROM test.counts ORDER BY key")
     assert rows == [("bad", 1), ("slow", 1), ("worse", 1)]
+
+
+async def test_what_another_agent_tries_again_is_not_meant(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal is remembered until the position has passed it, which the slow event prevents."""
+    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
+    app = new_app("memory://another", database_url)
+    texts, gate, failed = app.topic("texts", key_type=str), asyncio.Event(), asyncio.Event()
+    written = app.Table("written", key_type=str, value_type=str, options={"indexes": ["value"]})
+    counts = app.Table("counts", key_type=str, value_type=int, default=int)
+
+    @app.agent(texts, concurrency=2)
+    async def write(stream: Any) -> None:
+        async for key, text in stream.items():
+            if key == "slow":
+                await gate.wait()
+            else:
+                await eventually(is_parked)
+            written[key] = text
+
+    @app.agent(texts, retries=Retries(delay=1, jitter=0))
+    async def count(stream: Any) -> None:
+        async for key, text in stream.items():
+            assert text
+            if key == "bad" and not failed.is_set():
+                failed.set()
+                raise ValueError(key)
+            counts[key] += 1
+
+    async def is_parked() -> bool:
+        parked = await fetch(database_url, "SELECT key FROM redfaust.parked")
+        return bool(parked) or counts.get("bad") == 1
+
+    async def is_counted() -> bool:
+        return counts.get("bad") == 1 or len(await letters()) > 1
+
+    def letters() -> Awaitable[list[tuple[Any, ...]]]:
+        return fetch(database_url, "SELECT agent, key FROM redfaust.dead_letters ORDER BY id")
+
+    async with running(app):
+        await texts.send(key="slow", value="fine", partition=0)
+        await texts.send(key="bad", value=TOO_LONG, partition=0)
+        await eventually(is_counted)
+        gate.set()
+        await eventually(lambda: all_finished(app, "texts"))
+    assert [key for _, key in await letters()] == [b"bad"]
+    rows = await fetch(database_url, "SELECT key, value::int FROM test.counts ORDER BY key")
+    assert rows == [("bad", 1), ("slow", 1)]
