@@ -32,7 +32,14 @@ def command(context: click.Context, as_json: bool) -> None:
     required=True,
     help="How many each topic is to have.",
 )
-def alter_topics(partitions: int) -> None:
+@click.option(
+    "--leave-alone",
+    "left_alone",
+    multiple=True,
+    metavar="TABLE",
+    help="A table whose rows belong to partitions, and not to keys of events.",
+)
+def alter_topics(partitions: int, left_alone: tuple[str, ...]) -> None:
     """Give all topics of the shop more partitions, so that more workers share the work.
 
     Workers and relays have to be stopped, in peace: with all events processed. Otherwise nothing
@@ -44,7 +51,7 @@ def alter_topics(partitions: int) -> None:
 
     async def run() -> Altered:
         async with _servers() as settings:
-            return await alter(create_shop(settings), partitions)
+            return await alter(create_shop(settings), partitions, left_alone=left_alone)
 
     altered = asyncio.run(run())
     if not altered.topics:
@@ -54,8 +61,6 @@ def alter_topics(partitions: int) -> None:
         click.echo(f"topic {topic}: {before} partitions before, {partitions} now")
     for table, rows in altered.rows.items():
         click.echo(f"table {table}: {rows} rows moved")
-    for table in altered.left_alone:
-        click.echo(f"table {table}: left alone, as its rows do not go by their keys")
     click.echo(f"Set {variable('partitions')}={partitions}, for topics that are new.")
 
 

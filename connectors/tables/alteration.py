@@ -12,7 +12,7 @@ interrupted behind it, the topics stay closed and workers refuse to begin, until
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from faust.types import TP, AppT
@@ -43,13 +43,12 @@ class Altered(NamedTuple):
     """Those that have more partitions now, with the number that they had."""
     rows: Mapping[str, int]
     """By table, how many rows belong to another partition now."""
-    left_alone: Sequence[str]
-    """Tables whose rows belong to the partition that they were written from (``use_partitioner``),
-    whatever their keys."""
 
 
-async def alter(app: AppT, partitions: int) -> Altered:
-    """Give all topics that an application reads so many partitions.
+async def alter(app: AppT, partitions: int, *, left_alone: Collection[str] = ()) -> Altered:
+    """Give all topics that an application reads so many partitions, and move its tables' rows.
+
+    Tables that are ``left_alone`` have rows that belong to a partition, and not to keys of events.
 
     Raises :class:`~connectors.errors.AlterationRefused` with what to do before; then nothing has
     changed. After any other error, and if this is killed, it has to be done again.
@@ -64,11 +63,25 @@ async def alter(app: AppT, partitions: int) -> Altered:
                 "only tables in Postgres can follow: the application needs "
                 'store="postgresql://…", and no table with another one'
             )
-        database = tables.backing.database
-        return await _Alteration(app, partitions, broker, database, tables.postgres_tables()).run()
+        moving = _without(tables.postgres_tables(), left_alone)
+        return await _Alteration(app, partitions, broker, tables.backing.database, moving).run()
     finally:
         await tables.on_shutdown()
         await broker.close()
+
+
+def _without(tables: Sequence[Table], left_alone: Collection[str]) -> list[Table]:
+    if unknown := set(left_alone) - {table.name for table in tables}:
+        raise AlterationRefused(f"there is no table {min(unknown)}")
+    moving = [table for table in tables if table.name not in left_alone]
+    for table in moving:
+        if table.use_partitioner:
+            raise AlterationRefused(
+                f"table {table.name} has use_partitioner, so that nothing says where its rows go. "
+                "If they belong to the keys of events, take it away; if they belong to a "
+                "partition, have the table left alone"
+            )
+    return moving
 
 
 class _Alteration:
@@ -99,7 +112,7 @@ class _Alteration:
                 await self._keep_house()
             fewer = {topic: n for topic, n in topics.items() if n < self._partitions}
             if not fewer:
-                return Altered({}, {}, ())
+                return Altered({}, {})
             await self._broker.close_topics(fewer)
             crash.point("alteration.closed")
             try:
@@ -110,8 +123,7 @@ class _Alteration:
                 raise
             crash.point("alteration.committed")
             await self._broker.open_topics(dict.fromkeys(fewer, self._partitions))
-            left_alone = [table.name for table in self._tables if table.use_partitioner]
-            return Altered(fewer, rows, left_alone)
+            return Altered(fewer, rows)
 
     async def _topics(self) -> Mapping[str, int]:
         """Those that the application reads, without Faust's own, which have one partition each."""
@@ -179,7 +191,6 @@ class _Alteration:
         return {
             table.name: await self._move_rows(connection, table, set(topics.values()))
             for table in self._tables
-            if not table.use_partitioner
         }
 
     async def _all_is_done(self, connection: Connection, topics: Mapping[str, int]) -> None:
@@ -225,7 +236,8 @@ class _Alteration:
                 raise AlterationRefused(
                     f"table {table.name}: the row of {key!r} lies in partition {partition}, where "
                     "its key does not belong. An event was sent to a partition of its sender's "
-                    "choice, perhaps: put the row where later events of its key are, or delete it"
+                    "choice, perhaps: put the row where later events of its key are, delete it, or "
+                    "have the table left alone"
                 )
             moving[key] = own
             if len(moving) == ROWS:
