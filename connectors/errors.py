@@ -18,6 +18,7 @@
     │   └── DeadLetterResolved     it was replayed or discarded before
     ├── LaneOvertaken              somebody else numbers what this process sends
     ├── AlterationRefused          topics cannot get more partitions as things are
+    ├── WorkerUnknown              no worker has that name
     ├── PartitionsDiffer           a worker knows fewer partitions than there are
     ├── WrongPartition             a table was written with a key of another partition
     ├── TableNotShared             a table was used by an agent that owns none of its partitions
@@ -35,6 +36,10 @@ Each message says what to do next. The driver's own error is kept as ``__cause__
 
 class ConnectorError(Exception):
     """Base of all errors of this package."""
+
+
+class WorkerUnknown(ConnectorError):
+    """No worker has that name."""
 
 
 class BrokerError(ConnectorError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import click
 
 from app.settings import Settings
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -15,12 +17,43 @@ from app.settings import Settings
     show_default=True,
     help="Port of the worker's own web API; 0 takes a free one.",
 )
-def command(port: int) -> None:
+@click.pass_context
+def command(context: click.Context, port: int) -> None:
     """Run a worker: the agents that process the events.
 
     Start as many as you like; they share the work. SIGTERM or Ctrl-C stops it.
     """
+    if context.invoked_subcommand is not None:
+        return
     settings = Settings.load()
     from app import worker  # noqa: PLC0415 - imports Faust, which --help does without
 
     worker.run(settings, port=port)
+
+
+@command.command("drain")
+@click.argument("name")
+@click.option("--back", is_flag=True, help="Give it its share again.")
+def drain_worker(name: str, back: bool) -> None:
+    """Have a worker hand over its partitions, and get no others.
+
+    Nobody waits for it then when it is stopped. NAME is what `redfaust workers` shows, or
+    FAUST_WORKER_NAME, under which it stays drained until --back. Where nobody else is there it goes
+    on.
+    """
+    settings = Settings.load()
+    from connectors.transports.brokers import broker_by_url  # noqa: PLC0415 - help does without
+    from connectors.transports.draining import drain  # noqa: PLC0415
+
+    async def run() -> None:
+        broker = broker_by_url(
+            settings.broker.get_secret_value(), default_partitions=settings.partitions
+        )
+        await broker.open()
+        try:
+            await drain(broker, settings.app_id, name, back=back)
+        finally:
+            await broker.close()
+
+    asyncio.run(run())
+    click.echo(f"{name} gets its share again." if back else f"{name} hands over what it has.")

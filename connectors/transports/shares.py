@@ -129,6 +129,12 @@ def plan(
     return Plan(register if changed == register else changed, frozenset(hand_over))
 
 
+def drained(register: Register, name: str, *, back: bool) -> Register:
+    """The register in which members of a name own nothing, or (``back``) their share again."""
+    names = register.drained - {name} if back else register.drained | {name}
+    return replace(register, drained=names)
+
+
 def without(register: Register, member: str) -> Register:
     """The register after a member has left."""
     members = tuple(m for m in register.members if m != member)

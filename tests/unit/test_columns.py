@@ -37,7 +37,7 @@ VALUES = [
     [1, [2, {"a": None}]],
     {"a": 1, 5: [True], "when": datetime(2026, 1, 1, tzinfo=UTC), "id": UUID(int=3)},
     {"amount": Decimal("1.25"), "point": Point(x=1)},
-    {"a": object()},
+    pytest.param({"a": object()}, id="no JSON"),
     Point(x=3),
     b"5",
 ]

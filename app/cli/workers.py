@@ -1,0 +1,31 @@
+"""``redfaust workers``."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from app.settings import Settings
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> None:
+    """Show who works on which partitions, since when, and how much is left of them.
+
+    Who has partition 3 works on partition 3 of every topic. The epoch counts how often it was
+    taken: a commit under an older one is refused.
+    """
+    settings = Settings.load()
+    # Imported here, since they take a while that --help need not wait.
+    from app.status.shares import Shares, ask_shares, render  # noqa: PLC0415
+    from app.web.services import open_services  # noqa: PLC0415
+
+    async def ask() -> Shares:
+        async with open_services(settings) as services:
+            assert services.broker is not None
+            return await ask_shares(services.broker, services.database, settings.app_id)
+
+    shares = asyncio.run(ask())
+    click.echo(shares.model_dump_json(indent=2) if as_json else render(shares))
