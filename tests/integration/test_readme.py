@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,35 @@ async def test_a_table_that_is_larger_than_memory(database_url: str) -> None:
         await eventually(lambda: all_finished(app, "payments"))
         assert accounts.data.cache.size == 100_000
     assert await fetch(database_url, "SELECT key, value::int FROM test.accounts") == [("ann", 250)]
+
+
+async def test_many_things_are_done_at_a_time(database_url: str) -> None:
+    class Provider:
+        """Takes no payment before it has been asked for eight."""
+
+        def __init__(self) -> None:
+            self._all = asyncio.Barrier(8)
+
+        async def charge(self, amount: int, *, idempotency_key: str) -> None:
+            assert idempotency_key == f"i-{amount}"
+            await self._all.wait()
+
+    app = new_app("memory://charge", database_url)
+    invoices, charged = app.topic("invoices", key_type=str), app.topic("charged", key_type=str)
+    given = {"app": app, "invoices": invoices, "charged": charged, "provider": Provider()}
+    source = block_with('delivery="shared"')
+    exec(compile(source, "README.md", "exec"), {"__name__": "readme", **given})
+    amounts: list[int] = []
+
+    @app.agent(charged)
+    async def hear(stream: Any) -> None:
+        async for amount in stream:
+            amounts.append(amount)
+
+    async with running(app):
+        for number in range(8):
+            await invoices.send(key="one", value={"id": f"i-{number}", "amount": number})
+        await eventually(lambda: sorted(amounts) == list(range(8)))
 
 
 async def test_what_is_given_up_is_told(database_url: str) -> None:
