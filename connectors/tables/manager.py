@@ -142,7 +142,7 @@ class TableManager(FaustTableManager):
             if not isinstance(table, Table) or table.is_global:
                 raise ImproperlyConfigured(
                     f"Table {table.name!r}: postgresql:// keeps plain and windowed tables; "
-                    'give this one store="memory://"'
+                    'give this one store="memory://tables"'
                 )
             tables.append(table)
         return tables

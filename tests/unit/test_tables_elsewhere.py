@@ -1,0 +1,32 @@
+"""Tables that Postgres does not keep, in an application whose others are there."""
+
+from __future__ import annotations
+
+import re
+from typing import cast
+
+import faust
+import pytest
+from faust.exceptions import ImproperlyConfigured
+
+from connectors.tables.manager import TableManager
+
+
+def new_app() -> tuple[faust.App, TableManager]:
+    app = faust.App(
+        "test", broker="memory://elsewhere", store="postgresql://nobody/x", web_enabled=False
+    )
+    return app, cast(TableManager, app.tables)
+
+
+def test_who_does_as_the_error_says_is_not_refused() -> None:
+    app, tables = new_app()
+    app.GlobalTable("prices")
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        tables.postgres_tables()
+    advice = re.search(r'store="(.+)"', str(refusal.value))
+    assert advice is not None
+
+    app, tables = new_app()
+    app.GlobalTable("prices", store=advice[1])
+    assert tables.postgres_tables() == []
