@@ -42,7 +42,7 @@ class Altered(NamedTuple):
     topics: Mapping[str, int]
     """Those that have more partitions now, with the number that they had."""
     rows: Mapping[str, int]
-    """By table, how many rows belong to another partition now."""
+    """By table, how many rows belong to another partition now; none if that was done before."""
 
 
 async def alter(app: AppT, partitions: int, *, left_alone: Collection[str] = ()) -> Altered:
@@ -115,12 +115,14 @@ class _Alteration:
                 return Altered({}, {})
             await self._broker.close_topics(fewer)
             crash.point("alteration.closed")
-            try:
-                async with session.transaction():
-                    rows = await self._alter(session, topics, half_done=half_done)
-            except AlterationRefused:
-                await self._broker.open_topics(fewer)
-                raise
+            rows: Mapping[str, int] = {}
+            if not half_done:
+                try:
+                    async with session.transaction():
+                        rows = await self._alter(session, topics)
+                except AlterationRefused:
+                    await self._broker.open_topics(fewer)
+                    raise
             crash.point("alteration.committed")
             await self._broker.open_topics(dict.fromkeys(fewer, self._partitions))
             return Altered(fewer, rows)
@@ -179,15 +181,12 @@ class _Alteration:
         journal = Journal(self._database, self._broker, set_aside=set_aside)
         await Housekeeping(self._database, self._broker, journal, everybody=True).keep()
 
-    async def _alter(
-        self, connection: Connection, topics: Mapping[str, int], *, half_done: bool
-    ) -> Mapping[str, int]:
+    async def _alter(self, connection: Connection, topics: Mapping[str, int]) -> Mapping[str, int]:
         await connection.execute(
             _query("fence_partitions"), self._id, list(topics), self._partitions
         )
-        if not half_done:
-            await self._all_is_done(connection, topics)
-            await pin(connection, topics)
+        await self._all_is_done(connection, topics)
+        await pin(connection, topics)
         return {
             table.name: await self._move_rows(connection, table, set(topics.values()))
             for table in self._tables
