@@ -155,18 +155,18 @@ class _Alteration:
 
     async def _is_half_done(self, connection: Connection, topics: Mapping[str, int]) -> bool:
         """Whether rows are where they belong, and topics are not."""
-        known = max((await known_partitions(connection, self._id, topics)).values(), default=0)
-        most = max(topics.values())
-        if known > most and self._partitions != known:
+        known = await known_partitions(connection, self._id, topics)
+        intended = {count for topic, count in known.items() if count > topics[topic]}
+        if intended - {self._partitions}:
             raise AlterationRefused(
-                f"an alteration to {known} partitions was interrupted: do that again first"
+                f"an alteration to {max(intended)} partitions was interrupted: do that again first"
             )
-        if self._partitions < most:
+        if self._partitions < (most := max(topics.values())):
             raise AlterationRefused(
                 f"there are {most} partitions, and cannot be fewer: what lies in those that went "
                 "would not be read any more"
             )
-        return known > most
+        return bool(intended)
 
     async def _nobody_works(self) -> None:
         if members := (await self._broker.roll(self._id)).heard():
