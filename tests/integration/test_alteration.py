@@ -194,6 +194,22 @@ async def test_every_key_goes_on_where_its_rows_are(place: Place, partitions: in
     await place.everything_is_right(partitions + 1)
 
 
+@IN_MEMORY
+async def test_a_topic_that_has_fewer_comes_up_to_the_others(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = place.broker()
+    await broker.create_topic(TopicSpec("numbers", 8))
+    await broker.create_topic(TopicSpec("copies", 2))
+    await broker.close()
+    await place.work()
+    await killed_at(place, "alteration.committed", monkeypatch)
+    altered = await place.alter(8)
+    assert (altered.topics, altered.rows) == ({"copies": 2}, {})
+    await place.work()
+    await place.everything_is_right(8)
+
+
 # -- refusals --------------------------------------------------------------------------------
 
 
