@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from faust.types import TP, AppT, EventT
@@ -55,6 +56,9 @@ DRAIN_FOR = 3.0
 
 GIVE_BACK_FOR = 1.0
 """Seconds that giving events back may take."""
+
+GONE_AFTER = 6.0
+"""Seconds after which a worker that stops waits for neither any more."""
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
@@ -344,7 +348,9 @@ class SharedDelivery(Service):
         """Take no more events, let those in hand finish, and give the others back."""
         if self._begun:
             self._closing.set()
-            await self._drained.wait()
+            with suppress(TimeoutError):  # it is bounded itself, unless a cancellation got lost
+                async with asyncio.timeout(GONE_AFTER):
+                    await self._drained.wait()
 
     async def _drain_when_the_app_stops(self) -> None:
         await cast(Service, self.app).wait_for_stopped(self._closing.wait())
