@@ -18,7 +18,7 @@ from connectors.outbox.outbox import Outbox, outbox_status
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
-from connectors.transports.broker import LaneBatch, Place
+from connectors.transports.broker import LaneBatch, Place, TopicSpec
 from connectors.transports.redis import RedisBroker
 from connectors.transports.redis.offsets import BEGINNING
 from tests.integration.outbox_streams import new_relay
@@ -112,6 +112,7 @@ async def test_after_redis_was_wiped_what_is_kept_follows_and_numbers_go_on(
     before = await mark(database, broker)
     async with Redis.from_url(broker_url) as client:
         await client.flushall()
+    await broker.create_topic(TopicSpec("orders", 1))  # as workers do that begin anew
     await publish(database, b"3")
     await relay_everything(database, broker)
     assert await values(broker) == [b"1", b"2", b"3"]
