@@ -9,6 +9,7 @@ from typing import cast
 
 from faust.types import TP
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from connectors.errors import TopicClosed
 from connectors.transports.broker import TopicSpec
@@ -48,7 +49,7 @@ class TopicCatalog:
         Raises TopicClosed.
         """
         if time.monotonic() >= self._known_until:
-            await self._look_up(self._partitions.keys() | {topic})
+            await self._look_up_if_possible(topic)
         if topic not in self._partitions:
             return await self.create(TopicSpec(topic, default))
         return self._open(topic)
@@ -81,6 +82,16 @@ class TopicCatalog:
         items = [part for item in values.items() for part in item]
         await self._client.hset(keys.TOPICS, items=items)
         self._known_until = 0.0
+
+    async def _look_up_if_possible(self, topic: str) -> None:
+        try:
+            await self._look_up(self._partitions.keys() | {topic})
+        except (RedisError, OSError):
+            if topic not in self._partitions:
+                raise
+            # One node of a cluster has the catalog: it keeps nobody from the others. Nor does
+            # anybody close a topic while it is away.
+            self._known_until = time.monotonic() + KNOWN_FOR
 
     async def _look_up(self, topics: Collection[str]) -> None:
         if not topics:
