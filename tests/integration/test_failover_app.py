@@ -20,6 +20,7 @@ from connectors.transports.redis.offsets import BEGINNING
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.redis_pair import Pair, running_pair
 from tests.integration.test_failover import relaying
+from tests.integration.test_failures_agents import all_finished
 
 KEYS = 8
 ROUNDS = 15
@@ -97,12 +98,13 @@ async def test_what_an_application_has_applied_is_not_applied_again_and_nothing_
         rows = await database.pool.fetch("SELECT value FROM test.sums")
         return sum(len(row["value"]) for row in rows) >= sent * KEYS
 
-    async def all_seen() -> bool:
-        return sum(map(len, (await values(pair.second.url, "seen")).values())) >= sent * KEYS
+    async def all_seen(url: str) -> bool:
+        return sum(map(len, (await values(url, "seen")).values())) >= sent * KEYS
 
     async with running(app), relaying(database, relay_broker):
         await send()
         await eventually(all_applied)
+        await eventually(lambda: all_seen(pair.first.url))
         await pair.cut_off_first()
         if clock:
             await put_ahead(pair.first.url)
@@ -113,7 +115,7 @@ async def test_what_an_application_has_applied_is_not_applied_again_and_nothing_
         await pair.promote_second()
         await send()
         await eventually(all_applied)
-        await eventually(all_seen)
+        await eventually(lambda: all_seen(pair.second.url))
     expected = list(range(sent))
     connection = await asyncpg.connect(database_url)
     rows = await connection.fetch("SELECT key, value::text FROM test.sums ORDER BY key")
@@ -126,5 +128,45 @@ async def test_what_an_application_has_applied_is_not_applied_again_and_nothing_
         for key, v in (await values(pair.second.url, "seen")).items()
     }
     assert said == {b"key-%d" % key: expected for key in range(KEYS)}
+    await relay_broker.close()
+    await database.close()
+
+
+async def test_what_comes_again_after_everything_was_lost_is_not_applied_again(
+    broker_url: str, database_url: str
+) -> None:
+    database = await Database.connect(database_url)
+    await migrate_connectors(database)
+    relay_broker = RedisBroker(broker_url, default_partitions=4)
+
+    async def work(sent: range, in_all: int) -> list[int]:
+        """Send numbers while an application works, and return those that it has ever applied."""
+        app = new_app(broker_url, database_url)
+        applied = app.Table("applied", key_type=str, value_type=list, default=list)
+
+        @app.agent(app.topic("numbers", key_type=str))
+        async def note(stream: Any) -> None:
+            async for key, number in stream.items():
+                applied[key] = [*applied[key], number]
+
+        async def numbers() -> list[int]:
+            rows = await database.pool.fetch("SELECT value FROM test.applied")
+            return [number for row in rows for number in row["value"]]
+
+        async def all_arrived() -> bool:
+            arrived = await values(broker_url, "numbers")
+            return len(arrived.get(b"key", ())) == in_all and await all_finished(app)
+
+        async with running(app), relaying(database, relay_broker):
+            for number in sent:
+                async with Outbox(database).transaction() as tx:
+                    await tx.publish("numbers", b"%d" % number, key="key")
+            await eventually(all_arrived)
+            return await numbers()
+
+    assert await work(range(5), in_all=5) == list(range(5))
+    async with Redis.from_url(broker_url) as client:
+        await client.flushall()
+    assert await work(range(5, 10), in_all=10) == list(range(10))
     await relay_broker.close()
     await database.close()

@@ -31,8 +31,16 @@ SET epoch = held.epoch + 1,
             )
         )
     END,
-    ahead = CASE WHEN held.log = excluded.log THEN held.ahead ELSE '{}' END,
-    applied = CASE WHEN held.log = excluded.log THEN held.applied ELSE '{}' END,
+    -- In another log an offset means another event; a lane and its number mean the same, also
+    -- where what was lost with the log is appended again.
+    ahead = CASE
+        WHEN held.log = excluded.log THEN held.ahead
+        ELSE (
+            SELECT coalesce(jsonb_object_agg(event, readers), '{}')
+            FROM jsonb_each(held.ahead) AS finished (event, readers)
+            WHERE event LIKE '%:%'
+        )
+    END,
     log = excluded.log,
     incarnation = excluded.incarnation
 RETURNING topic, partition, position, passed, ahead, applied, epoch, batch
