@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from app.broker import open_broker
 from app.children import Child, Say, follow, spawn
 from app.embedded import DataDirectory
 from app.embedded.process import free_port
@@ -25,7 +26,6 @@ from app.settings import PREFIX, Given, Settings
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
 from connectors.transports import membership
-from connectors.transports.brokers import broker_by_url
 
 logger = logging.getLogger(__name__)
 
@@ -194,13 +194,8 @@ async def prepare(settings: Settings) -> bool:
 
     Raises :class:`~connectors.errors.ConnectorError` if one of them cannot be used.
     """
-    broker = broker_by_url(
-        settings.broker.get_secret_value(), default_partitions=settings.partitions
-    )
-    try:
-        await broker.open()
-    finally:
-        await broker.close()
+    async with open_broker(settings):
+        pass
     database = await Database.connect(settings.database.get_secret_value())
     try:
         for name in await migrate_all(database):

@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager, suppress
 import click
 
 from app.backoff import Backoff
+from app.broker import open_broker
 from app.settings import Settings
 from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
 from connectors.processing.unsent import keep_unsent
-from connectors.transports.brokers import broker_by_url
 
 logger = logging.getLogger(__name__)
 
@@ -61,15 +61,11 @@ async def _run(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[Relay]:
-    broker = broker_by_url(
-        settings.broker.get_secret_value(), default_partitions=settings.partitions
-    )
     database = await Database.connect(
         settings.database.get_secret_value(), application_name="redfaust relay"
     )
     try:
-        await broker.open()
-        yield Relay(database, broker, set_aside=keep_unsent(database, settings.app_id))
+        async with open_broker(settings) as broker:
+            yield Relay(database, broker, set_aside=keep_unsent(database, settings.app_id))
     finally:
-        await broker.close()
         await database.close()

@@ -95,17 +95,11 @@ def _list(as_json: bool) -> None:
 
 
 async def _rows(settings: Settings) -> list[dict[str, str | int]]:
-    from connectors.transports.brokers import broker_by_url  # noqa: PLC0415 - help does without it
+    from app.broker import open_broker  # noqa: PLC0415 - help does without it
 
-    broker = broker_by_url(
-        settings.broker.get_secret_value(), default_partitions=settings.partitions
-    )
-    await broker.open()
-    try:
+    async with open_broker(settings) as broker:
         return [
             {"topic": topic, "partition": partition, "length": status.length, "lag": status.lag}
             for topic in await broker.topics()
             for partition, status in enumerate(await broker.status(settings.app_id, topic))
         ]
-    finally:
-        await broker.close()

@@ -42,18 +42,12 @@ def drain_worker(name: str, back: bool) -> None:
     on.
     """
     settings = Settings.load()
-    from connectors.transports.brokers import broker_by_url  # noqa: PLC0415 - help does without
+    from app.broker import open_broker  # noqa: PLC0415 - help does without
     from connectors.transports.draining import drain  # noqa: PLC0415
 
     async def run() -> None:
-        broker = broker_by_url(
-            settings.broker.get_secret_value(), default_partitions=settings.partitions
-        )
-        await broker.open()
-        try:
+        async with open_broker(settings) as broker:
             await drain(broker, settings.app_id, name, back=back)
-        finally:
-            await broker.close()
 
     asyncio.run(run())
     click.echo(f"{name} gets its share again." if back else f"{name} hands over what it has.")

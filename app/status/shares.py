@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -74,15 +74,14 @@ def render(shares: Shares) -> str:
         return "No worker is running: start one with `redfaust worker`."
     width = max(len("worker"), *map(len, shares.workers))
     lines = [f"partition  {'worker':{width}}  {'since':19}  {'lag':>8}  epoch"]
-    had: defaultdict[str, int] = defaultdict(int)
     for share in shares.shares:
-        had[share.worker or ""] += 1
         since = "" if share.since is None else f"{share.since:%Y-%m-%d %H:%M:%S}"
         lines.append(
             f"{share.partition:9}  {share.worker or 'on its way':{width}}  {since:19}  "
             f"{share.lag:8}  {'-' if share.epoch is None else share.epoch:>5}"
         )
-    spare = [worker for worker in shares.workers if not had[worker]]
+    owners = {share.worker for share in shares.shares}
+    spare = [worker for worker in shares.workers if worker not in owners]
     if spare:
         lines.append(f"without any: {', '.join(spare)}")
     if shares.drained:

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from app.broker import open_broker
 from app.settings import Settings
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
 from connectors.transports.broker import Broker
-from connectors.transports.brokers import broker_by_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Connect, and disconnect afterwards. Raises :class:`~connectors.errors.ConnectorError`."""
     database = await Database.connect(settings.database.get_secret_value())
     try:
-        broker = broker_by_url(
-            settings.broker.get_secret_value(), default_partitions=settings.partitions
-        )
-        try:
-            await broker.open()
+        async with open_broker(settings) as broker:
             yield Services(database, Outbox(database), broker)
-        finally:
-            await broker.close()
     finally:
         await database.close()

@@ -12,19 +12,9 @@ same worker perhaps, in another tenure.
 
 from __future__ import annotations
 
-import enum
-
 from faust.types import TP, ConsumerMessage
 
 from connectors.processing.watermark import Committed, Watermark
-
-
-class Phase(enum.Enum):
-    """Where a tenure is in its life; see the drawing above."""
-
-    WORKING = "working"
-    ENDING = "ending"
-    OVER = "over"
 
 
 class Tenure:
@@ -51,15 +41,11 @@ class Tenure:
         self.refused = 0.0
         """Until when the partition is left alone, since the broker refuses to read it, by the
         monotonic clock."""
-        # What the hot loop asks for each event; the phase says the same to everybody else.
-        self.may_begin = self.counts = True
-
-    @property
-    def phase(self) -> Phase:
-        """Where this tenure is in its life."""
-        if self.may_begin:
-            return Phase.WORKING
-        return Phase.ENDING if self.counts else Phase.OVER
+        # No enum, since the hot loop asks for each event.
+        self.may_begin = True
+        """While WORKING."""
+        self.counts = True
+        """Until it is OVER."""
 
     def end(self) -> None:
         """Begin no event any more."""
@@ -68,10 +54,6 @@ class Tenure:
     def lose(self) -> None:
         """Nothing counts any more."""
         self.may_begin = self.counts = False
-
-    def finish(self, offset: int) -> None:
-        """Note an event as finished by all who got it."""
-        self.watermark.finish(offset)
 
 
 class Held(ConsumerMessage):

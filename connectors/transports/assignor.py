@@ -1,4 +1,4 @@
-"""What Faust asks its assignor, answered for partitions that are owned by lease."""
+"""What Faust asks its assignor, answered for partitions that a register gives out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from faust.types import TP
 
 
 class PartitionAssignor(FaustPartitionAssignor):
-    """Faust's assignor speaks Kafka's group protocol; ours is told what the lease gave."""
+    """Faust's assignor speaks Kafka's group protocol; ours is told what this worker owns."""
 
     def assign_to_this_worker(self, owned: Iterable[TP]) -> None:
         """Note the partitions that this worker owns now."""

@@ -69,8 +69,7 @@ class Commits:
 
     def batches_in_progress(self) -> list[Sequence[EventT[Any]]]:
         """Events that agents have in hand and that will count together, or not at all."""
-        scopes = [scope for stream in self._streams for scope in stream.in_hand.values()]
-        return [scope.events for scope in scopes]
+        return [scope.events for stream in self._streams for scope in stream.in_hand.values()]
 
     async def run(self) -> None:
         """Commit what is finished, at the latest after ``broker_commit_interval`` seconds."""

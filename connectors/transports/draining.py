@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectors.errors import WorkerUnknown
+from connectors.errors import BrokerUnavailable, WorkerUnknown
 from connectors.transports import shares
 from connectors.transports.broker import Broker
 
@@ -17,7 +17,8 @@ async def drain(broker: Broker, group: str, name: str, *, back: bool = False) ->
     stays drained when it is started again under that name. What it owns it keeps while there is
     nobody else.
 
-    Raises WorkerUnknown if no member has the name, and BrokerError.
+    Raises WorkerUnknown if no member has the name, and BrokerError, BrokerUnavailable if others
+    write the register all the time.
     """
     name = shares.name_of(name)
     for _ in range(ATTEMPTS):
@@ -30,4 +31,4 @@ async def drain(broker: Broker, group: str, name: str, *, back: bool = False) ->
         changed = shares.drained(register, name, back=back)
         if await broker.reassign(group, changed, version=roll.version, silent={}):
             return
-    raise WorkerUnknown(f"{name} could not be told, so busy is the register: try again")
+    raise BrokerUnavailable(f"{name} could not be told, so busy is the register: try again")

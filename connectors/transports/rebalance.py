@@ -36,7 +36,7 @@ class Rebalance:
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
-        # Faust's own application class has these without a leading underscore in its interface.
+        # Its interface leaves out half of what a rebalance needs of Faust's application.
         self._app: Any = consumer.app
         self.owned: frozenset[TP] = frozenset()
         self.incarnation = ""
@@ -172,7 +172,7 @@ class Rebalance:
     async def _take(self, tps: Collection[TP]) -> Mapping[TP, Committed]:
         consumer = self._consumer
         sources = [tp for tp in tps if not consumer.is_changelog(tp)]
-        # Who waited until the lease had ended must not fence out whoever has it now.
+        # Who waited for so long that others count it as dead must not fence them out.
         while sources and consumer.owns() and not consumer.should_stop:
             try:
                 self.incarnation = await consumer.broker.incarnation()

@@ -10,7 +10,6 @@ import asyncio
 import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,9 +17,7 @@ from typing import NamedTuple
 
 import redis.asyncio
 
-from app.embedded import running_postgres, running_valkey
-from connectors.transports.brokers import broker_by_url
-from tests.bench.scaling import Replicas, until_even
+from tests.bench.scaling import place_for, until_even
 
 ID = "idle"
 TOPICS = [f"idle-{number}" for number in range(20)]
@@ -44,25 +41,15 @@ class Cost(NamedTuple):
 
 async def main() -> None:
     """Start the workers, wait until they have their shares, and measure."""
-    with tempfile.TemporaryDirectory(prefix="redfaust-idle-") as directory:
-        place = Path(directory)
-        async with (
-            running_valkey(place / "valkey") as valkey,
-            running_postgres(place / "postgres") as postgres,
-        ):
-            broker = broker_by_url(valkey.url, default_partitions=PARTITIONS)
-            await broker.open()
-            client = redis.asyncio.Redis.from_url(valkey.url)
-            environ = {"BROKER": valkey.url, "STORE": postgres.url}
-            replicas = Replicas("tests.bench.idle_worker", environ, place)
-            await replicas.start(WORKERS)
-            shares = await until_even(broker, ID, WORKERS, PARTITIONS)
-            await asyncio.sleep(CALM)
-            before = await _cost(client, replicas.pids)
-            await asyncio.sleep(SECONDS)
-            after = await _cost(client, replicas.pids)
-            await client.aclose()
-            await broker.close()
+    async with place_for("tests.bench.idle_worker", PARTITIONS) as (valkey, broker, replicas):
+        client = redis.asyncio.Redis.from_url(valkey)
+        await replicas.start(WORKERS)
+        shares = await until_even(broker, ID, WORKERS, PARTITIONS)
+        await asyncio.sleep(CALM)
+        before = await _cost(client, replicas.pids)
+        await asyncio.sleep(SECONDS)
+        after = await _cost(client, replicas.pids)
+        await client.aclose()
     seconds = after.at - before.at
     print(  # noqa: T201
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "

@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -182,32 +183,43 @@ STEPS = [
 ]
 
 
+class Place(NamedTuple):
+    """Servers, and workers to be started there."""
+
+    valkey: str
+    broker: Broker
+    replicas: Replicas
+
+
+@asynccontextmanager
+async def place_for(module: str, partitions: int) -> AsyncIterator[Place]:
+    """Where the application of a module is to work."""
+    with tempfile.TemporaryDirectory(prefix="redfaust-bench-") as name:
+        directory = Path(name)
+        async with (
+            running_valkey(directory / "valkey") as valkey,
+            running_postgres(directory / "postgres") as postgres,
+        ):
+            broker = broker_by_url(valkey.url, default_partitions=partitions)
+            await broker.open()
+            environ = {"BROKER": valkey.url, "STORE": postgres.url}
+            yield Place(valkey.url, broker, Replicas(module, environ, directory))
+            await broker.close()
+
+
 async def main() -> None:
     """Take all steps, and print what was seen."""
-    with tempfile.TemporaryDirectory(prefix="redfaust-scale-") as directory:
-        place = Path(directory)
-        async with (
-            running_valkey(place / "valkey") as valkey,
-            running_postgres(place / "postgres") as postgres,
-        ):
-            broker = broker_by_url(valkey.url, default_partitions=PARTITIONS)
-            await broker.open()
-            await broker.create_topic(TopicSpec(TOPIC, PARTITIONS))
-            replicas = Replicas(
-                "tests.bench.scaling_worker",
-                {"BROKER": valkey.url, "STORE": postgres.url},
-                place,
-            )
-            watch = Watch(broker)
-            _print_heading()
-            async with asyncio.TaskGroup() as beside:
-                tasks = [beside.create_task(work) for work in (_feed(broker), watch.run())]
-                for step in STEPS:
-                    await _take(step, broker, replicas, watch)
-                await replicas.end(len(replicas), signal.SIGTERM)
-                for task in tasks:
-                    task.cancel()
-            await broker.close()
+    async with place_for("tests.bench.scaling_worker", PARTITIONS) as (_, broker, replicas):
+        await broker.create_topic(TopicSpec(TOPIC, PARTITIONS))
+        watch = Watch(broker)
+        _print_heading()
+        async with asyncio.TaskGroup() as beside:
+            tasks = [beside.create_task(work) for work in (_feed(broker), watch.run())]
+            for step in STEPS:
+                await _take(step, broker, replicas, watch)
+            await replicas.end(len(replicas), signal.SIGTERM)
+            for task in tasks:
+                task.cancel()
 
 
 async def _take(step: Step, broker: Broker, replicas: Replicas, watch: Watch) -> None:

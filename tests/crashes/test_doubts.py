@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -21,6 +23,7 @@ class Doubt:
 
     def __init__(self, way: Proxy, *, happened: bool) -> None:
         self._way = way
+        self._server = way.target
         self._happened = happened
         self._began = asyncio.Event()
         self.begun_anew = asyncio.Event()
@@ -42,6 +45,10 @@ class Doubt:
         self._way.refused.clear()
         self._began.set()
 
+    def resolve(self) -> None:
+        """Have the database answer again."""
+        self._way.lead_to(self._server)
+
     async def is_felt(self) -> None:
         """Return when somebody has tried in vain to find out."""
         async with asyncio.timeout(PATIENCE):
@@ -56,6 +63,17 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connectors.transports.commits.COMMIT_FOR", 0.1)
 
 
+@asynccontextmanager
+async def doubtful(
+    place: Place, monkeypatch: pytest.MonkeyPatch, *, happened: bool
+) -> AsyncIterator[tuple[Place, Doubt]]:
+    """The way to the servers, and the doubt that comes up there."""
+    async with ways_to(place) as (through, proxies):
+        doubt = Doubt(proxies["postgres"], happened=happened)
+        monkeypatch.setattr(crash, "point", doubt.point)
+        yield through, doubt
+
+
 HAPPENED = pytest.mark.parametrize("happened", [True, False], ids=["happened", "did not happen"])
 BROKERS = pytest.mark.parametrize("place", ["redis", "memory"], indirect=True)
 
@@ -66,17 +84,15 @@ BROKERS = pytest.mark.parametrize("place", ["redis", "memory"], indirect=True)
 async def test_partitions_move_while_a_commit_is_in_doubt(
     place: Place, oracle: Oracle, monkeypatch: pytest.MonkeyPatch, happened: bool
 ) -> None:
-    async with ways_to(place) as (through, proxies):
-        way = proxies["postgres"]
-        server = way.target
-        doubt = Doubt(way, happened=happened)
-        monkeypatch.setattr(crash, "point", doubt.point)
-        async with living(through) as app:
-            await doubt.is_felt()
-            app.consumer._membership.start_over()  # type: ignore[attr-defined]
-            await asyncio.wait_for(doubt.begun_anew.wait(), PATIENCE)
-            way.lead_to(server)
-            await oracle.all_done()
+    async with (
+        doubtful(place, monkeypatch, happened=happened) as (through, doubt),
+        living(through) as app,
+    ):
+        await doubt.is_felt()
+        app.consumer._membership.start_over()  # type: ignore[attr-defined]
+        await asyncio.wait_for(doubt.begun_anew.wait(), PATIENCE)
+        doubt.resolve()
+        await oracle.all_done()
     await oracle.still_all_done()
 
 
@@ -86,14 +102,10 @@ async def test_partitions_move_while_a_commit_is_in_doubt(
 async def test_a_worker_stops_while_a_commit_is_in_doubt(
     place: Place, oracle: Oracle, monkeypatch: pytest.MonkeyPatch, happened: bool
 ) -> None:
-    async with ways_to(place) as (through, proxies):
-        way = proxies["postgres"]
-        server = way.target
-        doubt = Doubt(way, happened=happened)
-        monkeypatch.setattr(crash, "point", doubt.point)
+    async with doubtful(place, monkeypatch, happened=happened) as (through, doubt):
         async with living(through):
             await doubt.is_felt()
-        way.lead_to(server)
+        doubt.resolve()
         async with living(through):
             await oracle.all_done()
     await oracle.still_all_done()
@@ -104,13 +116,11 @@ async def test_a_worker_stops_while_a_commit_is_in_doubt(
 async def test_the_database_answers_again(
     place: Place, oracle: Oracle, monkeypatch: pytest.MonkeyPatch, happened: bool
 ) -> None:
-    async with ways_to(place) as (through, proxies):
-        way = proxies["postgres"]
-        server = way.target
-        doubt = Doubt(way, happened=happened)
-        monkeypatch.setattr(crash, "point", doubt.point)
-        async with living(through):
-            await doubt.is_felt()
-            way.lead_to(server)
-            await oracle.all_done()
+    async with (
+        doubtful(place, monkeypatch, happened=happened) as (through, doubt),
+        living(through),
+    ):
+        await doubt.is_felt()
+        doubt.resolve()
+        await oracle.all_done()
     await oracle.still_all_done()

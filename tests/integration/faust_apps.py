@@ -9,9 +9,13 @@ from contextlib import asynccontextmanager
 import faust
 
 
-def new_app(broker: str, store: str = "memory://", *, name: str = "test") -> faust.App:
+def new_app(
+    broker: str, store: str = "memory://", *, name: str = "test", partitions: int = 4
+) -> faust.App:
     """An application as somebody else would write it: nothing but URLs."""
-    return faust.App(name, broker=broker, store=store, web_enabled=False, topic_partitions=4)
+    return faust.App(
+        name, broker=broker, store=store, web_enabled=False, topic_partitions=partitions
+    )
 
 
 PATIENCE = 20.0

@@ -18,6 +18,7 @@ import pytest
 from redis.asyncio import Redis
 
 from connectors.processing.shared.hand import message_of
+from tests.integration import faust_apps
 
 APP = "processes"
 GROUP = f"{APP}/mail"
@@ -73,13 +74,7 @@ class Handler:
 
 
 def new_app(place: Place, concurrency: int) -> faust.App:
-    app = faust.App(
-        APP,
-        broker=place.broker,
-        store=place.database,
-        web_enabled=False,
-        topic_partitions=PARTITIONS,
-    )
+    app = faust_apps.new_app(place.broker, place.database, name=APP, partitions=PARTITIONS)
     letters = app.topic("letters", key_type=str)
     receipts = app.topic("receipts", key_type=str)
     client = Redis.from_url(place.broker, socket_timeout=None)

@@ -16,6 +16,7 @@ from connectors import crash
 from connectors.transports.broker import Broker, Roll
 from connectors.transports.membership import NAME
 from connectors.transports.shares import name_of
+from tests.integration import faust_apps
 
 APP = "workers"
 PARTITIONS = 8
@@ -42,13 +43,7 @@ class Place(NamedTuple):
 
 def new_app(place: Place) -> faust.App:
     """An application that counts what comes for each key."""
-    app = faust.App(
-        APP,
-        broker=place.broker,
-        store=place.database,
-        web_enabled=False,
-        topic_partitions=PARTITIONS,
-    )
+    app = faust_apps.new_app(place.broker, place.database, name=APP, partitions=PARTITIONS)
     numbers = app.topic("numbers", key_type=str)
     counts = app.Table("counts", key_type=str, value_type=int, default=int)
 

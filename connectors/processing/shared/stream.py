@@ -21,7 +21,8 @@ class SharedStream(Stream[T]):
 
     async def _begin(self, queue: EventQueue) -> bool:
         stop_after = await super()._begin(queue)
-        # The conductor, who tells the monitor of all others, has not seen them.
+        # The conductor, who tells the monitor of all others, has not seen them. So the loop has
+        # each of them taken up by _take_up.
         self._observed = True
         return stop_after
 

@@ -1,0 +1,23 @@
+"""The broker that the settings name, for whoever is no Faust application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.settings import Settings
+from connectors.transports.broker import Broker
+from connectors.transports.brokers import broker_by_url
+
+
+@asynccontextmanager
+async def open_broker(settings: Settings) -> AsyncIterator[Broker]:
+    """Connect, and disconnect afterwards. Raises :class:`~connectors.errors.BrokerError`."""
+    broker = broker_by_url(
+        settings.broker.get_secret_value(), default_partitions=settings.partitions
+    )
+    try:
+        await broker.open()
+        yield broker
+    finally:
+        await broker.close()
