@@ -28,6 +28,8 @@ PARTITIONS = 2
 OWNERS = ["shop/orders/0", "shop/orders/1"]
 COMMITS = 40
 """Until an owner stops by itself."""
+ROUND = 10
+"""Commits that may be published in one go."""
 SENDS = 5
 """Of each lane in each commit."""
 
@@ -72,6 +74,8 @@ async def own(database: Database, broker: RedisBroker, commits: int) -> None:
             for owner, batch in zip(OWNERS, staged, strict=True):
                 lanes[owner] = Lane(batch.lane, batch.last_number)
             await publisher.has_room()
+            if number % ROUND == ROUND - 1:  # otherwise all may be published in one go
+                await asyncio.wait_for(publisher.drained(), TIMEOUT)
         await asyncio.wait_for(publisher.drained(), TIMEOUT)
     finally:
         publishing.cancel()

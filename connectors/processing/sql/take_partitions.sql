@@ -31,7 +31,7 @@ SET epoch = held.epoch + 1,
             )
         )
     END,
-    -- In another log an offset means another event; a lane and its number mean the same, also
+    -- In another log an offset means another event. A lane and its number mean the same, also
     -- where what was lost with the log is appended again.
     ahead = CASE
         WHEN held.log = excluded.log THEN held.ahead
