@@ -25,7 +25,6 @@ from app.servers import running_servers
 from app.settings import PREFIX, Given, Settings
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
-from connectors.transports import membership
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ class Supervisor:
         web = Child("web", ["web"], environ, self._say)
         relay = Child("relay", ["relay"], environ, self._say)
         workers = [
-            Child(name, ["worker", "--port", "0"], {**environ, membership.NAME: name}, self._say)
+            Child(name, ["worker", "--port", "0", "--name", name], environ, self._say)
             for name in (f"worker-{number}" for number in range(1, self._workers + 1))
         ]
         self._children = [*workers, relay, web]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import click
 
@@ -17,8 +18,13 @@ from app.settings import Settings
     show_default=True,
     help="Port of the worker's own web API; 0 takes a free one.",
 )
+@click.option(
+    "--name",
+    help="Started again under its name, it gets back the partitions that it had."
+    "  [default: FAUST_WORKER_NAME, or host and process]",
+)
 @click.pass_context
-def command(context: click.Context, port: int) -> None:
+def command(context: click.Context, port: int, name: str | None) -> None:
     """Run a worker: the agents that process the events.
 
     Start as many as you like; they share the work. SIGTERM or Ctrl-C stops it.
@@ -27,7 +33,10 @@ def command(context: click.Context, port: int) -> None:
         return
     settings = Settings.load()
     from app import worker  # noqa: PLC0415 - imports Faust, which --help does without
+    from connectors.transports.membership import NAME  # noqa: PLC0415
 
+    if name is not None:
+        os.environ[NAME] = name
     worker.run(settings, port=port)
 
 

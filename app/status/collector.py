@@ -33,7 +33,7 @@ from connectors.postgres.database import Database
 from connectors.postgres.queries import load
 from connectors.processing.dead_letters import DeadLetters, DeadLetterState, dead_letter_counts
 from connectors.processing.parked_rows import parked_counts
-from connectors.transports.broker import Beat, Broker, PartitionStatus
+from connectors.transports.broker import Broker, PartitionStatus, Roll
 from connectors.transports.sharing import shared_group
 
 SHOWN = 10
@@ -86,7 +86,7 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
     """
     if broker is None:
         raise BrokerUnavailable("this process is not connected to the broker")
-    workers = _workers((await broker.roll(group)).heard(), problems)
+    workers = _workers(await broker.roll(group), problems)
     owners = {owned: worker.name for worker in workers for owned in worker.owns}
     shared = await _ask_shared(broker, group, workers)
     topics = [
@@ -131,11 +131,12 @@ async def _ask_shared(
     }
 
 
-def _workers(members: Mapping[str, Beat], problems: list[str]) -> tuple[Worker, ...]:
+def _workers(roll: Roll, problems: list[str]) -> tuple[Worker, ...]:
     workers = []
-    for name, beat in members.items():
+    for name, beat in roll.heard().items():
+        known = {"name": name, "drained": roll.register.is_drained(name)}
         try:
-            workers.append(Worker.model_validate({**beat.info, "name": name}))
+            workers.append(Worker.model_validate({**beat.info, **known}))
         except ValidationError as error:
             fields = ", ".join(str(detail["loc"][0]) for detail in error.errors())
             problems.append(f"worker {name} announces itself in another form: {fields}")

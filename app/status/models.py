@@ -39,10 +39,14 @@ class Worker(_Part):
     owns: tuple[tuple[str, int], ...] = ()
     """Topic and partition."""
     agents: tuple[WorkerAgent, ...] = ()
+    drained: bool = False
 
     @property
     def role(self) -> str:
-        """An active worker owns partitions, a spare one waits for some."""
+        """An active worker owns partitions, a spare one waits for some, a drained one is to have
+        none."""
+        if self.drained:
+            return "drained"
         return "active" if self.owns else "spare"
 
     @property

@@ -44,6 +44,11 @@ async def test_who_works_on_what_and_whom_to_relieve(tmp_path: Path) -> None:
         text = await ask(directory, "workers")
         assert "without any: worker-1~" in text
         assert "drained: worker-1" in text
+        roles = {
+            name_of(worker["name"]): worker["drained"]
+            for worker in (await running.get("/api/status"))["workers"]
+        }
+        assert roles == {"worker-1": True, "worker-2": False}
 
         await ask(directory, "worker", "drain", "worker-1", "--back")
         await until_shared(directory, worker_1=2, worker_2=2)

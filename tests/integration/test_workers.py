@@ -20,16 +20,18 @@ KEYS = [f"k{number}" for number in range(40)]
 
 
 @pytest.fixture
-async def broker(broker_url: str) -> AsyncIterator[Broker]:
-    broker = broker_by_url(broker_url, default_partitions=PARTITIONS)
+async def broker(empty_valkey_url: str) -> AsyncIterator[Broker]:
+    broker = broker_by_url(empty_valkey_url, default_partitions=PARTITIONS)
     await broker.open()
     yield broker
     await broker.close()
 
 
 @pytest.fixture
-async def workers(broker: Broker, broker_url: str, database_url: str) -> AsyncIterator[Workers]:
-    workers = Workers(Place(broker_url, database_url), broker)
+async def workers(
+    broker: Broker, empty_valkey_url: str, database_url: str
+) -> AsyncIterator[Workers]:
+    workers = Workers(Place(empty_valkey_url, database_url), broker)
     yield workers
     workers.kill_all()
 

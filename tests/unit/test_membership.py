@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 
 import pytest
 from faust.types import TP
 
-from connectors.errors import BrokerUnavailable
+from connectors.errors import BrokerUnavailable, WorkerUnknown
 from connectors.transports.broker import Beat, Roll
+from connectors.transports.draining import drain
 from connectors.transports.membership import NAME, Membership, Standing
 from connectors.transports.memory.broker import MemoryBroker, _logs
 from connectors.transports.shares import Register, name_of
@@ -274,15 +274,33 @@ async def test_what_is_of_no_interest_to_others_is_always_there(broker: MemoryBr
 
 async def test_one_who_is_drained_hands_everything_over(broker: MemoryBroker) -> None:
     first, second = Notes(), Notes()
-    async with member(broker, first) as drained, member(broker, second):
+    async with member(broker, first) as one, member(broker, second):
         await first.has_count(2)
-        register = (await broker.roll(GROUP)).register
-        await _write(broker, replace(register, drained=frozenset({name_of(drained.member)})))
+        await drain(broker, GROUP, one.member)
         await second.has_count(4)
         await first.has_count(0)
-        register = (await broker.roll(GROUP)).register
-        await _write(broker, replace(register, drained=frozenset()))
+        await drain(broker, GROUP, name_of(one.member), back=True)
         await first.has_count(2)
+
+
+async def test_of_all_who_are_drained_the_one_that_is_back_gets_everything(
+    broker: MemoryBroker,
+) -> None:
+    first, second = Notes(), Notes()
+    async with member(broker, first) as one:
+        await first.has_count(4)
+        await drain(broker, GROUP, one.member)
+        async with member(broker, second) as other:
+            await second.has_count(4)
+            await first.has_count(0)
+            await drain(broker, GROUP, other.member)
+            await drain(broker, GROUP, one.member, back=True)
+            await first.has_count(4)
+
+
+async def test_one_whom_nobody_knows_cannot_be_drained(broker: MemoryBroker) -> None:
+    with pytest.raises(WorkerUnknown, match="none is running"):
+        await drain(broker, GROUP, "worker-1")
 
 
 async def test_a_name_comes_from_the_environment(

@@ -97,6 +97,13 @@ def test_a_member_that_is_back_gets_what_it_had() -> None:
     assert given == {0, 2}
 
 
+def test_one_who_waits_is_given_what_it_had_and_of_that_what_was_taken_last() -> None:
+    taken = [("a~1", 2.0), ("a~1", 3.0), ("c~1", 4.0), ("a~1", 1.0)]
+    owners = {number: Owned("b~1", before, since) for number, (before, since) in enumerate(taken)}
+    register = Register(("b~1", "a~2"), owners)
+    assert planned(register, "b~1", {4}).hand_over == {0, 1}
+
+
 def test_what_is_free_goes_to_who_had_it_before() -> None:
     before = {0: "a~1", 1: "b~1", 2: "a~1", 3: "b~1"}
     register = Register((), {n: Owned("", member, 0.0) for n, member in before.items()})
