@@ -426,6 +426,17 @@ def test_what_several_had_sent_may_come_again_in_another_order() -> None:
     assert violations(history) == []
 
 
+@pytest.mark.parametrize("failed_over", [True, False])
+def test_a_dead_letter_may_be_about_an_entry_that_came_again(*, failed_over: bool) -> None:
+    history = perform(PLAN)
+    history.failed_over = failed_over
+    letter = history.letters[0]
+    history.letters[0] = letter._replace(offset=10**9)
+    assert (violations(history) == []) is failed_over
+    history.letters.append(letter)
+    assert violations(history) != []
+
+
 def test_what_one_had_sent_may_not() -> None:
     history = perform(PLAN)
     history.failed_over = True
