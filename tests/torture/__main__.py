@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -39,6 +40,8 @@ def main() -> int:
         workers=arguments.workers,
         resumes_within=RESUMES_WITHIN,
     )
+    # As Ctrl-C: the small disk is unmounted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if arguments.directory is not None:
         arguments.directory.mkdir(exist_ok=True)
         return _print(settings, asyncio.run(run(settings, arguments.directory)))
