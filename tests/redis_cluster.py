@@ -34,7 +34,7 @@ cluster-replica-validity-factor 0
 cluster-require-full-coverage no
 requirepass {password}
 masterauth {password}
-appendonly no
+appendonly {appendonly}
 save ""
 repl-diskless-sync-delay 0
 """
@@ -47,6 +47,7 @@ class Node:
     port: int
     bus: int
     server: Server
+    directory: Path
 
     async def call(self, *arguments: Any) -> Any:
         """Ask it something."""
@@ -121,10 +122,12 @@ def nodes(url: str) -> list[str]:
     return [str(replace(broker, scheme="redis", hosts=(host,))) for host in broker.hosts]
 
 
-async def start_node(directory: Path, binary: Path) -> Node:
-    """A server that belongs to no cluster yet."""
+async def start_node(
+    directory: Path, binary: Path, *, ports: tuple[int, int] | None = None, durable: bool = False
+) -> Node:
+    """A server that belongs to the cluster that its directory knows, or to none yet."""
     directory = working_directory(directory)
-    port, bus = free_port(), free_port()
+    port, bus = ports or (free_port(), free_port())
     configuration = directory / "node.conf"
     write_private(
         configuration,
@@ -132,6 +135,7 @@ async def start_node(directory: Path, binary: Path) -> Node:
             port=port,
             bus=bus,
             timeout=NODE_TIMEOUT_MS,
+            appendonly="yes" if durable else "no",
             password=PASSWORD,
         ),
     )
@@ -142,7 +146,7 @@ async def start_node(directory: Path, binary: Path) -> Node:
         log=directory / "server.log",
         plan=STOP,
     )
-    node = Node(port, bus, server)
+    node = Node(port, bus, server, directory)
 
     async def prove() -> None:
         await node.call("PING")
@@ -153,14 +157,18 @@ async def start_node(directory: Path, binary: Path) -> Node:
 
 @asynccontextmanager
 async def running_cluster(
-    directory: Path, binary: Path | None = None, *, with_replica: bool = True
+    directory: Path,
+    binary: Path | None = None,
+    *,
+    with_replica: bool = True,
+    durable: bool = False,
 ) -> AsyncIterator[RedisCluster]:
-    """Formed and agreed on who has which slot."""
+    """Formed and agreed on who has which slot; ``durable``: with what it needs to be killed."""
     binary = binary or find_valkey()
     async with AsyncExitStack() as stack:
         nodes = []
         for number in range(4 if with_replica else 3):
-            nodes.append(await start_node(directory / f"node-{number}", binary))
+            nodes.append(await start_node(directory / f"node-{number}", binary, durable=durable))
             stack.push_async_callback(nodes[-1].server.stop)
         primaries, replicas = nodes[:3], nodes[3:]
         for number, node in enumerate(primaries):

@@ -28,6 +28,9 @@ def main() -> int:
     parser.add_argument("minutes", type=float)
     parser.add_argument("--transfers", type=int, help="10,000 a minute if not given")
     parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument(
+        "--cluster", action="store_true", help="Redis is a cluster, not a pair behind a Sentinel"
+    )
     parser.add_argument("--directory", type=Path, help="where logs and data stay to be looked at")
     arguments = parser.parse_args()
     logging.basicConfig(level="ERROR", format="%(message)s")
@@ -38,6 +41,7 @@ def main() -> int:
         seconds=arguments.minutes * 60,
         faults=how_many(arguments.minutes),
         workers=arguments.workers,
+        cluster=arguments.cluster,
         resumes_within=RESUMES_WITHIN,
     )
     # As Ctrl-C: the small disk is unmounted.

@@ -20,7 +20,7 @@ class Fault(enum.Enum):
     RELAY_KILLED = "relay killed with SIGKILL"
     RELAY_STOPPED = "relay stopped by SIGSTOP for a while"
     REDIS_KILLED = "Redis primary killed with SIGKILL and restarted"
-    REDIS_DIED = "Redis primary died, Sentinel promoted the replica"
+    REDIS_DIED = "Redis primary died, its replica was promoted"
     REDIS_CUT_OFF = "Redis primary cut off with its clients, replica promoted"
     REDIS_CLOCK = "a Redis's clock jumped by an hour and back"
     CLIENTS_KILLED = "connections ended by CLIENT KILL"

@@ -19,12 +19,14 @@ from tests.torture import ledger
 from tests.torture.checker import Violation, check
 from tests.torture.faults import Fault, schedule
 from tests.torture.history import behind, collect, parked, unpublished
+from tests.torture.on_cluster import Cluster, OnCluster
 from tests.torture.on_postgres import OnPostgres
 from tests.torture.on_processes import OnProcesses
 from tests.torture.on_redis import OnRedis
 from tests.torture.plan import make_plan
 from tests.torture.processes import Process, running
 from tests.torture.progress import Progress
+from tests.torture.redis_pair import Pair
 from tests.torture.servers import Servers, running_servers
 from tests.torture.torturer import Torturer
 from tests.torture.writer import CREATE, Writer
@@ -56,6 +58,8 @@ class Settings:
     faults: Mapping[Fault, int]
     workers: int = 4
     """Beside one that joins and leaves, if that is one of the faults."""
+    cluster: bool = False
+    """Redis is a cluster instead of a pair behind a Sentinel."""
     resumes_within: float | None = None
     """Seconds after a fault within which all partitions go on; ``None``: it takes what it takes."""
     build: str | None = None
@@ -85,7 +89,9 @@ class Report:
 
 async def run(settings: Settings, directory: Path) -> Report:
     """Torture an installation that is set up in a directory, and check what came of it."""
-    async with running_servers(directory, settings.postgres_options) as servers:
+    async with running_servers(
+        directory, settings.postgres_options, cluster=settings.cluster
+    ) as servers:
         database = await Database.connect(servers.postgres.url, application_name="torture")
         broker = broker_by_url(servers.redis.url, default_partitions=ledger.PARTITIONS)
         try:
@@ -108,7 +114,7 @@ async def _run(
     progress = Progress(broker, database)
     strikes = {
         **OnProcesses(settings.seed, workers, joining, relays).strikes,
-        **OnRedis(settings.seed, servers.redis, writer.appending).strikes,
+        **_on_redis(settings.seed, servers.redis, writer.appending).strikes,
         **OnPostgres(settings.seed, servers, database).strikes,
     }
     torturer = Torturer(strikes, progress)
@@ -141,6 +147,12 @@ async def _run(
         **check(history),
     }
     return Report(torturer.done, torturer.impossible, progress.longest, violations, notes)
+
+
+def _on_redis(seed: int, redis: Pair | Cluster, appending: asyncio.Lock) -> OnRedis | OnCluster:
+    if isinstance(redis, Cluster):
+        return OnCluster(seed, redis, appending)
+    return OnRedis(seed, redis, appending)
 
 
 def _too_late(longest: Mapping[Fault, float], within: float | None) -> Sequence[Violation]:

@@ -14,6 +14,7 @@ import asyncpg
 from app.embedded import Postgres, start_postgres
 from tests.proxy import Proxy
 from tests.torture.disk import Disk, small_disk
+from tests.torture.on_cluster import Cluster, running_nodes
 from tests.torture.redis_pair import Pair, running_pair
 
 PATIENCE = 30.0
@@ -25,9 +26,9 @@ WAL_KEPT = {"max_wal_size": "128MB"}
 
 @dataclass
 class Servers:
-    """Two Redis, and Postgres on a port that it keeps."""
+    """A Redis that fails over, and Postgres on a port that it keeps."""
 
-    redis: Pair
+    redis: Pair | Cluster
     directory: Path
     options: Mapping[str, str]
     postgres: Postgres
@@ -75,10 +76,14 @@ class Servers:
 
 
 @asynccontextmanager
-async def running_servers(directory: Path, options: Mapping[str, str]) -> AsyncIterator[Servers]:
+async def running_servers(
+    directory: Path, options: Mapping[str, str], *, cluster: bool
+) -> AsyncIterator[Servers]:
     """All of them during the block."""
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(running_pair(directory))
+        redis: Pair | Cluster = await stack.enter_async_context(
+            running_nodes(directory) if cluster else running_pair(directory)
+        )
         disk = stack.enter_context(small_disk(directory / "postgres"))
         options = {**WAL_KEPT, **options}
         postgres = await start_postgres(directory / "postgres", options=options)

@@ -21,6 +21,7 @@ from connectors.transports.partitioner import partition_of
 from connectors.transports.redis import keys
 from tests.torture.history import NUMBER
 from tests.torture.ledger import PARTITIONS, TRANSFERS
+from tests.torture.on_cluster import Cluster
 from tests.torture.plan import Plan, Route, Step, Transfer
 from tests.torture.redis_pair import Pair
 
@@ -40,7 +41,7 @@ class TakenBack(Exception):
 class Writer:
     """Writes the steps of a plan, those of each route in their order, spread over some seconds."""
 
-    def __init__(self, plan: Plan, redis: Pair, database: Database) -> None:
+    def __init__(self, plan: Plan, redis: Pair | Cluster, database: Database) -> None:
         self._plan = plan
         self.appending = asyncio.Lock()
         """Held while something is appended by ``XADD``, and by whoever wants that to wait."""
