@@ -11,6 +11,7 @@ from faust.transport.base import Transport as FaustTransport
 from connectors.transports.broker import Broker
 from connectors.transports.conductor import Conductor
 from connectors.transports.consumer import Consumer
+from connectors.transports.fetcher import Fetcher
 from connectors.transports.producer import Producer
 from connectors.transports.transactions import TransactionManager
 from connectors.transports.url import BrokerUrl
@@ -22,6 +23,7 @@ class BrokerTransport(FaustTransport):
     Consumer = Consumer
     Producer = Producer
     Conductor = Conductor
+    Fetcher = Fetcher
     TransactionManager = TransactionManager
 
     @cached_property
