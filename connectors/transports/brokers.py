@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 from connectors.errors import BrokerError
 from connectors.transports.broker import Broker
 from connectors.transports.memory.broker import MemoryBroker
 from connectors.transports.redis.address import KINDS, Address
 from connectors.transports.redis.broker import RedisBroker
+from connectors.transports.transport import BrokerTransport
 from connectors.transports.url import BrokerUrl
 
 MEMORY = "memory"
 SCHEMES = frozenset({*KINDS, MEMORY})
-"""With which a broker's URL may begin."""
+"""With which the URL of a broker of this package may begin."""
+
+
+def is_broker(scheme: str) -> bool:
+    """Whether URLs that begin so mean a broker, of this package or of another."""
+    return scheme in SCHEMES or _guest(scheme) is not None
 
 
 def check_url(url: str) -> None:
     """Raise BrokerError if this is no broker's URL. What it says holds no part of the URL."""
-    if BrokerUrl.parse(url).scheme != MEMORY:
+    scheme = BrokerUrl.parse(url).scheme
+    if scheme != MEMORY and _guest(scheme) is None:
         Address.parse(url)
 
 
@@ -30,5 +39,18 @@ def broker_by_url(url: str, *, default_partitions: int) -> Broker:
         return RedisBroker(url, default_partitions=default_partitions)
     if scheme == MEMORY:
         return MemoryBroker(url, default_partitions=default_partitions)
+    if (guest := _guest(scheme)) is not None:
+        return guest.new_broker(url, default_partitions)
     begins = ", ".join(f"{known}://" for known in sorted(SCHEMES))
     raise BrokerError(f"No broker for {scheme}:// URLs: use one of {begins}")
+
+
+def _guest(scheme: str) -> type[BrokerTransport] | None:
+    """The transport that another package has for these URLs, where it is built on ours."""
+    if scheme in SCHEMES:
+        return None
+    for entry_point in entry_points(group="faust.transports", name=scheme):
+        transport = entry_point.load()
+        if isinstance(transport, type) and issubclass(transport, BrokerTransport):
+            return transport
+    return None

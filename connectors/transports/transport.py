@@ -35,6 +35,7 @@ class BrokerTransport(FaustTransport):
             url = url.with_login(credentials.username, credentials.password)
         return self.new_broker(str(url), self.app.conf.topic_partitions)
 
+    @classmethod
     @abc.abstractmethod
-    def new_broker(self, url: str, default_partitions: int) -> Broker:
+    def new_broker(cls, url: str, default_partitions: int) -> Broker:
         """Build the broker for a URL."""

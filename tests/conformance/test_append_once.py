@@ -17,6 +17,9 @@ from connectors.transports.broker import (
     Record,
     TopicSpec,
 )
+from connectors.transports.capabilities import Capability
+
+pytestmark = pytest.mark.needs(Capability.APPEND_ONCE)
 
 TOPIC = "events"
 FIRST = TP(TOPIC, 0)

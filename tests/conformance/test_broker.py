@@ -16,6 +16,7 @@ from connectors.transports.broker import (
     Outgoing,
     TopicSpec,
 )
+from connectors.transports.capabilities import Capability
 from connectors.transports.partitioner import partition_of
 
 TOPIC = "events"
@@ -224,6 +225,7 @@ def counts_are_known_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connectors.transports.redis.topics.SETTLE_FOR", 0.1)
 
 
+@pytest.mark.needs(Capability.MORE_PARTITIONS, Capability.APPEND_ONCE)
 @pytest.mark.usefixtures("counts_are_known_for_a_moment")
 async def test_a_closed_topic_takes_nothing_from_anybody(
     broker: Broker, another_broker: Broker
@@ -245,6 +247,7 @@ async def test_a_closed_topic_takes_nothing_from_anybody(
     assert await values(broker, TP("other", 0)) == [b""] * 4
 
 
+@pytest.mark.needs(Capability.MORE_PARTITIONS)
 @pytest.mark.usefixtures("counts_are_known_for_a_moment")
 async def test_a_topic_is_opened_with_more_partitions(
     broker: Broker, another_broker: Broker
@@ -262,6 +265,7 @@ async def test_a_topic_is_opened_with_more_partitions(
         ]
 
 
+@pytest.mark.needs(Capability.MORE_PARTITIONS, Capability.SHARED_DELIVERY)
 async def test_groups_stand_at_the_beginning_of_new_partitions(broker: Broker) -> None:
     await broker.append([entry(b"1", 0), entry(b"2", 3)])
     await broker.join("late", [TOPIC], from_start=False)

@@ -11,7 +11,10 @@ from faust.types import TP
 
 from connectors.transports.broker import Broker, Outgoing, TopicSpec
 from connectors.transports.brokers import broker_by_url
+from connectors.transports.capabilities import Capability
 from connectors.transports.sharing import Claim, Sharing
+
+pytestmark = pytest.mark.needs(Capability.SHARED_DELIVERY)
 
 TOPIC = "letters"
 GROUP = "shop/mail"

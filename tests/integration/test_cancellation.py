@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from connectors.transports.redis import RedisBroker
 
 MOMENTS = 60
 """Turns of the event loop: more than a command takes."""
 
 
-@pytest.mark.parametrize("broker_url", ["valkey_url"], indirect=True)
-async def test_a_cancellation_at_any_moment_of_a_command_is_heard(broker_url: str) -> None:
-    broker = RedisBroker(broker_url, default_partitions=4)
+async def test_a_cancellation_at_any_moment_of_a_command_is_heard(any_broker_url: str) -> None:
+    broker = RedisBroker(any_broker_url, default_partitions=4)
     await broker.open()
 
     async def ask_on_and_on() -> None:

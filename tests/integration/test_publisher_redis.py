@@ -45,8 +45,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def broker(broker_url: str) -> AsyncIterator[RedisBroker]:
-    broker = RedisBroker(broker_url, default_partitions=PARTITIONS)
+async def broker(any_broker_url: str) -> AsyncIterator[RedisBroker]:
+    broker = RedisBroker(any_broker_url, default_partitions=PARTITIONS)
     yield broker
     await broker.close()
 
@@ -138,11 +138,15 @@ def own_until_killed(point: str, broker_url: str, database_url: str) -> None:
     ids=" then ".join,
 )
 async def test_wherever_an_owner_is_killed_every_event_is_published_once_in_order(
-    database: Database, broker: RedisBroker, broker_url: str, database_url: str, points: list[str]
+    database: Database,
+    broker: RedisBroker,
+    any_broker_url: str,
+    database_url: str,
+    points: list[str],
 ) -> None:
     await own(database, broker, 2)
     for point in points:
-        process = _fork.Process(target=own_until_killed, args=(point, broker_url, database_url))
+        process = _fork.Process(target=own_until_killed, args=(point, any_broker_url, database_url))
         process.start()
         await asyncio.to_thread(process.join, TIMEOUT)
         code = process.exitcode
@@ -168,9 +172,9 @@ async def sent(database: Database, broker: RedisBroker, *entries: Outgoing) -> l
 
 
 async def test_what_redis_does_not_take_becomes_a_dead_letter_and_the_rest_goes_on(
-    database: Database, broker: RedisBroker, broker_url: str
+    database: Database, broker: RedisBroker, any_broker_url: str
 ) -> None:
-    async with Redis.from_url(broker_url) as redis:
+    async with Redis.from_url(any_broker_url) as redis:
         await redis.set("{mine:0}", "a text")
     headed = Outgoing("events", b"1", b"k", (("h", b""),) * (MAX_HEADERS + 1))
     wrong = [Outgoing("mine", b"%d" % n, partition=0) for n in range(2)]

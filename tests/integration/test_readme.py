@@ -23,10 +23,10 @@ def block_with(text: str) -> str:
     return str(block)
 
 
-async def test_the_first_agent_books_payments(broker_url: str, database_url: str) -> None:
+async def test_the_first_agent_books_payments(any_broker_url: str, database_url: str) -> None:
     source = block_with('"bank"')
     assert source.count("\n") <= 20
-    source = source.replace("redis://localhost", broker_url)
+    source = source.replace("redis://localhost", any_broker_url)
     source = source.replace("postgresql://localhost/bank", database_url)
     module: dict[str, Any] = {"__name__": "bank"}
     exec(compile(source, "README.md", "exec"), module)

@@ -34,8 +34,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def broker(broker_url: str) -> AsyncIterator[RedisBroker]:
-    broker = RedisBroker(broker_url, default_partitions=1)
+async def broker(any_broker_url: str) -> AsyncIterator[RedisBroker]:
+    broker = RedisBroker(any_broker_url, default_partitions=1)
     yield broker
     await broker.close()
 
@@ -105,12 +105,12 @@ async def mark(database: Database, broker: RedisBroker) -> int:
 
 
 async def test_after_redis_was_wiped_what_is_kept_follows_and_numbers_go_on(
-    database: Database, broker: RedisBroker, broker_url: str
+    database: Database, broker: RedisBroker, any_broker_url: str
 ) -> None:
     await publish(database, b"1", b"2")
     await relay_everything(database, broker)
     before = await mark(database, broker)
-    async with Redis.from_url(broker_url) as client:
+    async with Redis.from_url(any_broker_url) as client:
         await client.flushall()
     await broker.create_topic(TopicSpec("orders", 1))  # as workers do that begin anew
     await publish(database, b"3")
@@ -120,7 +120,7 @@ async def test_after_redis_was_wiped_what_is_kept_follows_and_numbers_go_on(
 
 
 async def test_what_was_claimed_before_redis_was_wiped_is_published(
-    database: Database, broker: RedisBroker, broker_url: str
+    database: Database, broker: RedisBroker, any_broker_url: str
 ) -> None:
     class Dying(RuntimeError):
         pass
@@ -141,7 +141,7 @@ async def test_what_was_claimed_before_redis_was_wiped_is_published(
     with pytest.raises(Dying):
         await new_relay(database, Unreached(), poll=1.0).run(asyncio.Event())
     assert await values(broker) == [b"1"]
-    async with Redis.from_url(broker_url) as client:
+    async with Redis.from_url(any_broker_url) as client:
         await client.flushall()
     await relay_everything(database, broker)
     assert await values(broker) == [b"1", b"2"]

@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from faust.types import TP
 
@@ -29,6 +30,7 @@ from connectors.transports.broker import (
     Roll,
     TopicSpec,
 )
+from connectors.transports.capabilities import ALL, Capability
 from connectors.transports.memory.registers import Registry
 from connectors.transports.memory.sharing import MemorySharing, SharedPlace
 from connectors.transports.partitioner import partition_of, partition_of_numbered
@@ -55,6 +57,8 @@ _logs: dict[str, Log] = defaultdict(Log)
 
 class MemoryBroker:
     """Offsets are dense and begin at 0."""
+
+    capabilities: ClassVar[frozenset[Capability]] = ALL
 
     def __init__(self, url: str, *, default_partitions: int) -> None:
         self._log = _logs[url]

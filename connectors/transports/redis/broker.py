@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from faust.types import TP
 
@@ -24,6 +24,7 @@ from connectors.transports.broker import (
     Roll,
     TopicSpec,
 )
+from connectors.transports.capabilities import ALL, Capability
 from connectors.transports.partitioner import partition_of, partition_of_numbered
 from connectors.transports.redis import keys
 from connectors.transports.redis.client import our_errors, script
@@ -46,6 +47,8 @@ class RedisBroker:
     The group of an application is where its position is kept for all to see; it is moved with
     ``XGROUP SETID … ENTRIESREAD``, so that ``XINFO GROUPS`` shows the true lag.
     """
+
+    capabilities: ClassVar[frozenset[Capability]] = ALL
 
     def __init__(self, url: str, *, default_partitions: int) -> None:
         self._url = url

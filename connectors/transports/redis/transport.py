@@ -12,5 +12,6 @@ class Transport(BrokerTransport):
 
     driver_version = "Redis Streams"
 
-    def new_broker(self, url: str, default_partitions: int) -> Broker:
+    @classmethod
+    def new_broker(cls, url: str, default_partitions: int) -> Broker:
         return RedisBroker(url, default_partitions=default_partitions)

@@ -1,0 +1,74 @@
+"""What a broker cannot do is told when the application starts, or asks for it."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, EntryPoints
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from connectors.errors import BrokerError, BrokerUnsupported
+from connectors.tables.alteration import alter
+from connectors.transports import brokers
+from connectors.transports.broker import Broker
+from connectors.transports.memory.broker import MemoryBroker
+from connectors.transports.memory.transport import Transport
+from tests.integration.faust_apps import new_app, running
+
+
+class Poor(MemoryBroker):
+    """Can do as little as a broker may."""
+
+    capabilities = frozenset()
+
+
+class PoorTransport(Transport):
+    """As another package would have it."""
+
+    @classmethod
+    def new_broker(cls, url: str, default_partitions: int) -> Broker:
+        return Poor(url, default_partitions=default_partitions)
+
+
+@pytest.fixture
+def poor_url(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of a broker that another package has registered with Faust."""
+    registered = EntryPoints([EntryPoint("poor", f"{__name__}:PoorTransport", "faust.transports")])
+    monkeypatch.setattr(brokers, "entry_points", registered.select)
+    monkeypatch.setattr("faust.transport.by_url", lambda _: PoorTransport)
+    return f"poor://{uuid4().hex}"
+
+
+def test_a_registered_transport_is_a_broker_like_ours(poor_url: str) -> None:
+    assert brokers.is_broker("poor")
+    brokers.check_url(poor_url)
+    assert isinstance(brokers.broker_by_url(poor_url, default_partitions=1), Poor)
+
+
+def test_other_transports_are_none(poor_url: str) -> None:
+    assert not brokers.is_broker("poorer")
+    with pytest.raises(BrokerError, match="No broker for poorer:// URLs"):
+        brokers.broker_by_url("poorer://", default_partitions=1)
+
+
+async def test_agents_with_shared_delivery_do_not_start(poor_url: str) -> None:
+    app = new_app(poor_url)
+
+    @app.agent(app.topic("letters"), name="mail", delivery="shared")
+    async def mail(stream: Any) -> None:
+        async for _ in stream:
+            pass
+
+    with pytest.raises(
+        BrokerUnsupported, match='mail has delivery="shared", and Poor has no shared'
+    ):
+        async with running(app):
+            pass
+
+
+async def test_topics_are_not_altered(poor_url: str) -> None:
+    app = new_app(poor_url)
+    app.finalize()
+    with pytest.raises(BrokerUnsupported, match="Poor has no topics that can get more partitions"):
+        await alter(app, 8)
