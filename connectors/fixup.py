@@ -15,6 +15,7 @@ from faust.fixups.base import Fixup as FaustFixup
 from faust.serializers.registry import Registry as FaustRegistry
 from faust.tables.manager import TableManager as FaustTableManager
 from faust.topics import Topic as FaustTopic
+from faust.transport import by_name
 from faust.types import AppT
 from faust.types.enums import ProcessingGuarantee
 from yarl import URL
@@ -29,6 +30,7 @@ from connectors.tables.manager import POSTGRES, TableManager
 from connectors.tables.table import Table
 from connectors.transports.assignor import PartitionAssignor
 from connectors.transports.brokers import SCHEMES
+from connectors.transports.transport import BrokerTransport
 
 COMMIT_INTERVAL = 0.1
 """Seconds after which finished events are committed. Faust's 2.8 suit Kafka, where a commit goes
@@ -62,14 +64,14 @@ class Fixup(FaustFixup):
         return True
 
     def on_worker_init(self) -> None:
-        if _scheme_of_broker(self.app.conf) in SCHEMES:
+        if _is_ours(_scheme_of_broker(self.app.conf)):
             relax_collector()
 
 
 def _configure(app: Any, conf: Any, **_: Any) -> None:
     broker = _scheme_of_broker(conf)
     store = URL(_current(conf, "store")).scheme
-    if broker not in SCHEMES:
+    if not _is_ours(broker):
         if store in POSTGRES:
             raise ImproperlyConfigured(
                 f"store={store}:// needs a broker that commits with it: redis://, rediss:// or "
@@ -82,6 +84,18 @@ def _configure(app: Any, conf: Any, **_: Any) -> None:
     _guarantee(app, conf, store)
     if _current(conf, "broker_commit_interval") == FAUST_COMMIT_INTERVAL:
         conf.broker_commit_interval = COMMIT_INTERVAL
+
+
+def _is_ours(scheme: str) -> bool:
+    """Whether what is registered for a broker's scheme is a transport of ours, or derived from it:
+    that of somebody else's package too."""
+    if scheme in SCHEMES:
+        return True
+    try:
+        transport: Any = by_name(scheme)
+    except ModuleNotFoundError:  # which Faust says, when the application starts
+        return False
+    return isinstance(transport, type) and issubclass(transport, BrokerTransport)
 
 
 def _guarantee(app: Any, conf: Any, store: str) -> None:
