@@ -21,6 +21,7 @@ from yarl import URL
 from connectors.collector import relax_collector
 from connectors.postgres.hosts import list_as_parameter
 from connectors.processing.agent import Agent
+from connectors.processing.replies import ReplyConsumer
 from connectors.processing.stream import Stream
 from connectors.processing.topic import Topic
 from connectors.tables.manager import POSTGRES, TableManager
@@ -76,6 +77,8 @@ def _configure(app: Any, conf: Any, **_: Any) -> None:
     for name, (default, ours) in _CLASSES.items():
         if _current(conf, name) is default:
             setattr(conf, name, ours)
+    # Faust has no setting for it.
+    app._reply_consumer = ReplyConsumer(app, beacon=app.beacon)
     _guarantee(app, conf, store)
     if _current(conf, "broker_commit_interval") == FAUST_COMMIT_INTERVAL:
         conf.broker_commit_interval = COMMIT_INTERVAL

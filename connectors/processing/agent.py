@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from faust.agents.agent import Agent as FaustAgent
 from faust.agents.agent import _current_agent
+from faust.agents.replies import ReplyPromise
 from faust.exceptions import ImproperlyConfigured
 from faust.types import TP, ChannelT, EventT, Message, StreamT
 from faust.types.agents import ActorRefT, AgentFun
@@ -20,6 +21,7 @@ from connectors.processing.dead_letters import name_of, text_of
 from connectors.processing.event_stream import counts
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import Failure, attempts_of
+from connectors.processing.replies import ReplyConsumer
 from connectors.processing.retries import Retries
 from connectors.processing.scope import open_scope
 from connectors.processing.shared.delivery import SharedDelivery
@@ -122,6 +124,19 @@ class Agent(FaustAgent):
             prefix=self.name,
             **kwargs,
         )
+
+    async def ask_nowait(self, *args: Any, force: bool = True, **kwargs: Any) -> ReplyPromise:
+        """As Faust's, which leaves it to others to wait for the answer.
+
+        What waits for an answer leaves at once, see ``replies.py``. Without ``reply_to`` the answer
+        comes to this application, and keeps the promise that is returned.
+        """
+        reply_to = kwargs.pop("reply_to", None) or self.app.conf.reply_to
+        promise = await super().ask_nowait(*args, reply_to=reply_to, force=force, **kwargs)
+        if promise.reply_to == self.app.conf.reply_to:
+            replies = cast(ReplyConsumer, self.app._reply_consumer)  # type: ignore[attr-defined]
+            await replies.add(promise.correlation_id, promise)
+        return promise
 
     async def on_start(self) -> None:
         await super().on_start()

@@ -13,7 +13,8 @@ has one scope for all its events.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Protocol
@@ -185,6 +186,16 @@ def open_scope(
     scope = Scope(events, reader, outlet)
     _current.set(scope)
     return scope
+
+
+@contextmanager
+def outside_of_events() -> Iterator[None]:
+    """Within, this task does nothing on behalf of an event: what it sends leaves at once."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def current_scope() -> Scope | None:

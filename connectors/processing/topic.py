@@ -19,7 +19,7 @@ from connectors.processing.backing import backing_of
 from connectors.processing.decoding import Decode, Decoded, decoder
 from connectors.processing.encoding import Encoder, encoder
 from connectors.processing.queue import EventQueue, KeyedQueue
-from connectors.processing.scope import current_scope
+from connectors.processing.scope import current_scope, outside_of_events
 from connectors.transports.broker import Headers, Outgoing
 from connectors.transports.producer import Producer, as_headers
 
@@ -82,16 +82,30 @@ class Topic(FaustTopic):
         partition: int | None = None,
         timestamp: float | None = None,
         headers: HeadersArg | None = None,
+        force: bool = False,
         **options: Any,
     ) -> Awaitable[RecordMetadata]:
         """As Faust's, but on a shorter way.
 
         Faust's calls twenty functions on the way, for what is seldom there: other sensors than
-        the monitor, callbacks, serializers for a single event.
+        the monitor, callbacks, serializers for a single event. With ``force`` it leaves at once, at
+        least once, also where an event is processed exactly once.
         """
+        if force and current_scope() is not None:
+            with outside_of_events():
+                return await self.send(
+                    key=key,
+                    value=value,
+                    partition=partition,
+                    timestamp=timestamp,
+                    headers=headers,
+                    force=True,
+                    **options,
+                )
         producer = self.app.producer
         if options or not producer.started or not self._goes_short_ways:
             more = {"partition": partition, "timestamp": timestamp, "headers": headers, **options}
+            more["force"] = force
             return await super().send(key=key, value=value, **more)
         final_key, final_value, final_headers = self._encode(key, value, headers)
         topic = self.get_topic_name()

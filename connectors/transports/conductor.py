@@ -73,6 +73,14 @@ class Conductor(FaustConductor):
                 notify(self._subscription_done)
                 return
 
+    async def on_client_only_start(self) -> None:
+        """Begin to read, as a client that is no member of the group.
+
+        Faust stops the flow before it calls this, which ends what the subscription has begun.
+        """
+        consumer = cast("Consumer", self.app.consumer)
+        await consumer.rebalance.listen(consumer.assignment())
+
     async def deliver(
         self, tp: TP, messages: Sequence[Message], done_by: Mapping[int, Readers]
     ) -> None:

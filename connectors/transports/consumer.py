@@ -87,6 +87,9 @@ class Consumer(FaustConsumer):
             count = await self.broker.create_topic(spec)
             self._topic_partitions[topic] = count
             tps |= {TP(topic, partition) for partition in range(count)}
+        if self.app.client_only:
+            await self.rebalance.listen(tps)
+            return
         await self.join(topics)
         alone = frozenset(tp for tp in tps if self._has_alone(tp))
         self._membership.want(frozenset(tps) - alone, alone=alone)

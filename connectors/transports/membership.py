@@ -143,6 +143,8 @@ class Membership:
 
     async def leave(self) -> None:
         """Hand over at once to whoever is there. Nothing that the holder has counts any more."""
+        if self.standing is Standing.OUTSIDE:
+            return
         self.standing = Standing.OUTSIDE
         self._relied_until = 0.0
         try:

@@ -86,7 +86,9 @@ class Producer(FaustProducer):
         await self.flush()
 
     async def on_shutdown(self) -> None:
-        await self.broker.close()
+        # Faust's commands stop the producer first, while a client's consumer reads on.
+        if not self.app.client_only or self.app.should_stop:
+            await self.broker.close()
 
     async def send(
         self,

@@ -128,6 +128,18 @@ class Rebalance:
         await self._app.on_rebalance_complete.send()
         self._app.on_rebalance_end()
 
+    async def listen(self, tps: Collection[TP]) -> None:
+        """Read partitions from their beginning, as somebody who is no member of the group: a client
+        that waits for answers. Nothing is committed."""
+        await self._move(frozenset(tps))
+        unread = [
+            tp
+            for tp in tps
+            if (tenure := self._consumer.tenures.get(tp)) is None or not tenure.may_begin
+        ]
+        bounds = await self._consumer.broker.bounds(unread)
+        self._begin({tp: Committed(first) for tp, (first, _) in bounds.items()})
+
     # -- all anew ----------------------------------------------------------------------------
 
     def undo(self) -> None:
