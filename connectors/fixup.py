@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import faust
+from faust.app.router import Router as FaustRouter
+from faust.assignor.leader_assignor import LeaderAssignor as FaustLeaderAssignor
 from faust.assignor.partition_assignor import PartitionAssignor as FaustPartitionAssignor
 from faust.exceptions import ImproperlyConfigured
 from faust.fixups.base import Fixup as FaustFixup
@@ -30,6 +32,8 @@ from connectors.tables.manager import POSTGRES, TableManager
 from connectors.tables.table import Table
 from connectors.transports.assignor import PartitionAssignor
 from connectors.transports.brokers import is_broker
+from connectors.transports.leader import LeaderAssignor
+from connectors.transports.router import Router
 
 COMMIT_INTERVAL = 0.1
 """Seconds after which finished events are committed. Faust's 2.8 suit Kafka, where a commit goes
@@ -45,6 +49,8 @@ _CLASSES: dict[str, tuple[Any, Any]] = {
     "Table": (faust.Table, Table),
     "TableManager": (FaustTableManager, TableManager),
     "PartitionAssignor": (FaustPartitionAssignor, PartitionAssignor),
+    "LeaderAssignor": (FaustLeaderAssignor, LeaderAssignor),
+    "Router": (FaustRouter, Router),
 }
 
 

@@ -113,6 +113,10 @@ class Agent(FaustAgent):
         if channel is None:  # the first of its instances, with whom the others share it
             if not isinstance(self.channel_iterator, Topic):
                 raise ImproperlyConfigured(f'{self.name}: delivery="shared" needs a topic')
+            if self.channel_iterator.pattern:
+                raise ImproperlyConfigured(
+                    f'{self.name}: delivery="shared" needs topics by name, not by a pattern'
+                )
             topic = self.channel_iterator.clone(is_iterator=True, reader=self.name, shared=True)
             channel = cast(Topic, topic)
             self.delivery = SharedDelivery(self, channel, beacon=self.beacon)

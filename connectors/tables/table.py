@@ -172,7 +172,7 @@ class Table(FaustTable[Any, Any]):
 
     def partition_among(self, partitions: int, key: Any) -> int:
         """Where a key belongs, of so many partitions."""
-        return partition_of(_as_bytes(key[0] if self.window is not None else key), partitions)
+        return partition_of(bytes_of_key(key[0] if self.window is not None else key), partitions)
 
     # -- where not all rows are in memory ----------------------------------------------------
 
@@ -243,7 +243,8 @@ def _in_hand(partition: int) -> bool:
     return scope is not None and any(e.message.partition == partition for e in scope.events)
 
 
-def _as_bytes(key: Any) -> bytes:
+def bytes_of_key(key: Any) -> bytes:
+    """A table's key as it stands in the events that are partitioned by it."""
     if isinstance(key, bytes):
         return key
     return key.encode() if isinstance(key, str) else dumps_json(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +30,9 @@ COLLECT_CHANGES = 0.05
 """Seconds in which changes of the subscription are collected into one. Faust waits 45, since a
 rebalance of Kafka stops every worker."""
 
+LOOK_FOR_TOPICS = 1.0
+"""Seconds between two looks for new topics, where there are channels with a pattern."""
+
 RETRY_EVERY = 0.5
 """Seconds between two attempts to subscribe while the broker is away."""
 
@@ -42,7 +45,9 @@ class Conductor(FaustConductor):
     def add(self, topic: TopicT) -> None:
         """Register a channel. One more for a topic that is read already gets what comes next."""
         super().add(topic)
-        if self._subscribed and not self._topic_contain_unsubscribed_topics(topic):
+        if topic.pattern:
+            self._flag_changes()
+        elif self._subscribed and not self._topic_contain_unsubscribed_topics(topic):
             self._update_tp_index(self.app.consumer.assignment())
 
     @Service.task
@@ -72,6 +77,50 @@ class Conductor(FaustConductor):
                 self._subscribed = True
                 notify(self._subscription_done)
                 return
+
+    # -- topics by pattern, of which Faust takes no notice -----------------------------------
+
+    async def _update_indices(self) -> Iterable[str]:
+        await super()._update_indices()
+        index: dict[str, set[TopicT]] = self._topic_name_index  # type: ignore[assignment]
+        matching = await self._matching_topics()
+        for channel in self._topics:
+            if channel.pattern:
+                for name in filter(channel.pattern.match, matching):
+                    index[name].add(channel)
+                    if channel.acks:
+                        self._acking_topics.add(name)
+        return self._topic_name_index
+
+    def _update_tp_index(self, assigned: set[TP]) -> None:
+        super()._update_tp_index(assigned)
+        for tp in assigned:
+            for channel in self._topic_name_index.get(tp.topic, ()):
+                if channel.pattern:
+                    self._tp_index[tp].add(channel)
+
+    async def _matching_topics(self) -> set[str]:
+        """Topics that a channel's pattern matches, but for what this application keeps itself."""
+        patterns = [channel.pattern for channel in self._topics if channel.pattern]
+        if not patterns:
+            return set()
+        consumer = cast("Consumer", self.app.consumer)
+        own = {self.app.conf.reply_to, *self.app.tables.changelog_topics}
+        own |= consumer.randomly_assigned_topics
+        topics = (await consumer.broker.topics()).keys() - own
+        return {name for name in topics if any(pattern.match(name) for pattern in patterns)}
+
+    @Service.task
+    async def _look_for_topics(self) -> None:
+        """Subscribe to new topics that match a pattern."""
+        while not self.should_stop:
+            await self.sleep(LOOK_FOR_TOPICS)
+            try:
+                matching = await self._matching_topics()
+            except BrokerUnavailable:
+                continue  # who reads says so
+            if self._subscribed and not matching <= self._topic_name_index.keys():
+                self._flag_changes()
 
     async def on_client_only_start(self) -> None:
         """Begin to read, as a client that is no member of the group.

@@ -26,6 +26,7 @@ from connectors.processing.parking import ParkedMessage
 from connectors.processing.retrying import Retrier
 from connectors.processing.tenure import Tenure
 from connectors.processing.watermark import Committed
+from connectors.transports.assignor import WEB
 from connectors.transports.broker import Broker, TopicSpec
 from connectors.transports.commits import Commits
 from connectors.transports.conductor import Conductor
@@ -50,6 +51,8 @@ class Consumer(FaustConsumer):
         self.rebalance = Rebalance(self)
         self._topic_partitions: dict[str, int] = {}
         self._membership = Membership(self.broker, self.app.conf.id, self.rebalance)
+        self._told: Callable[[], Mapping[str, object]] = dict
+        self._membership.info = self._introduce
 
     @property
     def broker(self) -> Broker:
@@ -117,7 +120,21 @@ class Consumer(FaustConsumer):
 
     def announce(self, info: Callable[[], Mapping[str, object]]) -> None:
         """Tell this of the worker to who asks about the group: it is called for each beat."""
-        self._membership.info = info
+        self._told = info
+
+    def _introduce(self) -> Mapping[str, object]:
+        conf = self.app.conf
+        web = {WEB: str(conf.canonical_url)} if conf.web_enabled else {}
+        return {**self._told(), **web}
+
+    def owners(self) -> Mapping[int, Mapping[str, object]]:
+        """By number of a partition, what the worker that owns it tells of itself."""
+        return self._membership.owners()
+
+    def shared_topics(self) -> Mapping[str, int]:
+        """The topics that workers share among them, with their numbers of partitions."""
+        counts = self._topic_partitions.items()
+        return {topic: count for topic, count in counts if not self._has_alone(TP(topic, 0))}
 
     def assignment(self) -> set[TP]:
         return set(self.rebalance.owned)

@@ -99,6 +99,13 @@ class Membership:
         """Whether what the holder has is still this worker's, as far as its clock knows."""
         return time.monotonic() < self._relied_until
 
+    def owners(self) -> Mapping[int, Mapping[str, object]]:
+        """By number, what its owner tells of itself, as it was last heard."""
+        if self._roll is None:
+            return {}
+        beats, owners = self._roll.beats, self._register_of(self._roll).owners
+        return {n: beats[o.member].info for n, o in owners.items() if o.member in beats}
+
     def want(self, tps: frozenset[TP], *, alone: frozenset[TP] = frozenset()) -> None:
         """Say which partitions there are to be worked on.
 
