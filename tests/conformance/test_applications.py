@@ -35,7 +35,9 @@ class Place:
 
 
 @pytest.fixture
-def place(every_broker_url: str, every_store_url: str) -> Place:
+def place(every_broker_url: str, every_store_url: str, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Where events that are to be tried again wait for little."""
+    monkeypatch.setattr("connectors.processing.retrying.IDLE", 0.05)
     return Place(every_broker_url, every_store_url)
 
 

@@ -91,6 +91,29 @@ async def test_events_queue_behind_one_that_was_parked_before_the_worker_started
     assert collected == [0, 1]
 
 
+async def test_later_events_of_a_key_wait_while_it_is_tried_again_and_others_go_on(
+    database_url: str,
+) -> None:
+    app = new_app("memory://later", database_url)
+    numbers = app.topic("numbers", key_type=str, partitions=1)
+    seen: list[tuple[str, int]] = []
+    others = [("another", number) for number in range(5)]
+
+    @app.agent(numbers, retries=Retries(attempts=10_000, delay=0.01, factor=1))
+    async def collect(stream: Any) -> None:
+        async for key, number in stream.items():
+            if (key, number) == ("failing", 0) and len(seen) < len(others):
+                raise RuntimeError("not before the others")
+            seen.append((key, number))
+
+    async with running(app):
+        for number in range(5):
+            await numbers.send(key="failing", value=number)
+            await numbers.send(key="another", value=number)
+        await eventually(lambda: all_finished(app))
+    assert seen == others + [("failing", number) for number in range(5)]
+
+
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
 async def test_events_of_a_line_are_found_by_its_key(database_url: str, plans: str) -> None:
     database = await Database.connect(database_url)
