@@ -12,6 +12,7 @@ import faust
 from faust.assignor.partition_assignor import PartitionAssignor as FaustPartitionAssignor
 from faust.exceptions import ImproperlyConfigured
 from faust.fixups.base import Fixup as FaustFixup
+from faust.serializers.registry import Registry as FaustRegistry
 from faust.tables.manager import TableManager as FaustTableManager
 from faust.topics import Topic as FaustTopic
 from faust.types import AppT
@@ -21,6 +22,7 @@ from yarl import URL
 from connectors.collector import relax_collector
 from connectors.postgres.hosts import list_as_parameter
 from connectors.processing.agent import Agent
+from connectors.processing.serializers import Registry
 from connectors.processing.stream import Stream
 from connectors.processing.topic import Topic
 from connectors.tables.manager import POSTGRES, TableManager
@@ -38,6 +40,7 @@ _CLASSES: dict[str, tuple[Any, Any]] = {
     "Agent": (faust.Agent, Agent),
     "Stream": (faust.Stream, Stream),
     "Topic": (FaustTopic, Topic),
+    "Serializers": (FaustRegistry, Registry),
     "Table": (faust.Table, Table),
     "TableManager": (FaustTableManager, TableManager),
     "PartitionAssignor": (FaustPartitionAssignor, PartitionAssignor),

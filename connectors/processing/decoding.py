@@ -8,6 +8,7 @@ refuses goes to Faust's schema, which says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -15,9 +16,10 @@ from typing import Any, NamedTuple, TypeAlias
 import faust
 import orjson
 from faust.models.base import Model
-from faust.serializers import codecs
-from faust.serializers.registry import Registry
 from faust.types import AppT, EventT, Message, SchemaT
+
+from connectors.processing.serializers import Registry, is_fausts_own, is_json
+from connectors.processing.typed_values import FAUSTS_OWN, typed_value
 
 
 class Undecodable(NamedTuple):
@@ -35,11 +37,17 @@ _DecodeOne: TypeAlias = Callable[[Message], EventT[Any]]
 _Load: TypeAlias = Callable[[bytes], Any]
 
 
-class _Plain(NamedTuple):
-    """How to load what is not null."""
+class _Loader(NamedTuple):
+    """How to load the bytes of a type."""
 
-    key: _Load
-    value: _Load
+    load: _Load
+    is_typed: bool = False
+    """Whether nothing is to be loaded as well, as null: the type may admit it or not."""
+
+
+class _Plain(NamedTuple):
+    key: _Loader
+    value: _Loader
 
 
 def decoder(app: AppT, schema: SchemaT[Any, Any]) -> Decode:
@@ -86,9 +94,9 @@ def _decode_plainly(
     """``new_event`` is ``None`` if it is the constructor of Faust's own class."""
     events: list[EventT[Any]] = []
     refused: list[Undecodable] = []
-    load_key, load_value = plain
-    is_json = load_value is _json
-    if is_json:
+    (load_key, key_is_typed), (load_value, value_is_typed) = plain
+    may_be_model = load_value is _json
+    if may_be_model:
         load_value = orjson.loads
     add, event_class, new = events.append, faust.Event, faust.Event.__new__
     for message in messages:
@@ -97,10 +105,14 @@ def _decode_plainly(
         try:
             if key is not None:
                 key = load_key(key)
+            elif key_is_typed:
+                key = load_key(_NULL)
             if value is not None:
                 value = load_value(value)
-                if is_json and type(value) is dict and BLESSED in value:
+                if may_be_model and type(value) is dict and BLESSED in value:
                     value = Model._maybe_reconstruct(value)
+            elif value_is_typed:
+                value = load_value(_NULL)
         except Exception:  # whatever it is, Faust's way shows it too
             others, undecodable = _decode_each(by_schema, [message])
             events += others
@@ -132,21 +144,23 @@ def _plain(app: AppT, schema: SchemaT[Any, Any]) -> _Plain | None:
     return None if key is None or value is None else _Plain(key, value)
 
 
-def _loader(kind: Any, codec: Any) -> _Load | None:
-    if codec is None or is_fausts_own(codec, "raw"):
-        return _FROM_BYTES.get(kind)
-    if is_fausts_own(codec, "json"):
-        return _FROM_JSON.get(kind)
+def _loader(kind: Any, codec: Any) -> _Loader | None:
+    if not is_json(codec):
+        return None
+    if kind in FAUSTS_OWN:
+        load = (_FROM_JSON if is_fausts_own(codec, "json") else _FROM_BYTES).get(kind)
+        return None if load is None else _Loader(load)
+    with suppress(TypeError):  # which the long way raises for each message
+        if (typed := typed_value(kind)) is not None:
+            return _Loader(typed.loads, is_typed=True)
     return None
-
-
-def is_fausts_own(codec: Any, name: str) -> bool:
-    """Whether a codec is Faust's of this name, and not one registered in its place."""
-    return bool(codec == name and type(codecs.codecs[name]) is getattr(codecs, name))
 
 
 BLESSED = Model._blessed_key
 """The field in which a value says which of Faust's models it is."""
+
+
+_NULL = b"null"
 
 
 def _same(content: bytes) -> bytes:

@@ -10,17 +10,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import faust
-from faust.serializers import codecs
-from faust.serializers.registry import Registry
 from faust.types import AppT, SchemaT
 
-from connectors.processing.decoding import is_fausts_own
+from connectors.processing.serializers import Registry, is_fausts_own, is_json
+from connectors.processing.typed_values import dumps_json, typed_value
 
 PLAIN = frozenset({dict, list, str, int, float, bool})
 """Types that are written as JSON by themselves."""
-
-dumps_json: Callable[[Any], bytes] = codecs.json().dumps
-"""As Faust writes it."""
 
 
 class Encoder(NamedTuple):
@@ -29,6 +25,8 @@ class Encoder(NamedTuple):
     text_keys: bool
     """Whether a key that is text is its bytes."""
     json_values: bool
+    typed_values: Callable[[Any], bytes] | None = None
+    """Writes all values but bytes, where they are of one of pydantic's types."""
 
     def key(self, key: Any) -> bytes | None:
         """The bytes of a key."""
@@ -36,6 +34,8 @@ class Encoder(NamedTuple):
 
     def value(self, value: Any) -> bytes | None:
         """The bytes of a value."""
+        if self.typed_values is not None:
+            return None if value is None or type(value) is bytes else self.typed_values(value)
         return dumps_json(value) if self.json_values and type(value) in PLAIN else None
 
 
@@ -47,12 +47,17 @@ def encoder(app: AppT, schema: SchemaT[Any, Any]) -> Encoder:
         return Encoder(text_keys=False, json_values=False)
     key_codec = schema.key_serializer or registry.key_serializer
     value_codec = schema.value_serializer or registry.value_serializer
+    plain_values = (
+        is_json(value_codec)
+        and own_schema.dumps_value is faust.Schema.dumps_value
+        and own_schema.on_dumps_value_prepare_headers is faust.Schema.on_dumps_value_prepare_headers
+    )
+    typed = typed_value(schema.value_type)
     return Encoder(
         text_keys=(key_codec is None or is_fausts_own(key_codec, "raw"))
+        and typed_value(schema.key_type) is None
         and own_schema.dumps_key is faust.Schema.dumps_key
         and own_schema.on_dumps_key_prepare_headers is faust.Schema.on_dumps_key_prepare_headers,
-        json_values=is_fausts_own(value_codec, "json")
-        and own_schema.dumps_value is faust.Schema.dumps_value
-        and own_schema.on_dumps_value_prepare_headers
-        is faust.Schema.on_dumps_value_prepare_headers,
+        json_values=plain_values and typed is None and is_fausts_own(value_codec, "json"),
+        typed_values=typed.dumps if plain_values and typed is not None else None,
     )

@@ -6,13 +6,13 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import orjson
-from pydantic import BaseModel
 
-from connectors.processing.decoding import is_fausts_own
-from connectors.processing.encoding import PLAIN, dumps_json
+from connectors.processing.encoding import PLAIN
+from connectors.processing.serializers import is_fausts_own
+from connectors.processing.typed_values import TypedValue, dumps_json, typed_value
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,11 @@ def key_column(key_type: Any, *, windowed: bool) -> Column:
 
     The key of a windowed table is ``[key, [start, end]]``, in seconds since the epoch.
     """
-    if windowed:
-        return _JSON_KEY
-    return {str: TEXT, int: INTEGER, bytes: _BYTES_KEY}.get(key_type, _JSON_KEY)
+    own = {str: TEXT, int: INTEGER, bytes: _BYTES_KEY}.get(key_type)
+    if own is not None or _is_plain(key_type) or key_type is tuple:
+        return _JSON_KEY if windowed or own is None else own
+    typed = typed_value(tuple[key_type, tuple[float, float]] if windowed else key_type)
+    return _JSON_KEY if typed is None else _typed(typed)
 
 
 def value_column(
@@ -96,15 +98,16 @@ def value_column(
     dumps: Callable[[Any], bytes | None],
     loads: Callable[[bytes], Any],
 ) -> Column:
-    """JSON: by pydantic where the type is its model, by Faust's serializers otherwise.
+    """JSON: by pydantic where the type is for it, by Faust's serializers otherwise.
 
     What JSON has by itself (a list, a dictionary, a number) takes the short way in, where the
     serializer is Faust's own, and needs no type of Faust's on the way out.
     """
     if value_type is bytes:
         return BYTES
-    if isinstance(value_type, type) and issubclass(value_type, BaseModel):
-        return Column("jsonb", "text", _encode_model, value_type.model_validate_json)
+    typed = None if _is_plain(value_type) else typed_value(value_type)
+    if typed is not None:
+        return _typed(typed)
 
     def encode(value: Any) -> str:
         return _storable((dumps(value) or b"null").decode())
@@ -129,12 +132,16 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_plain(value_type: Any) -> bool:
-    plain = {None, dict, list, str, int, float, bool}
-    return value_type in plain or get_origin(value_type) in plain - {None}
+    if get_origin(value_type) in {dict, list}:
+        return all(_is_plain(of) for of in get_args(value_type))
+    return value_type in {None, Any, dict, list, str, int, float, bool}
 
 
-def _encode_model(value: BaseModel) -> str:
-    return _storable(value.model_dump_json())
+def _typed(typed: TypedValue) -> Column:
+    def encode(value: Any) -> str:
+        return _storable(typed.dumps_exactly(value).decode())
+
+    return Column("jsonb", "text", encode, typed.loads)
 
 
 def _encode_key(key: Any) -> str:

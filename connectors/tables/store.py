@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from faust.stores.base import Store
 from faust.types import TP, EventT
 from faust.types.stores import StoreT
+from pydantic import BaseModel
 from yarl import URL
 
 from connectors.errors import TableNotShared
@@ -42,9 +43,6 @@ INDEXES = "indexes"
 
 
 _MISSING = object()
-
-_CHANGEABLE = (dict, list, set)
-"""Values that are copied for whoever reads them."""
 
 _ATOMS = frozenset({str, int, float, bool, bytes, NoneType})
 
@@ -104,7 +102,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         if row is None:
             return default
         value = row[1]
-        return _own_copy(value) if isinstance(value, _CHANGEABLE) else value
+        return value if type(value) in _ATOMS else _own_copy(value)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         scope = current_scope()
@@ -343,4 +341,6 @@ def _own_copy(row: Any) -> Any:
         return {k: item if type(item) in _ATOMS else _own_copy(item) for k, item in row.items()}
     if kind is list:
         return [item if type(item) in _ATOMS else _own_copy(item) for item in row]
+    if isinstance(row, BaseModel) and row.model_config.get("frozen"):
+        return row
     return copy.deepcopy(row)

@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, cast
 
-import orjson
 from faust import stores
 from faust.sensors.monitor import Monitor, TableState
 from faust.tables.table import Table as FaustTable
@@ -19,6 +18,7 @@ from yarl import URL
 
 from connectors.errors import WrongPartition
 from connectors.processing.scope import Scope, current_scope
+from connectors.processing.typed_values import dumps_json
 from connectors.tables.prefetch import Prefetch, prefetch_of
 from connectors.tables.store import PostgresStore, not_shared
 from connectors.tables.wide import CACHED_ROWS, PREFETCH_FOR, WideStore
@@ -246,4 +246,4 @@ def _in_hand(partition: int) -> bool:
 def _as_bytes(key: Any) -> bytes:
     if isinstance(key, bytes):
         return key
-    return key.encode() if isinstance(key, str) else orjson.dumps(key)
+    return key.encode() if isinstance(key, str) else dumps_json(key)

@@ -37,17 +37,17 @@ def typed_columns(value_type: Any) -> list[TypedColumn]:
     if not (isinstance(value_type, type) and issubclass(value_type, BaseModel)):
         return []
     return [
-        _column(name, field.annotation)
+        _column(name, field.serialization_alias or name, field.annotation)
         for name, field in value_type.model_fields.items()
         if name not in OWN_COLUMNS
     ]
 
 
-def _column(name: str, annotation: Any) -> TypedColumn:
-    sql_type = _sql_type(_without_none(annotation))
+def _column(name: str, written_as: str, annotation: Any) -> TypedColumn:
+    sql_type, field = _sql_type(_without_none(annotation)), literal(written_as)
     if sql_type == "jsonb":
-        return TypedColumn(name, sql_type, f"value -> {literal(name)}")
-    return TypedColumn(name, sql_type, f"(value ->> {literal(name)})::{sql_type}")
+        return TypedColumn(name, sql_type, f"value -> {field}")
+    return TypedColumn(name, sql_type, f"(value ->> {field})::{sql_type}")
 
 
 def _without_none(annotation: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
@@ -51,6 +52,15 @@ async def test_the_test_of_an_agent_passes() -> None:
     module: dict[str, Any] = {"__name__": "readme"}
     exec(compile(block_with("test_doubling"), "README.md", "exec"), module)
     await module["test_doubling"]()
+
+
+async def test_events_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    app = new_app("memory://typed-readme")
+    module: dict[str, Any] = {"__name__": "readme", "app": app}
+    exec(compile(block_with("value_type=Payment"), "README.md", "exec"), module)
+    async with running(app):
+        await module["payments"].send(key="a", value={"amount": 250, "sku": "tea"})
+        await eventually(lambda: capsys.readouterr().out == "tea 250\n")
 
 
 async def test_a_table_that_is_larger_than_memory(database_url: str) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import faust
 import pytest
 from faust.types import TP, Message
+from pydantic import BaseModel
 
 from connectors.processing import decoding
 
-TYPES = [None, bytes, str, int, float, Decimal]
+TYPES: list[Any] = [None, bytes, str, int, float, Decimal]
 CODECS = [None, "raw", "json", "json|binary"]
 CONTENTS = [
     None,
@@ -35,6 +36,13 @@ CONTENTS = [
 
 class Point(faust.Record, namespace="test.Point"):
     x: int
+
+
+class Place(BaseModel):
+    a: list[Any]
+
+
+TYPES += [Place, Place | None, list[Place], dict, object]
 
 
 def new_app(**settings: Any) -> faust.App:

@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import faust
 import pytest
+from pydantic import BaseModel
 
 from connectors.processing.topic import Topic
 from connectors.transports.producer import as_headers
 
-TYPES = [None, str, bytes, int]
+TYPES: list[Any] = [None, str, bytes, int]
 CODECS = [None, "raw", "json", "json|binary"]
 CONTENTS = [
     None,
@@ -35,6 +36,13 @@ CONTENTS = [
 
 class Point(faust.Record):
     x: int
+
+
+class Place(BaseModel):
+    x: int
+
+
+TYPES += [Place, Place | None, list[int]]
 
 
 class Loud(faust.Schema[Any, Any]):
@@ -67,7 +75,7 @@ def both(topic: Topic, key: Any, value: Any, headers: Any = None) -> tuple[Any, 
 @pytest.mark.parametrize(("kind", "codec"), list(product(TYPES, CODECS)))
 async def test_the_short_way_leads_where_fausts_does(kind: Any, codec: str | None) -> None:
     topic = new_topic(key_type=kind, value_type=kind, key_serializer=codec, value_serializer=codec)
-    for content in [*CONTENTS, Point(x=1)]:
+    for content in [*CONTENTS, Point(x=1), Place(x=1), {"a": Place(x=1)}]:
         short, fausts = both(topic, content, None)
         assert short == fausts
         short, fausts = both(topic, None, content)
