@@ -1,0 +1,121 @@
+"""What somebody else gets who installs redfaust: its wheel, in an environment of its own.
+
+``parcels`` beside this file stands for his package. It is written against the published interface
+alone, and all of the shop is removed before anything of it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import ZipFile
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+PARCELS = Path(__file__).parent / "parcels"
+SHOP = ("app", "agents", "models")
+
+pytestmark = pytest.mark.long
+
+
+class Environment(NamedTuple):
+    """Where the wheel is installed."""
+
+    directory: Path
+    wheel: Path
+
+    @property
+    def python(self) -> Path:
+        return self.directory / "bin" / "python"
+
+    def run(self, *arguments: str | Path) -> str:
+        """What its Python prints. Nothing of this project's directory is importable there."""
+        return run(self.python, "-P", *arguments, cwd=self.directory)
+
+
+def run(*command: str | Path, cwd: Path = TOP) -> str:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "REDFAUST"))}
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def pip(python: Path | str, *arguments: str | Path) -> None:
+    run(python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """The wheel of this project with the locked dependencies, and ``parcels``; without the shop."""
+    built = tmp_path_factory.mktemp("wheels")
+    for project in (TOP, PARCELS):
+        pip(sys.executable, "wheel", "--no-deps", "--no-build-isolation", "-w", built, project)
+    [wheel] = built.glob("redfaust-*.whl")
+    installed = Environment(tmp_path_factory.mktemp("environment"), wheel)
+    run(sys.executable, "-m", "venv", installed.directory)
+    locked = TOP / "requirements.lock"
+    pip(installed.python, "install", "--no-deps", "--require-hashes", "--requirement", locked)
+    pip(installed.python, "install", "--no-deps", *built.glob("*.whl"))
+    [packages] = installed.directory.glob("lib/python3*/site-packages")
+    for package in SHOP:
+        shutil.rmtree(packages / package)
+    yield installed
+    shutil.rmtree(installed.directory)
+
+
+def test_the_wheel_holds_what_is_no_python(environment: Environment) -> None:
+    with ZipFile(environment.wheel) as wheel:
+        packed = {name for name in wheel.namelist() if not name.endswith("/")}
+    tracked = run("git", "ls-files", "connectors", *SHOP).splitlines()
+    assert set(tracked) <= packed
+    assert "connectors/py.typed" in packed
+
+
+def test_connectors_come_alone(environment: Environment) -> None:
+    told: dict[str, Any] = json.loads(environment.run(Path(__file__).parent / "imports.py"))
+    assert "connectors.fixup" in told["imported"]
+    assert not [name for name in told["loaded"] if name.split(".")[0] in SHOP]
+
+
+@pytest.mark.parametrize(
+    ("url", "transport"),
+    [
+        ("redis://", "connectors.transports.redis.transport"),
+        ("rediss+sentinel://", "connectors.transports.redis.transport"),
+        ("redis+cluster://", "connectors.transports.redis.transport"),
+        ("memory://", "connectors.transports.memory.transport"),
+        ("audited://", "parcels.audited"),
+    ],
+)
+def test_faust_finds_what_is_registered(environment: Environment, url: str, transport: str) -> None:
+    code = f"from faust import transport as t; print(t.by_url({url!r}).__module__)"
+    assert environment.run("-c", code).strip() == transport
+
+
+def test_a_package_of_somebody_else_works(environment: Environment, database_url: str) -> None:
+    told = json.loads(environment.run("-m", "parcels", database_url))
+    assert told["parcels"] == [["p-1", "Bonn", 2]]
+    refused = "Scan: place: String should have at least 1 character"
+    assert told["errors"] == [
+        ["LookupError", "nowhere"],
+        ["faust.exceptions.ValueDecodeError", refused],
+    ]
+    assert {"scans": 4, "moved": 2}.items() <= told["written"].items()
+
+
+def test_its_types_are_checked_against_ours(environment: Environment) -> None:
+    run(
+        sys.executable,
+        *("-m", "mypy", "--strict", "--config-file", os.devnull),
+        *("--cache-dir", environment.directory / "mypy-cache"),
+        *("--python-executable", environment.python),
+        *("--package", "parcels"),
+        cwd=environment.directory,
+    )
