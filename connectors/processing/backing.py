@@ -1,39 +1,159 @@
-"""What an application has where its state lives in Postgres: ``store="postgresql://…"``."""
+"""What an application has where its state is committed with its positions.
+
+With ``store="postgresql://…"`` it lives in that database. All that the rest knows of it is here, so
+that a test can have it in memory (:mod:`connectors.testing`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol, cast
+import abc
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
-from faust.types import AppT
+from faust.types import TP, AppT
 
-from connectors.outbox.journal import Logs
+from connectors.outbox.journal import Logs as JournalLogs
+from connectors.outbox.outbox import Scheduled, schedule
 from connectors.outbox.publisher import Publisher
 from connectors.postgres.database import Database
-from connectors.processing.committer import Committer
-from connectors.processing.dead_letters import DeadLetters
-from connectors.processing.unit_of_work import Rows, UnitOfWork
+from connectors.processing.committer import Committer, Logs
+from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
+from connectors.processing.parked_rows import select_parked
+from connectors.processing.parking import Line, Parking, Row
+from connectors.processing.shared.inbox import Inbox, Noting
+from connectors.processing.shared.relaying import relay
+from connectors.processing.shared.store import Effecting, Store
+from connectors.processing.unit_of_work import Batch, Rows, UnitOfWork
 from connectors.processing.unsent import keep_unsent
+from connectors.processing.watermark import Committed, Progress
+from connectors.transports.broker import Broker
+
+if TYPE_CHECKING:
+    from connectors.tables.store import PostgresStore
 
 
-class Backing:
-    """The database of one application, from its start to its end."""
+class Committing(Protocol):
+    """See :class:`~connectors.processing.committer.Committer`."""
 
-    def __init__(
-        self, app: AppT, database: Database, logs: Logs, tables: Callable[[], Iterable[Rows]]
-    ) -> None:
-        self.database = database
-        self.dead_letters = DeadLetters(database)
-        set_aside = keep_unsent(database, app.conf.id)
-        self.publisher = Publisher(database, logs, set_aside=set_aside)
-        self.committer = Committer(app.conf.id, database, self.dead_letters, self.publisher)
+    async def take(self, logs: Logs, parking: Parking) -> dict[TP, Committed]: ...
+    async def let_go(self, tps: Collection[TP]) -> None: ...
+    async def start_over(self) -> None: ...
+    async def commit(self, batch: Batch, progress: Mapping[TP, Progress]) -> None: ...
+    async def verify(self) -> None: ...
+
+
+class Publishing(Protocol):
+    """See :class:`~connectors.outbox.publisher.Publisher`."""
+
+    async def run(self) -> None: ...
+    async def has_room(self) -> None: ...
+    async def drained(self) -> None: ...
+
+
+class Backing(abc.ABC):
+    """The state of one application, from its start to its end."""
+
+    committer: Committing
+    publisher: Publishing
+
+    def __init__(self, tables: Callable[[], Iterable[Rows]]) -> None:
         self._tables = tables
         self.unit = UnitOfWork(tables)
         """Of the current assignment of partitions."""
 
     def start_over(self) -> None:
         """Forget what was not committed: its events are delivered again."""
-        self.unit = UnitOfWork(self._tables)
+        before, self.unit = self.unit, UnitOfWork(self._tables)
+        before.parking.changed.set()  # for who waits for it: there is another one now
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Have done with it."""
+
+    @abc.abstractmethod
+    async def load(self, store: PostgresStore, partitions: Collection[int]) -> None:
+        """Have a table's rows of these partitions in memory. Raises DatabaseUnavailable."""
+
+    @abc.abstractmethod
+    async def schedule(self, scheduled: Sequence[Scheduled]) -> None:
+        """Have entries sent that belong to no event. Raises DatabaseUnavailable."""
+
+    @abc.abstractmethod
+    async def keep(self, letter: NewDeadLetter) -> int:
+        """Keep a dead letter that belongs to no commit; its number. Raises DatabaseUnavailable."""
+
+    @abc.abstractmethod
+    async def select_parked(self, lines: Sequence[Line], limit: int) -> Sequence[tuple[Line, Row]]:
+        """The first events of lines, as far as they are committed. Raises DatabaseUnavailable."""
+
+    @abc.abstractmethod
+    def inbox(self, agent: str, log: str) -> Noting:
+        """What an agent with shared delivery has had of a broker's logs."""
+
+    @abc.abstractmethod
+    def shared_store(
+        self, agent: str, inbox: Noting, *, be_sure_of_claims: Callable[[], Awaitable[None]]
+    ) -> Effecting:
+        """Where that goes which such an agent does."""
+
+    @abc.abstractmethod
+    async def relay(self, broker: Broker, stop: asyncio.Event) -> None:
+        """Carry on, until ``stop``, what such agents send."""
+
+
+class PostgresBacking(Backing):
+    """The database of one application."""
+
+    def __init__(
+        self,
+        app: AppT,
+        database: Database,
+        logs: JournalLogs,
+        tables: Callable[[], Iterable[Rows]],
+    ) -> None:
+        super().__init__(tables)
+        self._app = app
+        self.database = database
+        self._dead_letters = DeadLetters(database)
+        set_aside = keep_unsent(database, app.conf.id)
+        publisher = Publisher(database, logs, set_aside=set_aside)
+        self.publisher = publisher
+        self.committer = Committer(app.conf.id, database, self._dead_letters, publisher)
+
+    async def close(self) -> None:
+        await self.database.close()
+
+    async def load(self, store: PostgresStore, partitions: Collection[int]) -> None:
+        await store.load_partitions(self.database, partitions)
+
+    async def schedule(self, scheduled: Sequence[Scheduled]) -> None:
+        async with self.database.transaction() as connection:
+            await schedule(connection, scheduled)
+
+    async def keep(self, letter: NewDeadLetter) -> int:
+        return await self._dead_letters.add(letter)
+
+    async def select_parked(self, lines: Sequence[Line], limit: int) -> Sequence[tuple[Line, Row]]:
+        async with self.database.transaction() as connection:
+            return await select_parked(connection, self._app.conf.id, lines, limit)
+
+    def inbox(self, agent: str, log: str) -> Inbox:
+        return Inbox(self.database, agent, log)
+
+    def shared_store(
+        self, agent: str, inbox: Noting, *, be_sure_of_claims: Callable[[], Awaitable[None]]
+    ) -> Store:
+        return Store(
+            self._app,
+            agent,
+            self.database,
+            cast("Inbox", inbox),
+            be_sure_of_claims=be_sure_of_claims,
+        )
+
+    async def relay(self, broker: Broker, stop: asyncio.Event) -> None:
+        await relay(self._app, self.database, broker, stop)
 
 
 class Backed(Protocol):

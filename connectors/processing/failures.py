@@ -59,7 +59,7 @@ async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None
         return
     while True:
         try:
-            number = await backing.dead_letters.add(letter)
+            number = await backing.keep(letter)
         except DatabaseUnavailable as unavailable:
             logger.warning("Dead letter waits for the database: %s", unavailable)
             await asyncio.sleep(RETRY_EVERY)

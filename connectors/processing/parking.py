@@ -27,9 +27,8 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import asyncpg
 from faust.types import TP, Message
 
 from connectors.outbox.headers import unpack
@@ -41,6 +40,12 @@ MAX_LINES = 100_000
 
 MAX_RETRYING = 200
 """Lines whose first event is with its agent at a time."""
+
+
+class Row(Protocol):
+    """A parked event as it is kept, by the names of its columns."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
 class LineState(enum.Enum):
@@ -64,15 +69,15 @@ class Line:
     first_id: int = 0
     """Rows of the line have this id or a higher one."""
     due: float = 0.0
-    """By the monotonic clock."""
-    fetched: deque[asyncpg.Record] = field(default_factory=deque)
+    """By the event loop's clock."""
+    fetched: deque[Row] = field(default_factory=deque)
     """Rows that were read from the database and not handed out yet."""
 
 
 class ParkedMessage(Held):
     """A message that comes from its line and not from its log."""
 
-    def __init__(self, parking: Parking, line: Line, row: asyncpg.Record, tenure: Tenure) -> None:
+    def __init__(self, parking: Parking, line: Line, row: Row, tenure: Tenure) -> None:
         super().__init__(
             topic=row["topic"],
             partition=row["partition"],
@@ -163,13 +168,13 @@ class Parking:
     def __len__(self) -> int:
         return len(self.lines) + len(self._alone)
 
-    def load(self, rows: Iterable[asyncpg.Record]) -> None:
+    def load(self, rows: Iterable[Row]) -> None:
         """Take over the lines of partitions, as ``select_lines.sql`` has them."""
         for row in rows:
             tp = TP(row["topic"], row["partition"])
             line = Line(tp, row["agent"], row["key"], length=row["length"])
             line.first_id = row["first_id"]
-            line.due = time.monotonic() + row["due_in"]
+            line.due = _now() + row["due_in"]
             self._register(line)
             self._wait(line)
 
@@ -212,7 +217,7 @@ class Parking:
             line = Line(message.tp, agent, message.key, length=1)
             self._register(line)
             self._changes.parked.append((line, message, failure))
-        line.due = time.monotonic() + failure.pause
+        line.due = _now() + failure.pause
 
     def done(self, message: ParkedMessage) -> None:
         """An event of a line is finished, or given up."""
@@ -261,7 +266,7 @@ class Parking:
         """``None``: nothing can be retried until something has changed."""
         if not self._waiting or self._retrying >= MAX_RETRYING:
             return None
-        return max(0.0, self._waiting[0][0] - time.monotonic())
+        return max(0.0, self._waiting[0][0] - _now())
 
     def all_due(self, limit: int) -> Sequence[Line]:
         """Lines that are due, as :meth:`next_due` has them, at most so many."""
@@ -282,7 +287,7 @@ class Parking:
         if line.state is LineState.GONE:
             return
         self._stop_retrying(line)
-        line.due = time.monotonic() + pause
+        line.due = _now() + pause
         self._wait(line)
 
     def _register(self, line: Line) -> None:
@@ -310,3 +315,7 @@ class Parking:
         line.state = LineState.STAGED
         self._retrying -= 1
         self.changed.set()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -12,7 +12,6 @@ from faust.types import TP, AppT
 from connectors import crash
 from connectors.errors import DatabaseUnavailable
 from connectors.processing.backing import Backing
-from connectors.processing.parked_rows import select_parked
 from connectors.processing.parking import Line, ParkedMessage, Parking
 from connectors.processing.tenure import Tenure
 
@@ -34,9 +33,6 @@ AWAY = 1.0
 
 NOBODY = 30.0
 """Seconds until that where no agent of that name reads the partition."""
-
-IDLE = 1.0
-"""Seconds for which the retrier sleeps at most: its parking may be another one by then."""
 
 Deliver = Callable[[ParkedMessage, str], Awaitable[bool]]
 """Hands a message to the agent of this name; whether there is one."""
@@ -65,7 +61,7 @@ class Retrier:
             pause = parking.seconds_until_due()
             parking.changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(IDLE if pause is None else min(pause, IDLE)):
+                async with asyncio.timeout(pause):
                     await parking.changed.wait()
 
     async def _retry(self, parking: Parking, lines: Sequence[Line]) -> None:
@@ -88,10 +84,7 @@ class Retrier:
     async def _fetch(self, lines: Sequence[Line]) -> None:
         if not lines:
             return
-        async with self._backing.database.transaction() as connection:
-            app = self._app.conf.id
-            found = await select_parked(connection, app, lines, EVENTS_AT_A_TIME)
-        for line, row in found:
+        for line, row in await self._backing.select_parked(lines, EVENTS_AT_A_TIME):
             line.fetched.append(row)
 
     async def _hand_out(self, parking: Parking, line: Line, tenure: Tenure) -> None:

@@ -14,7 +14,7 @@ from faust.topics import Topic as FaustTopic
 from faust.types import ChannelT, HeadersArg, Message, ProducerT, RecordMetadata
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
-from connectors.outbox.outbox import Scheduled, schedule
+from connectors.outbox.outbox import Scheduled
 from connectors.processing.backing import backing_of
 from connectors.processing.decoding import Decode, Decoded, decoder
 from connectors.processing.encoding import Encoder, encoder
@@ -71,8 +71,7 @@ class Topic(FaustTopic):
         if scope is not None:
             scope.defer(partial((scope.outlet or backing.unit).schedule, entry, at))
             return
-        async with backing.database.transaction() as connection:
-            await schedule(connection, [Scheduled(entry, at)])
+        await backing.schedule([Scheduled(entry, at)])
 
     async def send(
         self,

@@ -25,6 +25,7 @@ from connectors.outbox.pinning import pin
 from connectors.outbox.relay import SILENT_FOR, try_to_lead
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
+from connectors.processing.backing import PostgresBacking
 from connectors.processing.committer import known_partitions
 from connectors.processing.unsent import keep_unsent
 from connectors.tables.manager import TableManager
@@ -61,7 +62,7 @@ async def alter(app: AppT, partitions: int, *, left_alone: Collection[str] = ())
     await broker.open()
     try:
         await tables.open_database()
-        if tables.backing is None or tables.has_changelogs:
+        if not isinstance(tables.backing, PostgresBacking) or tables.has_changelogs:
             raise AlterationRefused(
                 "only tables in Postgres can follow: the application needs "
                 'store="postgresql://…", and no table with another one'

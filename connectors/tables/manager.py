@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import cast
 
 from faust.exceptions import ImproperlyConfigured
@@ -15,7 +15,7 @@ from connectors import crash
 from connectors.errors import DatabaseUnavailable
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
-from connectors.processing.backing import Backing
+from connectors.processing.backing import Backing, PostgresBacking
 from connectors.processing.shared.delivery import deliveries_of
 from connectors.tables.prefetch import Prefetch
 from connectors.tables.store import SCHEMA, PostgresStore
@@ -28,11 +28,28 @@ RETRY_EVERY = 0.5
 """Seconds between two attempts to load a table while the database is away."""
 
 
+async def open_postgres(manager: TableManager) -> Backing:
+    """Connect to the database, and have all tables in it."""
+    app, url = manager.app, URL(manager.app.conf.store)
+    database = await Database.connect(
+        str(url.without_query_params(SCHEMA)), application_name=f"redfaust {app.conf.id}"
+    )
+    await migrate_connectors(database)
+    async with database.transaction() as connection:
+        for store in manager.stores():
+            await store.create(connection)
+    manager.prefetch = Prefetch(manager, database, manager.postgres_tables)
+    broker = app.transport.broker  # type: ignore[attr-defined] # ours, as the store is
+    return PostgresBacking(app, database, broker, manager.stores)
+
+
 class TableManager(FaustTableManager):
     """Faust's table manager, which also keeps tables that live in Postgres."""
 
     mundane_level = "debug"
 
+    opener: Callable[[TableManager], Awaitable[Backing]] = staticmethod(open_postgres)
+    """How the state of ``store="postgresql://…"`` is opened; a test has it in memory."""
     backing: Backing | None = None
     prefetch: Prefetch | None = None
 
@@ -48,23 +65,12 @@ class TableManager(FaustTableManager):
 
     async def on_shutdown(self) -> None:
         if self.backing is not None:
-            await self.backing.database.close()
+            await self.backing.close()
 
     async def open_database(self) -> None:
         """Connect to the database, if there is one, and have all tables in it."""
-        url = URL(self.app.conf.store)
-        if url.scheme not in POSTGRES:
-            return
-        database = await Database.connect(
-            str(url.without_query_params(SCHEMA)), application_name=f"redfaust {self.app.conf.id}"
-        )
-        await migrate_connectors(database)
-        async with database.transaction() as connection:
-            for store in self._stores():
-                await store.create(connection)
-        broker = self.app.transport.broker  # type: ignore[attr-defined] # ours, as the store is
-        self.backing = Backing(self.app, database, broker, self._stores)
-        self.prefetch = Prefetch(self, database, self.postgres_tables)
+        if URL(self.app.conf.store).scheme in POSTGRES:
+            self.backing = await self.opener(self)
 
     async def _update_channels(self) -> None:
         self._tables_finalized.set()
@@ -89,7 +95,7 @@ class TableManager(FaustTableManager):
         """Begin anew with the partitions that are assigned."""
         if self.prefetch is not None:
             await self.prefetch.start_over()
-        for store in self._stores():
+        for store in self.stores():
             # What was not committed is done again.
             store.start_over()
         await self.gain(self.app.consumer.numbers(assigned))  # type: ignore[attr-defined] # ours
@@ -104,8 +110,8 @@ class TableManager(FaustTableManager):
         """Load the rows of partitions, which are this worker's now. While the database is away
         this waits."""
         if self.backing is not None and partitions:
-            for store in self._stores():
-                await self._load(self.backing.database, store, partitions)
+            for store in self.stores():
+                await self._load(self.backing, store, partitions)
         if self.prefetch is not None:
             self.prefetch.share_anew()
         crash.point("tables.loaded")
@@ -115,22 +121,23 @@ class TableManager(FaustTableManager):
         whoever owns them now."""
         if self.prefetch is not None:
             self.prefetch.let_go(tps)
-        for store in self._stores():
+        for store in self.stores():
             store.let_go(partitions)
 
     async def _load(
-        self, database: Database, store: PostgresStore, partitions: Collection[int]
+        self, backing: Backing, store: PostgresStore, partitions: Collection[int]
     ) -> None:
         while not self.should_stop:
             try:
-                await store.load_partitions(database, partitions)
+                await backing.load(store, partitions)
             except DatabaseUnavailable as error:
                 self.log.warning("%s waits for the database: %s", store.label, error)
                 await self.sleep(RETRY_EVERY)
             else:
                 return
 
-    def _stores(self) -> list[PostgresStore]:
+    def stores(self) -> list[PostgresStore]:
+        """Those of the tables that live in Postgres."""
         return [cast(PostgresStore, table.data) for table in self.postgres_tables()]
 
     def postgres_tables(self) -> list[Table]:

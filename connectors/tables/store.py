@@ -233,11 +233,11 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         async with database.transaction() as connection:
             rows = connection.cursor(self._sql("select_rows"), list(partitions), prefetch=1000)
             async for encoded, value, partition in rows:
-                self._rows[self._key.decode(encoded)] = (
-                    partition,
-                    self._value.decode(value),
-                    LATER,
-                )
+                self.put(self._key.decode(encoded), value, partition)
+
+    def put(self, key: Any, encoded: Any, partition: int) -> None:
+        """Have a row in memory that is committed, its value as Postgres has it."""
+        self._rows[key] = (partition, self._value.decode(encoded), LATER)
 
     async def places(self, connection: Connection) -> AsyncIterator[tuple[Any, int]]:
         """Each key with its partition, as they are now, within a transaction."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import asyncpg
@@ -48,10 +50,22 @@ async def _is(connection: Any, query: str, expected: int) -> bool:
     return await connection.fetchval(query) in (expected, str(expected))
 
 
-async def test_the_test_of_an_agent_passes() -> None:
+async def test_the_test_of_an_application_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = ModuleType("bank")
+    exec(compile(block_with('"bank"'), "README.md", "exec"), vars(bank))
+    monkeypatch.setitem(sys.modules, "bank", bank)
     module: dict[str, Any] = {"__name__": "readme"}
-    exec(compile(block_with("test_doubling"), "README.md", "exec"), module)
-    await module["test_doubling"]()
+    exec(compile(block_with("in_memory(app)"), "README.md", "exec"), module)
+    await module["test_payments_are_booked"]()
+
+
+async def test_events_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    app = new_app("memory://typed-readme")
+    module: dict[str, Any] = {"__name__": "readme", "app": app}
+    exec(compile(block_with("value_type=Payment"), "README.md", "exec"), module)
+    async with running(app):
+        await module["payments"].send(key="a", value={"amount": 250, "sku": "tea"})
+        await eventually(lambda: capsys.readouterr().out == "tea 250\n")
 
 
 async def test_events_are_typed(capsys: pytest.CaptureFixture[str]) -> None:

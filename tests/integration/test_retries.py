@@ -13,12 +13,11 @@ from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.postgres.queries import load
 from connectors.processing.retries import Retries
-from connectors.processing.retrying import IDLE
 from connectors.tables.store import PostgresStore
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished, send_numbers
 
-TOO_EARLY = IDLE + 0.5
+TOO_EARLY = 1.5
 """Seconds in which an event that is tried too early would be."""
 
 

@@ -45,7 +45,7 @@ def retrying() -> tuple[Parking, Line]:
     return parking, parking.next_due()
 
 
-def test_what_failed_again_waits_until_that_is_committed() -> None:
+async def test_what_failed_again_waits_until_that_is_committed() -> None:
     parking, line = retrying()
     parking.queue("agent", message())
     on_its_way = parking.take_changes()
@@ -56,7 +56,7 @@ def test_what_failed_again_waits_until_that_is_committed() -> None:
     assert parking.seconds_until_due() == 0
 
 
-def test_a_line_that_has_come_to_its_end_is_not_due_again() -> None:
+async def test_a_line_that_has_come_to_its_end_is_not_due_again() -> None:
     parking, line = retrying()
     parking.queue("agent", message())
     on_its_way = parking.take_changes()

@@ -63,6 +63,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
     locked = TOP / "requirements.lock"
     pip(installed.python, "install", "--no-deps", "--require-hashes", "--requirement", locked)
     pip(installed.python, "install", "--no-deps", *built.glob("*.whl"))
+    pip(installed.python, "install", f"{wheel}[test]")
     [packages] = installed.directory.glob("lib/python3*/site-packages")
     for package in SHOP:
         shutil.rmtree(packages / package)
@@ -108,6 +109,10 @@ def test_a_package_of_somebody_else_works(environment: Environment, database_url
         ["faust.exceptions.ValueDecodeError", refused],
     ]
     assert {"scans": 4, "moved": 2}.items() <= told["written"].items()
+
+
+def test_it_can_be_tested_without_servers(environment: Environment) -> None:
+    environment.run("-m", "parcels.rehearsal")
 
 
 def test_its_types_are_checked_against_ours(environment: Environment) -> None:

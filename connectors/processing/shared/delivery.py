@@ -22,11 +22,9 @@ from connectors.processing.dead_letters import ADDRESSEE_HEADER, excused
 from connectors.processing.failures import set_aside
 from connectors.processing.queue import EventQueue
 from connectors.processing.shared.hand import Hand, message_of, offsets_of
-from connectors.processing.shared.inbox import Inbox, Known
+from connectors.processing.shared.inbox import Known, Noting
 from connectors.processing.shared.message import SharedMessage, State
-from connectors.processing.shared.relaying import relay
 from connectors.processing.shared.settling import Settling
-from connectors.processing.shared.store import Store
 from connectors.processing.topic import Topic
 from connectors.transports import sharing
 from connectors.transports.broker import Broker, TopicSpec
@@ -90,7 +88,7 @@ class SharedDelivery(Service):
         self._queue = cast(EventQueue, channel.queue)
         self._group = shared_group(self.app.conf.id, agent.name)
         self._hand = Hand()
-        self._inbox: Inbox | None = None
+        self._inbox: Noting | None = None
         self._changed = asyncio.Event()
         """Set when there may be more room than before."""
         self._begun = False
@@ -124,7 +122,7 @@ class SharedDelivery(Service):
                 if (backing := backing_of(self.app)) is not None:
                     tasks.create_task(self._keep_house())
                     if self is deliveries_of(self.app)[0]:
-                        tasks.create_task(relay(self.app, backing, self._broker, self._closing))
+                        tasks.create_task(backing.relay(self._broker, self._closing))
         finally:
             self._drained.set()
 
@@ -134,12 +132,8 @@ class SharedDelivery(Service):
         store = None
         if (backing := backing_of(self.app)) is not None:
             assert self._inbox is not None
-            store = Store(
-                self.app,
-                self.agent.name,
-                backing.database,
-                self._inbox,
-                be_sure_of_claims=self._be_sure_of_claims,
+            store = backing.shared_store(
+                self.agent.name, self._inbox, be_sure_of_claims=self._be_sure_of_claims
             )
         self._settling = Settling(
             self._hand,
@@ -158,7 +152,7 @@ class SharedDelivery(Service):
             await self._sharing.join(self._channel.topics, from_start=from_start)
             if (backing := backing_of(self.app)) is not None:
                 log = await self._broker.identity()
-                self._inbox = Inbox(backing.database, self._group, log)
+                self._inbox = backing.inbox(self._group, log)
         except BrokerError as error:
             self.log.warning("%s waits for the broker: %s", self.agent.name, error)
             return False

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
-import time
 from collections import Counter
 from collections.abc import Iterable
 from itertools import count
@@ -68,12 +68,12 @@ class Hand:
     def postpone(self, event: EventT[Any], pause: float) -> None:
         """Have an event tried again in so many seconds."""
         message_of(event).state = State.POSTPONED
-        heapq.heappush(self._postponed, (time.monotonic() + pause, next(self._order), event))
+        heapq.heappush(self._postponed, (_now() + pause, next(self._order), event))
 
     @property
     def seconds_until_due(self) -> float:
         """Until the next one is; infinite if there is none."""
-        return self._postponed[0][0] - time.monotonic() if self._postponed else float("inf")
+        return self._postponed[0][0] - _now() if self._postponed else float("inf")
 
     def take_due(self, limit: int) -> list[EventT[Any]]:
         """Events that are to be tried now."""
@@ -98,3 +98,7 @@ def offsets_of(messages: Iterable[SharedMessage]) -> Offsets:
     for message in messages:
         offsets.setdefault(message.tp, []).append(message.offset)
     return offsets
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

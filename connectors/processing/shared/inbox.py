@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from faust.types import TP
 
@@ -34,6 +34,15 @@ class Known(NamedTuple):
     """How often it has failed."""
     due_in: float | None
     """Seconds until it is to be tried again; ``None``: it is finished."""
+
+
+class Noting(Protocol):
+    """What delivery asks of an inbox."""
+
+    async def look_up(
+        self, messages: Collection[SharedMessage]
+    ) -> Mapping[SharedMessage, Known]: ...
+    async def forget(self, floors: Mapping[TP, int]) -> None: ...
 
 
 class Inbox:

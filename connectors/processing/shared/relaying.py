@@ -14,7 +14,7 @@ from faust.types import AppT
 
 from connectors.errors import ConnectorError
 from connectors.outbox.relay import Relay
-from connectors.processing.backing import Backing
+from connectors.postgres.database import Database
 from connectors.processing.unsent import keep_unsent
 from connectors.transports.broker import Broker
 
@@ -24,10 +24,10 @@ RETRY_EVERY = 1.0
 logger = logging.getLogger(__name__)
 
 
-async def relay(app: AppT, backing: Backing, broker: Broker, stop: asyncio.Event) -> None:
+async def relay(app: AppT, database: Database, broker: Broker, stop: asyncio.Event) -> None:
     """Be a relay, or a spare one, until ``stop``."""
-    set_aside = keep_unsent(backing.database, app.conf.id)
-    relay = Relay(backing.database, broker, set_aside=set_aside)
+    set_aside = keep_unsent(database, app.conf.id)
+    relay = Relay(database, broker, set_aside=set_aside)
     while not stop.is_set():
         try:
             await relay.run(stop)

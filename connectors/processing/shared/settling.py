@@ -22,7 +22,7 @@ from connectors.errors import BrokerError, BrokerUnavailable, DatabaseError
 from connectors.processing.shared.hand import Hand, offsets_of
 from connectors.processing.shared.inbox import Known
 from connectors.processing.shared.message import SharedMessage, State
-from connectors.processing.shared.store import Store
+from connectors.processing.shared.store import Effecting
 from connectors.transports.sharing import Sharing
 
 RETRY_EVERY = 0.5
@@ -51,7 +51,7 @@ class Settling:
         self,
         hand: Hand,
         sharing: Sharing,
-        store: Store | None,
+        store: Effecting | None,
         *,
         sent: Callable[[], Awaitable[bool]],
     ) -> None:

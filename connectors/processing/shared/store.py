@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
 
 import asyncpg
 from faust.types import AppT
@@ -17,6 +18,14 @@ from connectors.processing.shared.inbox import Inbox, Known
 from connectors.processing.shared.message import Effects, SharedMessage, State
 
 logger = logging.getLogger(__name__)
+
+
+class Effecting(Protocol):
+    """What settling asks of a store."""
+
+    async def commit(
+        self, finished: Sequence[SharedMessage], failed: Mapping[SharedMessage, Known]
+    ) -> None: ...
 
 
 class Store:

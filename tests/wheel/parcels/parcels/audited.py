@@ -31,5 +31,6 @@ class Transport(BrokerTransport):
 
     driver_version = "audited"
 
-    def new_broker(self, url: str, default_partitions: int) -> Broker:
+    @classmethod
+    def new_broker(cls, url: str, default_partitions: int) -> Broker:
         return AuditedBroker(url, default_partitions=default_partitions)
