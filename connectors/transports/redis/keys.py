@@ -11,6 +11,11 @@ from faust.types import TP
 TOPICS = "redfaust:topics"
 """Hash: topic → number of partitions."""
 
+RETENTIONS = "redfaust:retentions"
+"""Hash: topic → how much of it is kept, as JSON."""
+
+HOUSE = "redfaust:house"
+"""String: who keeps house, and gone when he is."""
 
 IDENTITY = "redfaust:identity"
 """String: drawn once by whoever comes first, and gone when the data is."""
