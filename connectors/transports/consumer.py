@@ -26,9 +26,11 @@ from connectors.processing.parking import ParkedMessage
 from connectors.processing.retrying import Retrier
 from connectors.processing.tenure import Tenure
 from connectors.processing.watermark import Committed
+from connectors.transports import retentions
 from connectors.transports.broker import Broker, TopicSpec
 from connectors.transports.commits import Commits
 from connectors.transports.conductor import Conductor
+from connectors.transports.housekeeping import Housekeeper
 from connectors.transports.membership import Membership
 from connectors.transports.reading import Reading
 from connectors.transports.rebalance import Rebalance
@@ -87,6 +89,7 @@ class Consumer(FaustConsumer):
             count = await self.broker.create_topic(spec)
             self._topic_partitions[topic] = count
             tps |= {TP(topic, partition) for partition in range(count)}
+        await retentions.declare(self.app, self.broker)
         await self.join(topics)
         alone = frozenset(tp for tp in tps if self._has_alone(tp))
         self._membership.want(frozenset(tps) - alone, alone=alone)
@@ -99,6 +102,10 @@ class Consumer(FaustConsumer):
     @Service.task
     async def _own(self) -> None:
         await self._membership.run()
+
+    @Service.task
+    async def _keep_house(self) -> None:
+        await Housekeeper(self.broker, self.member).run()
 
     def owns(self) -> bool:
         """Whether the partitions are this worker's still, as far as its clock knows."""
