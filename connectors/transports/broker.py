@@ -35,6 +35,9 @@ it owns."""
 HOUSE_LEFT_AFTER = 15.0
 """Seconds without a question after which somebody else keeps house."""
 
+COMPACT_AT_ONCE = 1_000
+"""Entries of a partition that are looked at in one go when it is compacted."""
+
 TRIM_AT_ONCE = 10_000
 """Entries of a partition that are removed in one go: the broker may serve nobody else meanwhile."""
 
@@ -114,6 +117,11 @@ class Retention:
     size: int | None = None
     """Bytes, as the broker estimates what the partition takes."""
     entries: int | None = None
+    compacted: bool = False
+    """Whether of each key only the last entry is kept."""
+    deletions: float = 86_400.0
+    """Seconds for which the last entry of a key stays there if it has no value, so that readers of
+    a compacted topic see it."""
 
     @property
     def is_bounded(self) -> bool:
@@ -389,6 +397,18 @@ class Broker(Protocol):
 
         At most :data:`TRIM_AT_ONCE` entries of each partition are removed. Partitions that cannot
         be trimmed are missing from what is returned.
+        """
+
+    async def compact(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
+        """Remove entries of which there is a later one with the same key, from those of these
+        partitions that are to be compacted.
+
+        The last entry of a key stays, but one without a value only for as long as deletions do.
+        What a group has not finished is not removed, and makes nothing else go. Entries without a
+        key stay, and so does the newest entry.
+
+        Goes on where the last call ended; at most :data:`COMPACT_AT_ONCE` entries of each partition
+        are looked at. Partitions that cannot be compacted are missing from what is returned.
         """
 
     async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
 from faust.types import TP
 
 from connectors.errors import BrokerError
-from connectors.transports.broker import Bound, Broker, HeldBack, Retention
+from connectors.transports.broker import Bound, Broker, HeldBack, Retention, Trimmed
 
 EVERY = 5.0
 """Seconds between two rounds."""
 
-GOES = 50
-"""How often a partition is trimmed in a round, at most: the next one goes on."""
+GOES = 100
+"""How often a partition is trimmed, and compacted, in a round, at most: the next one goes on."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,16 +49,13 @@ class Housekeeper:
 
     async def keep(self) -> None:
         """One round. Raises what the broker raises."""
-        retentions = await bounded_partitions(self._broker)
-        held: dict[TP, HeldBack] = {}
-        again = retentions
-        for _ in range(GOES):
-            if not again:
-                break
-            trimmed = await self._broker.trim(again)
-            held |= {tp: each.held_back for tp, each in trimmed.items() if each.held_back}
-            again = {tp: retentions[tp] for tp, each in trimmed.items() if each.more}
-        self._tell(held, retentions)
+        kept = await _kept(self._broker)
+        bounded = {tp: retention for tp, retention in kept.items() if retention.is_bounded}
+        trimmed = await _go_on(self._broker.trim, bounded)
+        held = {tp: each.held_back for tp, each in trimmed.items() if each.held_back}
+        self._tell(held, bounded)
+        compacted = {tp: retention for tp, retention in kept.items() if retention.compacted}
+        await _go_on(self._broker.compact, compacted)
 
     def _tell(self, held: Mapping[TP, HeldBack], retentions: Mapping[TP, Retention]) -> None:
         """Tell once who holds what back, until it is so no more."""
@@ -71,13 +68,32 @@ class Housekeeper:
 
 async def bounded_partitions(broker: Broker) -> dict[TP, Retention]:
     """The partitions of topics that have bounds. Raises what the broker raises."""
+    kept = await _kept(broker)
+    return {tp: retention for tp, retention in kept.items() if retention.is_bounded}
+
+
+async def _kept(broker: Broker) -> dict[TP, Retention]:
     counts = await broker.topics()
     return {
         TP(topic, number): retention
         for topic, retention in (await broker.retentions()).items()
-        if retention.is_bounded
         for number in range(counts.get(topic, 0))
     }
+
+
+async def _go_on(
+    go: Callable[[Mapping[TP, Retention]], Awaitable[Mapping[TP, Trimmed]]],
+    retentions: Mapping[TP, Retention],
+) -> Mapping[TP, Trimmed]:
+    """Go again where there is more to do, within bounds; what came of the last goes."""
+    came: dict[TP, Trimmed] = {}
+    again = retentions
+    for _ in range(GOES):
+        if not again:
+            break
+        came |= await go(again)
+        again = {tp: again[tp] for tp in again if tp in came and came[tp].more}
+    return came
 
 
 def explain(tp: TP, held: HeldBack, retention: Retention) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -14,12 +15,13 @@ from mode import Seconds, want_seconds
 from connectors.transports.broker import Broker, Retention, TopicSpec
 
 CLEANUP = "cleanup.policy"
+DELETIONS = "delete.retention.ms"
 AGE = "retention.ms"
 SIZE = "retention.bytes"
 ENTRIES = "retention.entries"
 """The one that Kafka does not have: entries of a partition."""
 
-KNOWN = frozenset({CLEANUP, AGE, SIZE, ENTRIES})
+KNOWN = frozenset({CLEANUP, DELETIONS, AGE, SIZE, ENTRIES})
 """The names in a topic's ``config`` that mean something here."""
 
 UNBOUNDED = -1
@@ -43,21 +45,29 @@ def retention_of(
     said = {name: value for name, value in (config or {}).items() if name in KNOWN}
     if not said and retention is None and compacting is None and deleting is None:
         return None
-    if not _deletes(compacting, deleting, said.get(CLEANUP)):
-        return Retention()
-    milliseconds = _bound(said, AGE)
-    if AGE in said:
-        age = None if milliseconds is None else milliseconds / 1000
-    else:
-        age = want_seconds(retention) if retention else None
-    return Retention(age, _bound(said, SIZE), _bound(said, ENTRIES))
+    compacts, deletes = _cleanup(compacting, deleting, said.get(CLEANUP))
+    kept = Retention(compacted=compacts)
+    if (deletions := _seconds(said, DELETIONS)) is not None:
+        kept = replace(kept, deletions=deletions)
+    if not deletes:
+        return kept
+    by_hand = want_seconds(retention) if retention else None
+    age = _seconds(said, AGE) if AGE in said else by_hand
+    return replace(kept, age=age, size=_bound(said, SIZE), entries=_bound(said, ENTRIES))
 
 
-def _deletes(compacting: bool | None, deleting: bool | None, cleanup: object) -> bool:
-    """Whether bounds count. As with Kafka those of a topic that is only compacted do not."""
+def _cleanup(compacting: bool | None, deleting: bool | None, cleanup: object) -> tuple[bool, bool]:
+    """Whether it is compacted, and whether bounds count: as with Kafka, those of a topic that is
+    only compacted do not."""
     if cleanup is not None:
-        return "delete" in str(cleanup).split(",")
-    return not compacting if deleting is None else deleting
+        words = {word.strip() for word in str(cleanup).split(",")}
+        return "compact" in words, "delete" in words
+    return bool(compacting), not compacting if deleting is None else deleting
+
+
+def _seconds(config: Mapping[str, Any], name: str) -> float | None:
+    milliseconds = _bound(config, name)
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def _bound(config: Mapping[str, Any], name: str) -> int | None:

@@ -174,14 +174,24 @@ async def _is_short(broker: Broker) -> bool:
     [
         ({}, None),
         ({"retention": 60}, Retention(age=60.0)),
-        ({"retention": 60, "compacting": True, "deleting": True}, Retention(age=60.0)),
-        ({"retention": 60, "compacting": True}, Retention()),
+        (
+            {"retention": 60, "compacting": True, "deleting": True},
+            Retention(age=60.0, compacted=True),
+        ),
+        ({"retention": 60, "compacting": True}, Retention(compacted=True)),
         ({"retention": 60, "deleting": False}, Retention()),
         ({"config": {"retention.ms": "1500"}, "retention": 60}, Retention(age=1.5)),
         ({"config": {"retention.ms": -1}, "retention": 60}, Retention()),
         ({"config": {"retention.bytes": 7, "retention.entries": 8}}, Retention(None, 7, 8)),
-        ({"config": {"cleanup.policy": "compact", "retention.ms": 7}}, Retention()),
-        ({"config": {"cleanup.policy": "compact,delete", "retention.ms": 7}}, Retention(0.007)),
+        ({"config": {"cleanup.policy": "compact", "retention.ms": 7}}, Retention(compacted=True)),
+        (
+            {"config": {"cleanup.policy": "compact, delete", "retention.ms": 7}},
+            Retention(age=0.007, compacted=True),
+        ),
+        (
+            {"compacting": True, "config": {"delete.retention.ms": 1500}},
+            Retention(compacted=True, deletions=1.5),
+        ),
         ({"config": {"segment.bytes": 7}}, None),
     ],
 )

@@ -256,6 +256,13 @@ class MemoryBroker:
             for tp, kept in retentions.items()
         }
 
+    async def compact(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
+        return {
+            tp: retention.compact(self._log.records[tp], kept, self._floors(tp))
+            for tp, kept in retentions.items()
+            if kept.compacted
+        }
+
     async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:
         found = {
             tp: retention.held_back(self._log.records[tp], kept, self._floors(tp))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left
+from collections.abc import Collection
 from operator import attrgetter
 
 from connectors.transports.broker import Record
@@ -72,6 +73,12 @@ class Records:
             excess -= _size_of(self._records[count])
             count += 1
         return count
+
+    def drop(self, offsets: Collection[int]) -> None:
+        """Remove the records with these offsets."""
+        kept = [place for place, each in enumerate(self._records) if each.offset not in offsets]
+        self._records = [self._records[place] for place in kept]
+        self._appended_at = [self._appended_at[place] for place in kept]
 
     def remove(self, count: int) -> None:
         """Remove so many of the oldest records."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from connectors.transports.broker import TRIM_AT_ONCE, Bound, HeldBack, Retention, Trimmed
+from connectors.transports.broker import (
+    TRIM_AT_ONCE,
+    Bound,
+    HeldBack,
+    Record,
+    Retention,
+    Trimmed,
+)
 from connectors.transports.memory.records import Records
 
 Floors = Mapping[str, int]
@@ -20,6 +27,28 @@ def trim(records: Records, retention: Retention, floors: Floors) -> Trimmed:
     removed = min(too_many, TRIM_AT_ONCE)
     records.remove(removed)
     return Trimmed(removed, removed < too_many, held_back(records, retention, floors))
+
+
+def compact(records: Records, retention: Retention, floors: Floors) -> Trimmed:
+    """Remove what a later entry has made needless, in one go."""
+    finished = records.count_below(min(floors.values(), default=records.end))
+    last: dict[bytes, Record] = {}
+    needless = set()
+    for record in records.read(0, finished):
+        if record.key is not None:
+            if record.key in last:
+                needless.add(last[record.key].offset)
+            last[record.key] = record
+    oldest_kept = time.time() - retention.deletions
+    needless.update(
+        record.offset
+        for record in last.values()
+        if record.value is None
+        and record.offset < records.end - 1
+        and records.appended_at(record.offset) < oldest_kept
+    )
+    records.drop(needless)
+    return Trimmed(len(needless))
 
 
 def held_back(records: Records, retention: Retention, floors: Floors) -> HeldBack | None:

@@ -286,6 +286,10 @@ class RedisBroker:
         with our_errors(self._url):
             return await self._retentions.trim(retentions)
 
+    async def compact(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
+        with our_errors(self._url):
+            return await self._retentions.compact(retentions)
+
     async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:
         with our_errors(self._url):
             return await self._retentions.held_back(retentions)

@@ -31,6 +31,11 @@ def lanes(tp: TP) -> str:
     return f"{stream(tp)}:lanes"
 
 
+def known(tp: TP) -> str:
+    """Hash: what compaction knows of this partition, such as the last entry of each key."""
+    return f"{stream(tp)}:known"
+
+
 def register(group: str) -> str:
     """Stream: who owns what in a group; its last entry counts."""
     return f"{{redfaust:{group}}}:register"

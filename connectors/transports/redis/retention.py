@@ -9,9 +9,11 @@ from typing import Any, cast
 import orjson
 from faust.types import TP
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
 from connectors.transports.broker import (
+    COMPACT_AT_ONCE,
     HOUSE_LEFT_AFTER,
     TRIM_AT_ONCE,
     Bound,
@@ -31,7 +33,8 @@ class Retentions:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._trim = script(client, "trim")
+        self._trim = script(client, "floor", "trim")
+        self._compact = script(client, "floor", "compact")
         self._keep_house = script(client, "keep_house")
 
     async def declare(self, topic: str, retention: Retention) -> None:
@@ -53,24 +56,43 @@ class Retentions:
 
     async def trim(self, retentions: Mapping[TP, Retention]) -> dict[TP, Trimmed]:
         """Trim, and tell what is held back."""
-        return await self._call(retentions, TRIM_AT_ONCE)
+        return await self._look(retentions, TRIM_AT_ONCE)
 
     async def held_back(self, retentions: Mapping[TP, Retention]) -> dict[TP, HeldBack]:
         """Only tell it."""
-        found = await self._call(retentions, 0)
+        found = await self._look(retentions, 0)
         return {tp: each.held_back for tp, each in found.items() if each.held_back is not None}
 
-    async def _call(self, retentions: Mapping[TP, Retention], limit: int) -> dict[TP, Trimmed]:
-        if not retentions:
+    async def compact(self, retentions: Mapping[TP, Retention]) -> dict[TP, Trimmed]:
+        """Compact those that are to be."""
+        calls = {
+            tp: (
+                [keys.stream(tp), keys.known(tp)],
+                [_milliseconds(retention.deletions), COMPACT_AT_ONCE, int(retention.is_bounded)],
+            )
+            for tp, retention in retentions.items()
+            if retention.compacted
+        }
+        return await self._call(self._compact, calls)
+
+    async def _look(self, retentions: Mapping[TP, Retention], limit: int) -> dict[TP, Trimmed]:
+        calls = {
+            tp: ([keys.stream(tp)], [*_bounds(retention), limit])
+            for tp, retention in retentions.items()
+        }
+        return await self._call(self._trim, calls)
+
+    async def _call(
+        self, script: AsyncScript, calls: Mapping[TP, tuple[list[str], list[int]]]
+    ) -> dict[TP, Trimmed]:
+        if not calls:
             return {}
         async with self._client.pipeline(transaction=False) as pipeline:
-            for tp, retention in retentions.items():
-                await self._trim(
-                    keys=[keys.stream(tp)], args=[*_bounds(retention), limit], client=pipeline
-                )
+            for of_call, arguments in calls.values():
+                await script(keys=of_call, args=arguments, client=pipeline)
             replies = await pipeline.execute(raise_on_error=False)
         trimmed = {}
-        for tp, reply in zip(retentions, replies, strict=True):
+        for tp, reply in zip(calls, replies, strict=True):
             if isinstance(reply, ResponseError) and any(code in str(reply) for code in _REFUSED):
                 continue
             if isinstance(reply, Exception):
@@ -82,7 +104,8 @@ class Retentions:
 def _decode(kept: bytes) -> Retention:
     """Whatever another release has written beside."""
     said = orjson.loads(kept)
-    return Retention(**{field.name: said.get(field.name) for field in fields(Retention)})
+    known = {field.name for field in fields(Retention)}
+    return Retention(**{name: value for name, value in said.items() if name in known})
 
 
 def _bounds(retention: Retention) -> list[int]:

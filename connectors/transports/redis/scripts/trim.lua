@@ -6,51 +6,15 @@
 local stream = KEYS[1]
 local age, size, entries = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local limit = tonumber(ARGV[4])
-local AT_ONCE = 1048576 -- bytes that are looked through, since Lua gets them all
-
-local function field(flat, name)
-  for i = 1, #flat, 2 do
-    if flat[i] == name then return flat[i + 1] end
-  end
-end
-
--- As texts, since a number of Lua does not hold 64 bits: longer is larger.
-local function split(id)
-  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
-  return { #ms, ms, #seq, seq }
-end
-local function is_beyond(one, other)
-  local a, b = split(one), split(other)
-  for i = 1, 4 do
-    if a[i] ~= b[i] then return a[i] > b[i] end
-  end
-  return false
-end
 
 if redis.call('EXISTS', stream) == 0 then return { 0, 0 } end
 local info = redis.call('XINFO', 'STREAM', stream)
 local length, last = field(info, 'length'), field(info, 'last-generated-id')
 if length == 0 then return { 0, 0 } end
 
--- What lies before the floor may go. The newest entry is never before it.
-local floor, holders, is_claimed = last, {}, false
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-  local name, at, claimed = field(group, 'name'), field(group, 'last-delivered-id'), false
-  if field(group, 'pending') > 0 then
-    local oldest = redis.call('XPENDING', stream, name)[2]
-    if not is_beyond(oldest, at) then at, claimed = oldest, true end
-  end
-  if is_beyond(floor, at) then floor, holders, is_claimed = at, {}, false end
-  if floor == at then
-    holders[#holders + 1] = name
-    is_claimed = is_claimed or claimed
-  end
-end
-
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local oldest_kept = '0-0'
-if age >= 0 and now > age then oldest_kept = string.format('%.0f-0', now - age) end
+local floor, holders, is_claimed = floor_of(stream, last)
+local oldest_kept, now = older_than(age)
+if age < 0 then oldest_kept = '0-0' end
 
 local bytes = redis.call('MEMORY', 'USAGE', stream)
 local too_large = size >= 0 and math.ceil((bytes - size) * length / bytes) or 0
