@@ -90,7 +90,8 @@ class Consumer(FaustConsumer):
             self._topic_partitions[topic] = count
             tps |= {TP(topic, partition) for partition in range(count)}
         await retentions.declare(self.app, self.broker)
-        await self.join(topics)
+        # Tables recover from the beginning: no position of a group may keep anything for them.
+        await self.join(set(topics) - self.app.tables.changelog_topics)
         alone = frozenset(tp for tp in tps if self._has_alone(tp))
         self._membership.want(frozenset(tps) - alone, alone=alone)
 
