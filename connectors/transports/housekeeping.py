@@ -17,6 +17,7 @@ from faust.types import TP
 
 from connectors.errors import BrokerError
 from connectors.transports.broker import Bound, Broker, HeldBack, Retention, Trimmed
+from connectors.transports.capabilities import Capability
 
 EVERY = 5.0
 """Seconds between two rounds."""
@@ -38,7 +39,10 @@ class Housekeeper:
         """Topics that are held back, and by whom, of which the log tells already."""
 
     async def run(self) -> None:
-        """Keep house until cancelled, whenever it is this one's turn."""
+        """Keep house until cancelled, whenever it is this one's turn; not for a broker that cannot
+        be told to."""
+        if Capability.RETENTION not in self._broker.capabilities:
+            return
         while True:
             try:
                 if await self._broker.keeps_house(self._name):
@@ -67,7 +71,10 @@ class Housekeeper:
 
 
 async def bounded_partitions(broker: Broker) -> dict[TP, Retention]:
-    """The partitions of topics that have bounds. Raises what the broker raises."""
+    """The partitions of topics that have bounds which groups can hold back. Raises what the broker
+    raises."""
+    if Capability.RETENTION not in broker.capabilities:
+        return {}
     kept = await _kept(broker)
     return {tp: retention for tp, retention in kept.items() if retention.is_bounded}
 

@@ -16,6 +16,9 @@ from connectors.transports.broker import (
     Retention,
     Trimmed,
 )
+from connectors.transports.capabilities import Capability
+
+pytestmark = pytest.mark.needs(Capability.RETENTION)
 
 TOPIC = "changes"
 FIRST = TP(TOPIC, 0)

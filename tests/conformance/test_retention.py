@@ -21,6 +21,9 @@ from connectors.transports.broker import (
     TopicSpec,
     Trimmed,
 )
+from connectors.transports.capabilities import Capability
+
+pytestmark = pytest.mark.needs(Capability.RETENTION)
 
 TOPIC = "events"
 FIRST = TP(TOPIC, 0)
