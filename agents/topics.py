@@ -23,11 +23,18 @@ class Topics:
     """``NotificationRequested``, ``NotificationSent``, ``NotificationFailed``; key: its id."""
 
 
-def declare(app: faust.App, partitions: int) -> Topics:
-    """Declare the topics; one that exists keeps its number of partitions."""
+def declare(app: faust.App, partitions: int, retention: int) -> Topics:
+    """Declare the topics, whose events are kept for so many seconds (0: for ever); one that exists
+    keeps its number of partitions."""
     schema = EventSchema(EVENTS)
     users, orders, notifications = (
-        app.topic(name, schema=schema, partitions=partitions)
+        app.topic(
+            name,
+            schema=schema,
+            partitions=partitions,
+            retention=retention,
+            deleting=bool(retention),
+        )
         for name in ("users", "orders", "notifications")
     )
     return Topics(users=users, orders=orders, notifications=notifications)

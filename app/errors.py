@@ -8,6 +8,8 @@
     │   ├── DirectoryInUse      another installation works in the data directory
     │   ├── DirectoryUnusable   the data directory cannot be used by this user
     │   └── ServerFailed        an embedded server did not start
+    ├── GroupUnknown        no consumer group has that name
+    ├── GroupInUse          somebody works for that consumer group
     ├── SupervisorError     `redfaust up` cannot go on
     ├── PortUnusable        the web API's port is taken or not allowed
     └── DemoFailed          the demo did not see what it waited for
@@ -38,6 +40,14 @@ class DirectoryUnusable(EmbeddedError):
 
 class ServerFailed(EmbeddedError):
     """An embedded server did not start; the end of its log is in the message."""
+
+
+class GroupUnknown(AppError):
+    """No consumer group has that name."""
+
+
+class GroupInUse(AppError):
+    """Somebody works for that consumer group."""
 
 
 class SupervisorError(AppError):

@@ -122,6 +122,12 @@ class Given(BaseModel):
         description="Partitions of a topic that is new. Those that exist get more by "
         "`redfaust topics alter`.",
     )
+    retention: int = Field(
+        604_800,
+        ge=0,
+        description="Seconds for which events stay on their topics, and longer while a consumer "
+        "group has not finished them; 0 keeps them for ever.",
+    )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         "info", description="What is logged: debug, info, warning, error or critical."
     )

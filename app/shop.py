@@ -58,7 +58,7 @@ class Shop(faust.App):
 def create_shop(settings: Settings, *, web_port: int | None = None) -> Shop:
     """Declare topics, tables and agents, the worker's web server, and what it tells of itself."""
     shop = Shop(settings)
-    topics = agents.topics.declare(shop, settings.partitions)
+    topics = agents.topics.declare(shop, settings.partitions, settings.retention)
     agents.users.install(shop, topics)
     agents.orders.install(shop, topics)
     agents.mail.install(shop, topics, shop.post, shop.post.address_of)

@@ -19,7 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "migrate": "Bring the database's schema up to this release.",
     "demo": "Play users, orders and a few failures through the running shop.",
     "status": "Show workers, topics with their lag, outbox and dead letters.",
-    "topics": "List the topics with their partitions, and give them more.",
+    "topics": "List the topics with their partitions, give them more, forget a group.",
     "dead-letters": "List, show, replay or discard events that could not be processed.",
     "config": "Show every setting, its variable, its value and what it means.",
 }

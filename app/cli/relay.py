@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from uuid import uuid4
 
 import click
 
@@ -17,6 +18,7 @@ from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
 from connectors.processing.unsent import keep_unsent
+from connectors.transports.housekeeping import Housekeeper
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,10 @@ async def _connected(settings: Settings) -> AsyncIterator[Relay]:
     )
     try:
         async with open_broker(settings) as broker:
-            yield Relay(database, broker, set_aside=keep_unsent(database, settings.app_id))
+            keeping = asyncio.create_task(Housekeeper(broker, f"relay {uuid4()}").run())
+            try:
+                yield Relay(database, broker, set_aside=keep_unsent(database, settings.app_id))
+            finally:
+                keeping.cancel()
     finally:
         await database.close()

@@ -64,6 +64,28 @@ def alter_topics(partitions: int, left_alone: tuple[str, ...]) -> None:
     click.echo(f"Set {variable('partitions')}={partitions}, for topics that are new.")
 
 
+@command.command("forget-group")
+@click.argument("name")
+def forget_consumer_group(name: str) -> None:
+    """Keep nothing any more for a consumer group that is gone for good.
+
+    NAME is a group as `redfaust status` names it, or XINFO GROUPS. Topics that somebody works on
+    for it are left alone. A group that comes back begins at the oldest entry that is there then.
+    """
+    settings = Settings.load()
+    from app.broker import open_broker  # noqa: PLC0415 - help does without
+    from app.groups import Forgotten, forget_group  # noqa: PLC0415
+
+    async def run() -> Forgotten:
+        async with open_broker(settings) as broker:
+            return await forget_group(broker, name)
+
+    forgotten = asyncio.run(run())
+    click.echo(f"{name} is forgotten on {', '.join(forgotten.topics)}.")
+    if forgotten.left:
+        click.echo(f"It is at work on {', '.join(forgotten.left)}.")
+
+
 @asynccontextmanager
 async def _servers() -> AsyncIterator[Settings]:
     """Those that are named, or else the embedded ones, which do not run while nothing else does."""

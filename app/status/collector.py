@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from faust.types import TP
 from pydantic import ValidationError
 
 from app import mailbox, tables
@@ -34,6 +35,7 @@ from connectors.postgres.queries import load
 from connectors.processing.dead_letters import DeadLetters, DeadLetterState, dead_letter_counts
 from connectors.processing.parked_rows import parked_counts
 from connectors.transports.broker import Broker, PartitionStatus, Roll
+from connectors.transports.housekeeping import bounded_partitions, explain
 from connectors.transports.sharing import shared_group
 
 SHOWN = 10
@@ -89,6 +91,7 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
     workers = _workers(await broker.roll(group), problems)
     owners = {owned: worker.name for worker in workers for owned in worker.owns}
     shared = await _ask_shared(broker, group, workers)
+    held = await _ask_held_back(broker, problems)
     topics = [
         Topic(
             name=name,
@@ -104,6 +107,7 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
                     ),
                     position=None if partition.position is None else str(partition.position),
                     owner=owners.get((name, number)),
+                    held_by=held.get(TP(name, number), ()),
                 )
                 for number, partition in enumerate(await broker.status(group, name))
             ),
@@ -112,6 +116,15 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
         if not name.endswith(INTERNAL)
     ]
     return BrokerPart(workers=workers, agents=_agents(workers, shared), topics=tuple(topics))
+
+
+async def _ask_held_back(broker: Broker, problems: list[str]) -> Mapping[TP, tuple[str, ...]]:
+    """By partition the groups that keep it beyond its bounds. That is a problem for each topic."""
+    retentions = await bounded_partitions(broker)
+    held = await broker.held_back(retentions)
+    first = {(tp.topic, held[tp].groups): tp for tp in sorted(held, reverse=True)}
+    problems += [explain(tp, held[tp], retentions[tp]) for tp in sorted(first.values())]
+    return {tp: tuple(sorted(each.groups)) for tp, each in held.items()}
 
 
 async def _ask_shared(

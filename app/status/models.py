@@ -82,6 +82,8 @@ class Partition(_Part):
     position: str | None
     """Text, since it is larger than JavaScript's numbers."""
     owner: str | None
+    held_by: tuple[str, ...] = ()
+    """Groups for which it keeps more than its topic's retention allows."""
 
 
 class Topic(_Part):

@@ -48,13 +48,20 @@ class _Snapshot(Collector):
         owned = GaugeMetricFamily(
             "redfaust_partition_owned", "1 if a worker owns the partition", labels=labels
         )
+        held = GaugeMetricFamily(
+            "redfaust_partition_held_back",
+            "1 if the partition keeps more than its retention, since the group has not finished it",
+            labels=[*labels, "group"],
+        )
         for topic in self._status.topics or ():
             for partition in topic.partitions:
                 place = [topic.name, str(partition.partition)]
                 length.add_metric(place, partition.length)
                 lag.add_metric(place, partition.lag)
                 owned.add_metric(place, int(partition.owner is not None))
-        yield from (length, lag, owned)
+                for group in partition.held_by:
+                    held.add_metric([*place, group], 1)
+        yield from (length, lag, owned, held)
 
     def _workers(self) -> Iterator[Metric]:
         workers = self._status.workers

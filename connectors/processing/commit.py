@@ -7,7 +7,7 @@ the events did; the broker's group follows it, for all to see. Without, the grou
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from faust.types import TP, AppT
@@ -38,11 +38,27 @@ async def take_partitions(
     logs = Logs(await broker.identity(), incarnation, groups, ends, partitions)
     unit = backing.unit
     taken = await backing.committer.take(logs, unit.parking)
+    firsts = {tp: first for tp, (first, _) in bounds.items()}
+    _tell_what_is_gone(
+        [tp for tp, at in taken.items() if at.position < min(groups[tp], firsts[tp])]
+    )
     ahead = {tp: at.position for tp, at in taken.items() if at.position > groups[tp]}
     unit.advanced({tp: Advance(position, 0) for tp, position in ahead.items()})
     with suppress(LogTooShort):  # the first commit finds it out as well, and starts over
         await _follow(app, broker, unit)
     return taken
+
+
+def _tell_what_is_gone(tps: Sequence[TP]) -> None:
+    """Only a database that was set back is behind the group, which retention goes by."""
+    if tps:
+        logger.error(
+            "The database was set back behind what is kept of %s partitions, %s %s among them: "
+            "events that were removed there since are not processed again",
+            len(tps),
+            tps[0].topic,
+            tps[0].partition,
+        )
 
 
 async def commit_progress(

@@ -20,6 +20,7 @@ from connectors.processing.decoding import Decode, Decoded, decoder
 from connectors.processing.encoding import Encoder, encoder
 from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import current_scope, outside_of_events
+from connectors.transports import retentions
 from connectors.transports.broker import Headers, Outgoing
 from connectors.transports.producer import Producer, as_headers
 
@@ -36,6 +37,13 @@ class Topic(FaustTopic):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        said = retentions.retention_of(
+            retention=self.retention,
+            compacting=self.compacting,
+            deleting=self.deleting,
+            config=self.config,
+        )
+        retentions.note(self.app, self.topics, self.partitions, said, self.config or {})
         self.reader = reader
         """The agent that reads this instance, by name; empty where it is none."""
         self.concurrent = concurrent

@@ -11,6 +11,7 @@ A *position* is the offset of the next entry to read: everything below it is don
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
@@ -30,6 +31,15 @@ HEARTBEAT = 0.5
 SILENCE = 6.0
 """Seconds without a beat after which a member counts as dead, and may no longer rely itself on what
 it owns."""
+
+HOUSE_LEFT_AFTER = 15.0
+"""Seconds without a question after which somebody else keeps house."""
+
+COMPACT_AT_ONCE = 1_000
+"""Entries of a partition that are looked at in one go when it is compacted."""
+
+TRIM_AT_ONCE = 10_000
+"""Entries of a partition that are removed in one go: the broker may serve nobody else meanwhile."""
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -99,11 +109,34 @@ class Refused(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How much is kept of each partition of a topic. A bound that is ``None`` is none."""
+
+    age: float | None = None
+    """Seconds since an entry was appended, by the broker's clock."""
+    size: int | None = None
+    """Bytes, as the broker estimates what the partition takes."""
+    entries: int | None = None
+    compacted: bool = False
+    """Whether of each key only the last entry is kept."""
+    deletions: float = 86_400.0
+    """Seconds for which the last entry of a key stays there if it has no value, so that readers of
+    a compacted topic see it."""
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is any bound."""
+        return not (self.age is None and self.size is None and self.entries is None)
+
+
+@dataclass(frozen=True, slots=True)
 class TopicSpec:
     """What a topic is declared with."""
 
     name: str
     partitions: int
+    retention: Retention | None = None
+    """``None`` leaves it as it was declared before, by others perhaps."""
 
 
 class Appended(NamedTuple):
@@ -170,6 +203,34 @@ class PartitionStatus(NamedTuple):
     """Of the lag, what consumers of a shared group have in hand."""
 
 
+class Bound(enum.Enum):
+    """What a partition may have too much of."""
+
+    AGE = "age"
+    SIZE = "size"
+    ENTRIES = "entries"
+
+
+class HeldBack(NamedTuple):
+    """What a partition keeps beyond its bounds, since groups have not finished it."""
+
+    groups: frozenset[str]
+    """Those that are furthest behind."""
+    bound: Bound
+    found: float
+    """Age in seconds of the oldest entry that they need, or bytes, or entries of the partition."""
+
+
+class Trimmed(NamedTuple):
+    """What has become of a partition that has bounds."""
+
+    removed: int
+    """Entries."""
+    more: bool = False
+    """Whether others could be removed at once."""
+    held_back: HeldBack | None = None
+
+
 class Beat(NamedTuple):
     """What a member says at regular intervals, by which the others know that it lives."""
 
@@ -227,8 +288,8 @@ class Broker(Protocol):
     async def create_topic(self, spec: TopicSpec) -> int:
         """Declare a topic and return how many partitions it has.
 
-        A topic that exists keeps its number of partitions, whatever ``spec`` says. Raises
-        :class:`~connectors.errors.TopicClosed`.
+        A topic that exists keeps its number of partitions, whatever ``spec`` says, and gets its
+        retention. Raises :class:`~connectors.errors.TopicClosed`.
         """
 
     async def topics(self) -> Mapping[str, int]:
@@ -289,6 +350,10 @@ class Broker(Protocol):
         A new group begins at the oldest entry, or at the end if not ``from_start``.
         """
 
+    async def leave(self, group: str, topics: Iterable[str]) -> None:
+        """Forget the group's positions in all partitions, and what its consumers have claimed
+        there. Nothing is kept for it any more."""
+
     async def groups(self, topics: Iterable[str]) -> Mapping[str, frozenset[str]]:
         """By topic, the groups that have joined it. Every given topic is there."""
 
@@ -310,6 +375,45 @@ class Broker(Protocol):
 
     async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
         """Per partition the oldest offset still held and the position after the newest."""
+
+    async def retentions(self) -> Mapping[str, Retention]:
+        """By topic, the retention that it was declared with last. Those without one are missing."""
+
+    async def keeps_house(self, keeper: str) -> bool:
+        """Whether it is this keeper who should call :meth:`trim` now.
+
+        Of all who ask, one is told so, again and again, until it has not asked for
+        :data:`HOUSE_LEFT_AFTER` seconds. That saves work: nothing depends on there being only one.
+        """
+
+    async def trim(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
+        """Remove the oldest entries of partitions that have more than their retention allows.
+
+        No entry is removed that a group has not finished, one of a shared group included that is
+        claimed; that is looked at in the same instant. The newest entry of a partition stays, and
+        so may the last one that a group has finished. A partition that no group has joined keeps
+        what its retention says, and no more. Whoever reads on at a position goes on behind what
+        was removed; marks of lanes stay, and so do the lags of groups.
+
+        At most :data:`TRIM_AT_ONCE` entries of each partition are removed. Partitions that cannot
+        be trimmed are missing from what is returned.
+        """
+
+    async def compact(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
+        """Remove entries of which there is a later one with the same key, from those of these
+        partitions that are to be compacted.
+
+        The last entry of a key stays, but one without a value only for as long as deletions do.
+        What a group has not finished is not removed, and makes nothing else go. Entries without a
+        key stay, and so does the newest entry.
+
+        Goes on where the last call ended; at most :data:`COMPACT_AT_ONCE` entries of each partition
+        are looked at. Partitions that cannot be compacted are missing from what is returned.
+        """
+
+    async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:
+        """Where a partition has more than its retention allows, since groups need it. Changes
+        nothing."""
 
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
         """The partitions of a topic in order, as the group sees them."""

@@ -27,6 +27,10 @@ class Capability(enum.Enum):
     MORE_PARTITIONS = "topics that can get more partitions"
     """:meth:`Broker.close_topics`, :meth:`Broker.open_topics`."""
 
+    RETENTION = "topics of which it removes what is too much or too old when it is told to"
+    """:meth:`Broker.retentions`, :meth:`Broker.keeps_house`, :meth:`Broker.trim`,
+    :meth:`Broker.compact`, :meth:`Broker.held_back`. One without sees to it by itself, or not."""
+
 
 ALL = frozenset(Capability)
 

@@ -27,9 +27,11 @@ from connectors.processing.retrying import Retrier
 from connectors.processing.tenure import Tenure
 from connectors.processing.watermark import Committed
 from connectors.transports.assignor import WEB
+from connectors.transports import retentions
 from connectors.transports.broker import Broker, TopicSpec
 from connectors.transports.commits import Commits
 from connectors.transports.conductor import Conductor
+from connectors.transports.housekeeping import Housekeeper
 from connectors.transports.membership import Membership
 from connectors.transports.reading import Reading
 from connectors.transports.rebalance import Rebalance
@@ -93,7 +95,9 @@ class Consumer(FaustConsumer):
         if self.app.client_only:
             await self.rebalance.listen(tps)
             return
-        await self.join(topics)
+        await retentions.declare(self.app, self.broker)
+        # Tables recover from the beginning: no position of a group may keep anything for them.
+        await self.join(set(topics) - self.app.tables.changelog_topics)
         alone = frozenset(tp for tp in tps if self._has_alone(tp))
         self._membership.want(frozenset(tps) - alone, alone=alone)
 
@@ -105,6 +109,10 @@ class Consumer(FaustConsumer):
     @Service.task
     async def _own(self) -> None:
         await self._membership.run()
+
+    @Service.task
+    async def _keep_house(self) -> None:
+        await Housekeeper(self.broker, self.member).run()
 
     def owns(self) -> bool:
         """Whether the partitions are this worker's still, as far as its clock knows."""

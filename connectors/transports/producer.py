@@ -27,6 +27,7 @@ from connectors.transports.broker import (
     TopicSpec,
 )
 from connectors.transports.partitioner import partition_of
+from connectors.transports.retentions import retention_of
 
 BATCH = 500
 """Entries that are appended in one go."""
@@ -253,15 +254,19 @@ class Producer(FaustProducer):
         partitions: int,
         replication: int,  # noqa: ARG002 - the server's own affair
         *,
-        config: Mapping[str, Any] | None = None,  # noqa: ARG002 - Kafka's
+        config: Mapping[str, Any] | None = None,
         timeout: Seconds = 1000.0,  # noqa: ARG002 - bounded by the client
-        retention: Seconds | None = None,  # noqa: ARG002
-        compacting: bool | None = None,  # noqa: ARG002
-        deleting: bool | None = None,  # noqa: ARG002
+        retention: Seconds | None = None,
+        compacting: bool | None = None,
+        deleting: bool | None = None,
         ensure_created: bool = False,  # noqa: ARG002 - returns only when it is
     ) -> None:
         """Declare a topic."""
-        self._partitions[topic] = await self.broker.create_topic(TopicSpec(topic, partitions))
+        kept = retention_of(
+            retention=retention, compacting=compacting, deleting=deleting, config=config
+        )
+        spec = TopicSpec(topic, partitions, kept)
+        self._partitions[topic] = await self.broker.create_topic(spec)
 
     def key_partition(self, topic: str, key: bytes) -> TP:
         """The partition that a key belongs to."""

@@ -98,7 +98,7 @@ async def shop(database_url: str) -> AsyncIterator[Shop]:
         topic_partitions=PARTITIONS,
         web_enabled=False,
     )
-    shop = Shop(app, topics.declare(app, PARTITIONS), await Database.connect(database_url))
+    shop = Shop(app, topics.declare(app, PARTITIONS, 0), await Database.connect(database_url))
 
     async def keep(mail: ReceivedMail) -> None:
         shop.mails.append(mail)

@@ -475,15 +475,19 @@ async def test_what_the_broker_loses_later_is_put_back_where_it_was(place: Place
     await place.work()
     await place.alter(8)
     log = _logs[place.broker_url]
-    tp, records = next((tp, r) for tp, r in log.records.items() if tp.topic == "copies" and r)
+    tp, records = next((tp, r) for tp, r in log.records.items() if tp.topic == "copies" and len(r))
     before = sources(log)
     [(lane, _), *_] = before[tp]
     del log.marks[lane, tp]
-    records.clear()
+    records.remove(len(records))
     journal = Journal(place.database, place.broker(), set_aside=nothing_is_refused)
     assert list(await journal.restore([lane])) == [lane]
     assert sources(log) == before
 
 
 def sources(log: Log) -> dict[TP, list[Any]]:
-    return {tp: [r.source for r in records] for tp, records in log.records.items() if records}
+    return {
+        tp: [record.source for record in records.read(0, len(records))]
+        for tp, records in log.records.items()
+        if len(records)
+    }

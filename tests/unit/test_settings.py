@@ -55,6 +55,7 @@ def test_an_unknown_variable_names_the_nearest_known_one(given: str, meant: str)
         ("REDFAUST_PORT", "http"),
         ("REDFAUST_PORT", "65536"),
         ("REDFAUST_PARTITIONS", "0"),
+        ("REDFAUST_RETENTION", "-1"),
         ("REDFAUST_LOG_LEVEL", "loud"),
         ("REDFAUST_APP_ID", "My Shop"),
         ("REDFAUST_MAIL_FROM", "shop"),

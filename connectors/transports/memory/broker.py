@@ -18,19 +18,25 @@ from faust.types import TP
 
 from connectors.errors import TopicClosed
 from connectors.transports.broker import (
+    HOUSE_LEFT_AFTER,
     Advance,
     Appended,
     Beat,
+    HeldBack,
     LaneBatch,
     LogSetBack,
     Outgoing,
     PartitionStatus,
     Place,
     Record,
+    Retention,
     Roll,
     TopicSpec,
+    Trimmed,
 )
 from connectors.transports.capabilities import ALL, Capability
+from connectors.transports.memory import retention
+from connectors.transports.memory.records import Records
 from connectors.transports.memory.registers import Registry
 from connectors.transports.memory.sharing import MemorySharing, SharedPlace
 from connectors.transports.partitioner import partition_of, partition_of_numbered
@@ -44,7 +50,10 @@ class Log:
     identity: str = field(default_factory=lambda: secrets.token_hex(8))
     topics: dict[str, int] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
-    records: dict[TP, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    retentions: dict[str, Retention] = field(default_factory=dict)
+    house: tuple[str, float] = ("", 0.0)
+    """Who keeps house, and until when by the monotonic clock."""
+    records: dict[TP, Records] = field(default_factory=lambda: defaultdict(Records))
     marks: dict[tuple[str, TP], int] = field(default_factory=dict)
     positions: dict[tuple[str, TP], int] = field(default_factory=dict)
     shared: dict[tuple[str, TP], SharedPlace] = field(default_factory=dict)
@@ -79,7 +88,10 @@ class MemoryBroker:
         return self._log.identity
 
     async def create_topic(self, spec: TopicSpec) -> int:
-        return self._partitions(spec.name, default=spec.partitions)
+        count = self._partitions(spec.name, default=spec.partitions)
+        if spec.retention is not None:
+            self._log.retentions[spec.name] = spec.retention
+        return count
 
     async def topics(self) -> Mapping[str, int]:
         return dict(sorted(self._log.topics.items()))
@@ -120,10 +132,9 @@ class MemoryBroker:
         records = self._log.records[tp]
         now = time.time()
         timestamp = now if entry.timestamp is None else entry.timestamp
-        records.append(
-            Record(len(records), timestamp, entry.key, entry.value, entry.headers, source)
-        )
-        return Appended(tp, len(records) - 1, now)
+        record = Record(records.end, timestamp, entry.key, entry.value, entry.headers, source)
+        records.append(record, now)
+        return Appended(tp, record.offset, now)
 
     def _wake_readers(self) -> None:
         for reader in self._log.readers:
@@ -147,7 +158,7 @@ class MemoryBroker:
         self._wake_readers()
         places: dict[str, dict[TP, Place]] = {}
         for lane, tp, _, _ in lots:
-            place = Place(marks[lane, tp], len(self._log.records[tp]))
+            place = Place(marks[lane, tp], self._log.records[tp].end)
             places.setdefault(lane, {})[tp] = place
         return places
 
@@ -180,9 +191,9 @@ class MemoryBroker:
 
     def _available(self, positions: Mapping[TP, int], limit: int) -> dict[TP, list[Record]]:
         return {
-            tp: self._log.records[tp][position : position + limit]
+            tp: found
             for tp, position in positions.items()
-            if position < len(self._log.records[tp])
+            if (found := self._log.records[tp].read(position, limit))
         }
 
     async def wake(self) -> None:
@@ -190,8 +201,14 @@ class MemoryBroker:
 
     async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
         for tp in self._expand(topics):
-            start = 0 if from_start else len(self._log.records[tp])
+            records = self._log.records[tp]
+            start = records.first if from_start else records.end
             self._log.positions.setdefault((group, tp), start)
+
+    async def leave(self, group: str, topics: Iterable[str]) -> None:
+        for tp in self._expand(topics):
+            self._log.positions.pop((group, tp), None)
+            self._log.shared.pop((group, tp), None)
 
     async def groups(self, topics: Iterable[str]) -> Mapping[str, frozenset[str]]:
         joined = {*self._log.positions, *self._log.shared}
@@ -204,13 +221,14 @@ class MemoryBroker:
         return {tp: positions[group, tp] for tp in tps if (group, tp) in positions}
 
     async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
-        wanted = set(tps)
-        floors: dict[TP, int] = {}
+        found = {tp: self._floors(tp) for tp in tps}
+        return {tp: min(floors.values()) for tp, floors in found.items() if floors}
+
+    def _floors(self, tp: TP) -> dict[str, int]:
+        """By group, the position below which it needs nothing any more."""
         shared = {at: place.floor for at, place in self._log.shared.items()}
-        for (_, tp), position in {**self._log.positions, **shared}.items():
-            if tp in wanted:
-                floors[tp] = min(position, floors.get(tp, position))
-        return floors
+        places = {**self._log.positions, **shared}
+        return {group: position for (group, at), position in places.items() if at == tp}
 
     async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
         for tp, advance in advances.items():
@@ -218,19 +236,53 @@ class MemoryBroker:
             self._log.positions[group, tp] = max(before, advance.position)
 
     async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
-        return {tp: (0, len(self._log.records[tp])) for tp in tps}
+        logs = {tp: self._log.records[tp] for tp in tps}
+        return {tp: (records.first, records.end) for tp, records in logs.items()}
+
+    async def retentions(self) -> Mapping[str, Retention]:
+        return dict(self._log.retentions)
+
+    async def keeps_house(self, keeper: str) -> bool:
+        holder, until = self._log.house
+        now = time.monotonic()
+        if holder != keeper and now < until:
+            return False
+        self._log.house = (keeper, now + HOUSE_LEFT_AFTER)
+        return True
+
+    async def trim(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
+        return {
+            tp: retention.trim(self._log.records[tp], kept, self._floors(tp))
+            for tp, kept in retentions.items()
+        }
+
+    async def compact(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
+        return {
+            tp: retention.compact(self._log.records[tp], kept, self._floors(tp))
+            for tp, kept in retentions.items()
+            if kept.compacted
+        }
+
+    async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:
+        found = {
+            tp: retention.held_back(self._log.records[tp], kept, self._floors(tp))
+            for tp, kept in retentions.items()
+        }
+        return {tp: each for tp, each in found.items() if each is not None}
 
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
         status = []
         for tp in self._expand([topic]):
-            length = len(self._log.records[tp])
+            records = self._log.records[tp]
+            length = len(records)
             if (shared := self._log.shared.get((group, tp))) is not None:
                 claimed = len(shared.claimed)
-                lag = length - shared.position + claimed
+                lag = length - records.count_below(shared.position) + claimed
                 status.append(PartitionStatus(length, lag, shared.position, claimed))
                 continue
             position = self._log.positions.get((group, tp))
-            status.append(PartitionStatus(length, length - (position or 0), position))
+            lag = length - records.count_below(position or 0)
+            status.append(PartitionStatus(length, lag, position))
         return status
 
     def _expand(self, topics: Iterable[str]) -> list[TP]:

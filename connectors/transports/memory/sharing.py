@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from faust.types import TP
 
-from connectors.transports.broker import Record
+from connectors.transports.memory.records import Records
 from connectors.transports.sharing import CLAIM_FOR, Claim, Offsets
 
 _LONG_AGO = float("-inf")
@@ -46,7 +46,7 @@ class MemorySharing:
     def __init__(
         self,
         places: dict[tuple[str, TP], SharedPlace],
-        records: Mapping[TP, Sequence[Record]],
+        records: Mapping[TP, Records],
         readers: MutableSet[asyncio.Event],
         group: str,
         consumer: str,
@@ -64,7 +64,7 @@ class MemorySharing:
     async def join(self, topics: Iterable[str], *, from_start: bool) -> None:
         self._tps = list(self._expand(topics))
         for tp in self._tps:
-            start = 0 if from_start else len(self._records[tp])
+            start = self._records[tp].first if from_start else self._records[tp].end
             self._all_places.setdefault((self._group, tp), SharedPlace(start))
         self._readers.add(self._news)
 
@@ -84,9 +84,9 @@ class MemorySharing:
         claims: list[Claim] = []
         for tp in self._tps:
             place = self._place(tp)
-            records = self._records[tp][place.position : place.position + limit - len(claims)]
-            place.position += len(records)
+            records = self._records[tp].read(place.position, limit - len(claims))
             for record in records:
+                place.position = record.offset + 1
                 place.claimed[record.offset] = Claimed(self._consumer, 1, time.monotonic())
             claims += [Claim(tp, record, 1) for record in records]
         self._tps = self._tps[1:] + self._tps[:1]
@@ -103,7 +103,9 @@ class MemorySharing:
                 if now - claimed.renewed_at >= CLAIM_FOR and len(claims) < limit:
                     claimed.consumer, claimed.renewed_at = self._consumer, now
                     claimed.deliveries += 1
-                    claims.append(Claim(tp, self._records[tp][offset], claimed.deliveries))
+                    record = self._records[tp].get(offset)
+                    assert record is not None  # what is claimed is kept
+                    claims.append(Claim(tp, record, claimed.deliveries))
         return claims
 
     async def renew(self, offsets: Offsets) -> Offsets:

@@ -14,6 +14,7 @@ from connectors.transports.broker import (
     Advance,
     Appended,
     Beat,
+    HeldBack,
     LaneBatch,
     Numbered,
     Outgoing,
@@ -21,8 +22,10 @@ from connectors.transports.broker import (
     PartlyRefused,
     Place,
     Record,
+    Retention,
     Roll,
     TopicSpec,
+    Trimmed,
 )
 from connectors.transports.capabilities import ALL, Capability
 from connectors.transports.partitioner import partition_of, partition_of_numbered
@@ -32,12 +35,13 @@ from connectors.transports.redis.entry import encode
 from connectors.transports.redis.lanes import Lanes, Lot
 from connectors.transports.redis.offsets import BEGINNING, offset_of, seconds_of, stream_id
 from connectors.transports.redis.registers import Registers
+from connectors.transports.redis.retention import Retentions
 from connectors.transports.redis.servers import servers_by_url
 from connectors.transports.redis.sharing import RedisSharing
 from connectors.transports.redis.topics import TopicCatalog
 from connectors.transports.shares import Register
 
-_NO_GROUPS = ("no such key", "WRONGTYPE")
+_NO_GROUPS = ("no such key", "WRONGTYPE", "The XGROUP subcommand requires the key to exist")
 """What Redis says of a stream that is not there."""
 
 
@@ -58,6 +62,7 @@ class RedisBroker:
         self._topics = TopicCatalog(self._client)
         self._lanes = Lanes(self._client)
         self._registers = Registers(self._client)
+        self._retentions = Retentions(self._client)
         self._join = script(self._client, "join")
         self._commit = script(self._client, "commit")
 
@@ -79,7 +84,10 @@ class RedisBroker:
 
     async def create_topic(self, spec: TopicSpec) -> int:
         with our_errors(self._url):
-            return await self._topics.create(spec)
+            count = await self._topics.create(spec)
+            if spec.retention is not None:
+                await self._retentions.declare(spec.name, spec.retention)
+            return count
 
     async def topics(self) -> Mapping[str, int]:
         with our_errors(self._url):
@@ -172,6 +180,18 @@ class RedisBroker:
             for tp in await self._topics.expand(topics, default=self._default_partitions):
                 await self._join(keys=[keys.stream(tp)], args=[group, where])
 
+    async def leave(self, group: str, topics: Iterable[str]) -> None:
+        counts = await self.topics()
+        with our_errors(self._url):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for topic in topics:
+                    for number in range(counts.get(topic, 0)):
+                        pipeline.xgroup_destroy(keys.stream(TP(topic, number)), group)
+                replies = await pipeline.execute(raise_on_error=False)
+            for reply in replies:
+                if isinstance(reply, Exception) and not _says_no_groups(reply):
+                    raise reply
+
     async def groups(self, topics: Iterable[str]) -> Mapping[str, frozenset[str]]:
         firsts = [TP(topic, 0) for topic in topics]
         found = await self._groups(firsts)
@@ -209,7 +229,7 @@ class RedisBroker:
                 replies = await pipeline.execute(raise_on_error=False)
             for tp, groups in zip(tps, replies, strict=True):
                 if isinstance(groups, Exception):
-                    if str(groups).startswith(_NO_GROUPS):
+                    if _says_no_groups(groups):
                         continue
                     raise groups
                 if groups:
@@ -253,6 +273,26 @@ class RedisBroker:
         end = offset_of(info["last-generated-id"]) + 1
         first = info["first-entry"]
         return (offset_of(first[0]) if first else end), end
+
+    async def retentions(self) -> Mapping[str, Retention]:
+        with our_errors(self._url):
+            return await self._retentions.all()
+
+    async def keeps_house(self, keeper: str) -> bool:
+        with our_errors(self._url):
+            return await self._retentions.keeps_house(keeper)
+
+    async def trim(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
+        with our_errors(self._url):
+            return await self._retentions.trim(retentions)
+
+    async def compact(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
+        with our_errors(self._url):
+            return await self._retentions.compact(retentions)
+
+    async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:
+        with our_errors(self._url):
+            return await self._retentions.held_back(retentions)
 
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
         with our_errors(self._url):
@@ -307,6 +347,10 @@ class RedisBroker:
     async def reassigned(self, group: str, version: str, *, wait: float) -> None:
         with our_errors(self._url):
             await self._registers.changed(group, version, wait)
+
+
+def _says_no_groups(error: Exception) -> bool:
+    return str(error).startswith(_NO_GROUPS)
 
 
 def _target_of_numbered(numbered: Numbered, partitions: Mapping[str, int]) -> TP:

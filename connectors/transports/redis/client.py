@@ -66,10 +66,11 @@ READS: Mapping[str, Any] = {
 """Options of connections for commands that wait."""
 
 
-def script(client: Redis, name: str) -> AsyncScript:
-    """The Lua script of this name, ready to call."""
-    source = files(__package__).joinpath("scripts", f"{name}.lua").read_text()
-    return client.register_script(source)
+def script(client: Redis, *names: str) -> AsyncScript:
+    """The Lua script of this name, ready to call; with others that stand before it perhaps."""
+    scripts = files(__package__).joinpath("scripts")
+    sources = [scripts.joinpath(f"{name}.lua").read_text() for name in names]
+    return client.register_script("\n".join(sources))
 
 
 async def incarnation_of(server: Redis) -> str:

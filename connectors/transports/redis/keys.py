@@ -11,6 +11,11 @@ from faust.types import TP
 TOPICS = "redfaust:topics"
 """Hash: topic → number of partitions."""
 
+RETENTIONS = "redfaust:retentions"
+"""Hash: topic → how much of it is kept, as JSON."""
+
+HOUSE = "redfaust:house"
+"""String: who keeps house, and gone when he is."""
 
 IDENTITY = "redfaust:identity"
 """String: drawn once by whoever comes first, and gone when the data is."""
@@ -24,6 +29,11 @@ def stream(tp: TP) -> str:
 def lanes(tp: TP) -> str:
     """Hash: lane → the last number that it has put on this partition."""
     return f"{stream(tp)}:lanes"
+
+
+def known(tp: TP) -> str:
+    """Hash: what compaction knows of this partition, such as the last entry of each key."""
+    return f"{stream(tp)}:known"
 
 
 def register(group: str) -> str:

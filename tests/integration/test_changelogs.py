@@ -1,0 +1,160 @@
+"""Tables beside Postgres: their rows are in a changelog topic, and recover from there."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from faust.types import TP
+
+from connectors.transports.broker import Broker, Outgoing, Retention, TopicSpec
+from connectors.transports.brokers import broker_by_url
+from tests.integration.faust_apps import eventually, new_app, running
+from tests.integration.test_failures_agents import all_finished
+from tests.integration.worker_processes import APP, PARTITIONS, Place, Workers
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep house all the time, also where another one did just before."""
+    monkeypatch.setattr("connectors.transports.housekeeping.EVERY", 0.02)
+    for module in ("redis.retention", "memory.broker"):
+        monkeypatch.setattr(f"connectors.transports.{module}.HOUSE_LEFT_AFTER", 0.05)
+
+
+class Counting:
+    """An application that counts words, in a table with a changelog."""
+
+    def __init__(self, broker: str, store: str, directory: Path | None = None) -> None:
+        self.app = new_app(broker, store, partitions=2)
+        if directory is not None:
+            self.app.conf.datadir = directory
+        self.recovered = 0
+        self.words = self.app.topic("words", key_type=str, value_type=str)
+        self.counts = self.app.Table("counts", key_type=str, value_type=int, default=int)
+        self.counts.on_recover(self._on_recover)
+
+        @self.app.agent(self.words)
+        async def count(stream: Any) -> None:
+            async for word in stream:
+                if word == "forget":
+                    self.counts.pop("a", None)
+                else:
+                    self.counts[word] += 1
+
+    async def _on_recover(self) -> None:
+        self.recovered += 1
+
+    async def send(self, *words: str) -> None:
+        for word in words:
+            await (await self.words.send(key="a" if word == "forget" else word, value=word))
+        await eventually(lambda: all_finished(self.app, "words"))
+
+    @property
+    def broker(self) -> Broker:
+        broker: Broker = self.app.transport.broker  # type: ignore[attr-defined] # ours
+        return broker
+
+
+STORES = ["memory://", "rocksdb://"]
+
+
+@pytest.mark.parametrize("store", STORES)
+async def test_a_table_is_right_after_a_restart(
+    any_broker_url: str, store: str, tmp_path: Path
+) -> None:
+    words = [chr(ord("a") + n % 7) for n in range(50)]
+    for turn in (1, 2, 3):
+        counting = Counting(any_broker_url, store, tmp_path)
+        async with running(counting.app):
+            await eventually(lambda: counting.recovered > 0)  # noqa: B023
+            before = Counter(dict(counting.counts.items()))
+            assert before == Counter(
+                {w: n * (turn - 1) for w, n in Counter(words).items() if turn > 1}
+            )
+            await counting.send(*words)
+            changelog = counting.counts.changelog_topic.get_topic_name()
+            assert (await counting.broker.retentions())[changelog] == Retention(compacted=True)
+
+            async def is_compacted() -> bool:
+                status = await counting.broker.status("test", changelog)  # noqa: B023
+                return sum(partition.length for partition in status) <= 7 + 2
+
+            await eventually(is_compacted)
+
+
+@pytest.mark.parametrize("store", STORES)
+async def test_a_table_goes_where_its_partitions_go(
+    empty_valkey_url: str, store: str, tmp_path: Path
+) -> None:
+    """Handed over in order, by workers that are killed, and by some that come back."""
+    broker = broker_by_url(empty_valkey_url, default_partitions=PARTITIONS)
+    await broker.open()
+    await broker.create_topic(TopicSpec("numbers", PARTITIONS))
+    workers = Workers(Place(empty_valkey_url, store), broker)
+    sent: Counter[str] = Counter()
+
+    def start(name: str) -> None:
+        directory = tmp_path / name
+        directory.mkdir(exist_ok=True)
+        workers.start(name, APP_DATADIR=str(directory))
+
+    async def send() -> None:
+        keys = [f"key-{n}" for n in range(20)]
+        await broker.append([Outgoing("numbers", b"1", key.encode()) for key in keys * 5])
+        sent.update(keys * 5)
+
+    async def counted() -> Counter[str]:
+        await eventually(lambda: _is_finished(broker))
+        return await _rows(broker, f"{APP}-counts-changelog")
+
+    try:
+        start("one")
+        await send()
+        await workers.share("one")
+        assert await counted() == sent
+        start("two")
+        await send()
+        await workers.share("one", "two")
+        await send()
+        assert await counted() == sent
+        assert await workers.end("one") == 0
+        await send()
+        assert await counted() == sent
+        start("one")
+        await workers.share("one", "two")
+        await send()
+        await workers.end("two", signal.SIGKILL)
+        await send()
+        await workers.share("one")
+        assert await counted() >= sent
+        start("two")
+        await workers.share("one", "two")
+        before = await counted()
+        await send()
+        await eventually(lambda: _is_finished(broker))
+        assert await counted() - before == Counter(dict.fromkeys(sent, 5))
+    finally:
+        workers.kill_all()
+        await broker.close()
+
+
+async def _is_finished(broker: Broker) -> bool:
+    return not any(partition.lag for partition in await broker.status(APP, "numbers"))
+
+
+async def _rows(broker: Broker, changelog: str) -> Counter[str]:
+    """What a table recovers from its changelog."""
+    tps = [TP(changelog, number) for number in range(PARTITIONS)]
+    firsts = {tp: first for tp, (first, _) in (await broker.bounds(tps)).items()}
+    logs = await broker.read(firsts, limit=100_000, wait=0)
+    rows: Counter[str] = Counter()
+    for records in logs.values():
+        rows.update({orjson.loads(r.key or b""): 0 for r in records})
+        for record in records:
+            rows[orjson.loads(record.key or b"")] = orjson.loads(record.value or b"0")
+    return rows
