@@ -44,6 +44,7 @@ POINTS = (
     # What they have sent is published.
     "relay.claimed",
     "outbox.set_aside",
+    "lanes.appended",
     "outbox.appended",
     "outbox.published",
     "outbox.restored",

@@ -34,6 +34,8 @@ from connectors.transports.assignor import PartitionAssignor
 from connectors.transports.brokers import is_broker
 from connectors.transports.leader import LeaderAssignor
 from connectors.transports.router import Router
+from connectors.transports.kafka.address import KAFKA
+from connectors.transports.kafka.transport import Transport as KafkaTransport
 
 COMMIT_INTERVAL = 0.1
 """Seconds after which finished events are committed. Faust's 2.8 suit Kafka, where a commit goes
@@ -69,20 +71,22 @@ class Fixup(FaustFixup):
         return True
 
     def on_worker_init(self) -> None:
-        if is_broker(_scheme_of_broker(self.app.conf)):
+        if _is_ours(self.app.conf):
             relax_collector()
 
 
 def _configure(app: Any, conf: Any, **_: Any) -> None:
-    broker = _scheme_of_broker(conf)
-    store = URL(_current(conf, "store")).scheme
-    if not is_broker(broker):
+    broker, store = _scheme_of_broker(conf), _scheme_of_store(conf)
+    if not _is_ours(conf):
         if store in POSTGRES:
             raise ImproperlyConfigured(
-                f"store={store}:// needs a broker that commits with it: redis://, rediss:// or "
-                f"memory://, not {broker}://"
+                f"store={store}:// needs a broker that commits with it: redis://, rediss://, "
+                f"kafka:// or memory://, not {broker}://"
             )
         return
+    if broker == KAFKA:
+        # Its scheme is that of Faust's own driver, which commits to Kafka.
+        app.transport = app.producer_transport = KafkaTransport(_current(conf, "broker"), app)
     for name, (default, ours) in _CLASSES.items():
         if _current(conf, name) is default:
             setattr(conf, name, ours)
@@ -108,8 +112,18 @@ def _guarantee(app: Any, conf: Any, store: str) -> None:
         conf.processing_guarantee = ProcessingGuarantee.EXACTLY_ONCE
 
 
+def _is_ours(conf: Any) -> bool:
+    """Whether the application works with our machinery; on Kafka, with Postgres alone."""
+    broker = _scheme_of_broker(conf)
+    return is_broker(broker) or (broker == KAFKA and _scheme_of_store(conf) in POSTGRES)
+
+
 def _scheme_of_broker(conf: Any) -> str:
     return URL(str(_current(conf, "broker")[0])).scheme
+
+
+def _scheme_of_store(conf: Any) -> str:
+    return URL(_current(conf, "store")).scheme
 
 
 def _current(conf: Any, name: str) -> Any:

@@ -18,9 +18,11 @@ import redis
 
 from connectors.transports.brokers import broker_by_url
 from connectors.transports.capabilities import Capability
+from connectors.transports.kafka.broker import KafkaBroker
 from connectors.transports.memory.broker import MemoryBroker
 from connectors.transports.redis.broker import RedisBroker
 from connectors.transports.url import BrokerUrl
+from tests.kafka_server import delete_all_topics
 from tests.redis_cluster import nodes
 
 Empty = Callable[[str], None]
@@ -74,6 +76,7 @@ BROKERS = (
     BrokerInTests("redis-8.2", RedisBroker.capabilities, "redis_8_url", flush),
     BrokerInTests("sentinel", RedisBroker.capabilities, "sentinel_url", flush),
     BrokerInTests("cluster", RedisBroker.capabilities, "cluster_url", flush),
+    BrokerInTests("kafka", KafkaBroker.capabilities, "kafka_url", delete_all_topics),
 )
 
 GUEST, GUEST_EMPTIED_BY = "CONFORMANCE_BROKER", "CONFORMANCE_EMPTY"

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,8 +17,11 @@ import pytest
 import pytest_asyncio
 
 from app.embedded import running_postgres, running_valkey
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
 from connectors.transports.capabilities import Capability
 from tests.brokers import BROKERS, GUEST, brokers, flush, skip_unless_able
+from tests.kafka_server import running_kafka
 from tests.redis_cluster import running_cluster
 from tests.redis_sentinel import SENTINEL, running_sentinel
 from tests.stores import STORES, StoreCapability, StoreInTests
@@ -115,6 +119,43 @@ async def postgres_url(server_directory: Path) -> AsyncIterator[str]:
         yield postgres.url
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def kafka_url(server_directory: Path) -> AsyncIterator[str]:
+    """A broker that speaks Kafka's protocol."""
+    async with running_kafka(server_directory / "kafka") as url:
+        yield url
+
+
+@pytest.fixture
+def empty_kafka_url(request: pytest.FixtureRequest) -> str:
+    """The same, holding nothing."""
+    return empty("kafka", request)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def migrated_url(postgres_url: str) -> AsyncIterator[str]:
+    """A database with the connectors' schema, which is not made for one test alone."""
+    async with _new_database(postgres_url) as url:
+        database = await Database.connect(url)
+        await migrate_connectors(database)
+        await database.close()
+        yield url
+
+
+@pytest.fixture
+async def kafka_store_url(migrated_url: str) -> str:
+    """The same, with nothing noted of any Kafka."""
+    connection = await asyncpg.connect(migrated_url)
+    try:
+        await connection.execute(
+            "TRUNCATE redfaust.kafka_logs, redfaust.kafka_closed, redfaust.kafka_groups, "
+            "redfaust.kafka_marks, redfaust.registers, redfaust.beats"
+        )
+    finally:
+        await connection.close()
+    return migrated_url
+
+
 @pytest.fixture
 def empty_valkey_url(valkey_url: str) -> str:
     """The embedded Valkey, holding nothing."""
@@ -180,6 +221,12 @@ def every_store_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def database_url(postgres_url: str) -> AsyncIterator[str]:
     """A new and empty database."""
+    async with _new_database(postgres_url) as url:
+        yield url
+
+
+@asynccontextmanager
+async def _new_database(postgres_url: str) -> AsyncIterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     connection = await asyncpg.connect(postgres_url)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import AsyncIterable, Awaitable, Callable
+from functools import cached_property
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -29,6 +30,7 @@ from connectors.processing.shared.message import outlet_of
 from connectors.processing.shared.stream import SharedStream
 from connectors.processing.stream import Stream
 from connectors.processing.topic import Topic
+from connectors.transports.capabilities import Capability
 
 GiveUp = Callable[[EventT[Any], Exception], Awaitable[None]]
 """What is to be done for an event that is given up."""
@@ -75,8 +77,8 @@ class Agent(FaustAgent):
         **kwargs: Any,
     ) -> None:
         super().__init__(fun, **kwargs)
-        self.is_shared = Delivery(delivery) is Delivery.SHARED
-        if self.is_shared and self.isolated_partitions:
+        self._wants_shared = Delivery(delivery) is Delivery.SHARED
+        if self._wants_shared and self.isolated_partitions:
             raise ImproperlyConfigured(
                 f'{self.name}: delivery="shared" pays no heed to partitions, isolated or not'
             )
@@ -85,6 +87,23 @@ class Agent(FaustAgent):
         self.retries = retries
         self._on_give_up = on_give_up
         self._attempts: WeakKeyDictionary[Message, int] = WeakKeyDictionary()
+
+    @cached_property
+    def is_shared(self) -> bool:
+        """Whether its delivery is shared. Where the broker has none of that it is ordered, which
+        asks more of who shares the work and promises all that shared delivery does."""
+        if not self._wants_shared:
+            return False
+        broker = self.app.transport.broker  # type: ignore[attr-defined] # ours, as this agent is
+        if Capability.SHARED_DELIVERY in broker.capabilities:
+            return True
+        self.log.warning(
+            '%s asks for delivery="shared", which %s has not: its events come in order, from the '
+            "partitions of each worker",
+            self.name,
+            type(broker).__name__,
+        )
+        return False
 
     @property
     def processed_total(self) -> int:

@@ -6,6 +6,9 @@ from importlib.metadata import entry_points
 
 from connectors.errors import BrokerError
 from connectors.transports.broker import Broker
+from connectors.transports.kafka.address import KAFKA
+from connectors.transports.kafka.address import Address as KafkaAddress
+from connectors.transports.kafka.broker import KafkaBroker
 from connectors.transports.memory.broker import MemoryBroker
 from connectors.transports.redis.address import KINDS, Address
 from connectors.transports.redis.broker import RedisBroker
@@ -14,7 +17,8 @@ from connectors.transports.url import BrokerUrl
 
 MEMORY = "memory"
 SCHEMES = frozenset({*KINDS, MEMORY})
-"""With which the URL of a broker of this package may begin."""
+"""With which the URL of a broker of this package may begin, whatever the store. So may that of a
+Kafka, beside a database."""
 
 
 def is_broker(scheme: str) -> bool:
@@ -25,23 +29,30 @@ def is_broker(scheme: str) -> bool:
 def check_url(url: str) -> None:
     """Raise BrokerError if this is no broker's URL. What it says holds no part of the URL."""
     scheme = BrokerUrl.parse(url).scheme
-    if scheme != MEMORY and _guest(scheme) is None:
+    if scheme == KAFKA:
+        KafkaAddress.parse(url)
+    elif scheme != MEMORY and _guest(scheme) is None:
         Address.parse(url)
 
 
-def broker_by_url(url: str, *, default_partitions: int) -> Broker:
+def broker_by_url(url: str, *, default_partitions: int, store: str | None = None) -> Broker:
     """Build the broker that a URL means; it is not connected yet.
 
     ``default_partitions`` is given to topics that are written to before they are declared.
+    ``store`` is the URL of the database beside it, which ``kafka://`` needs.
     """
     scheme = BrokerUrl.parse(url).scheme
+    if scheme == KAFKA:
+        if store is None:
+            raise BrokerError("kafka:// needs a database beside it: name one by postgresql://")
+        return KafkaBroker(url, default_partitions=default_partitions, store=store)
     if scheme in KINDS:
         return RedisBroker(url, default_partitions=default_partitions)
     if scheme == MEMORY:
         return MemoryBroker(url, default_partitions=default_partitions)
     if (guest := _guest(scheme)) is not None:
         return guest.new_broker(url, default_partitions)
-    begins = ", ".join(f"{known}://" for known in sorted(SCHEMES))
+    begins = ", ".join(f"{known}://" for known in sorted({*SCHEMES, KAFKA}))
     raise BrokerError(f"No broker for {scheme}:// URLs: use one of {begins}")
 
 

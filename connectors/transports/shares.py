@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SEPARATOR = "~"
 """Stands before the part of a member's name that tells two processes of the same name apart."""
@@ -140,6 +140,24 @@ def without(register: Register, member: str) -> Register:
     members = tuple(m for m in register.members if m != member)
     owners = {n: _free(o) if o.member == member else o for n, o in register.owners.items()}
     return replace(register, members=members, owners=owners)
+
+
+def as_json(register: Register) -> dict[str, Any]:
+    """A register as it is stored."""
+    return {
+        "members": register.members,
+        "owners": {str(n): owned._asdict() for n, owned in sorted(register.owners.items())},
+        "drained": sorted(register.drained),
+    }
+
+
+def from_json(stored: Any) -> Register:
+    """A register that was stored. Raises whatever comes of it if it is none."""
+    return Register(
+        members=tuple(stored["members"]),
+        owners={int(number): Owned(**owned) for number, owned in stored["owners"].items()},
+        drained=frozenset(stored["drained"]),
+    )
 
 
 def _free(owned: Owned) -> Owned:

@@ -11,18 +11,26 @@ from connectors.transports.brokers import broker_by_url
 
 
 @pytest.fixture
-async def broker(every_broker_url: str) -> AsyncIterator[Broker]:
+def beside(every_broker_url: str, request: pytest.FixtureRequest) -> str | None:
+    """The database beside the broker, where it needs one."""
+    if not every_broker_url.startswith("kafka"):
+        return None
+    return str(request.getfixturevalue("kafka_store_url"))
+
+
+@pytest.fixture
+async def broker(every_broker_url: str, beside: str | None) -> AsyncIterator[Broker]:
     """One of them, empty and open."""
-    broker = broker_by_url(every_broker_url, default_partitions=2)
+    broker = broker_by_url(every_broker_url, default_partitions=2, store=beside)
     await broker.open()
     yield broker
     await broker.close()
 
 
 @pytest.fixture
-async def another_broker(every_broker_url: str) -> AsyncIterator[Broker]:
+async def another_broker(every_broker_url: str, beside: str | None) -> AsyncIterator[Broker]:
     """Another way to the same broker, as another process has it."""
-    broker = broker_by_url(every_broker_url, default_partitions=2)
+    broker = broker_by_url(every_broker_url, default_partitions=2, store=beside)
     await broker.open()
     yield broker
     await broker.close()

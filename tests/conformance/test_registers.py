@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from connectors.transports.broker import Beat, Broker
-from connectors.transports.brokers import broker_by_url
 from connectors.transports.shares import Owned, Register
 
 GROUP = "group"
@@ -97,17 +96,14 @@ async def test_who_has_beaten_since_is_not_dead(broker: Broker, silent: dict[str
     assert roll.beats.keys() == {"a", "b"}
 
 
-async def test_who_waits_is_woken_by_a_change(broker: Broker, every_broker_url: str) -> None:
-    other = broker_by_url(every_broker_url, default_partitions=2)
-    await other.open()
+async def test_who_waits_is_woken_by_a_change(broker: Broker, another_broker: Broker) -> None:
     for _ in range(3):
         version = (await broker.roll(GROUP)).version
         waiting = asyncio.create_task(broker.reassigned(GROUP, version, wait=PATIENCE))
         await asyncio.sleep(0)
-        assert await write(other, FULL)
+        assert await write(another_broker, FULL)
         # As long as a wait, so that it is the change that ends it.
         await asyncio.wait_for(waiting, PATIENCE / 2)
-    await other.close()
 
 
 async def test_a_change_that_has_been_is_not_waited_for(broker: Broker) -> None:

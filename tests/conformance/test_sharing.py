@@ -241,3 +241,15 @@ async def test_groups_do_not_compete(broker: Broker, consumers: Consumers) -> No
     assert values(await consumer.take(10, wait=0)) == [b"1"]
     assert values(await stranger.take(10, wait=0)) == [b"1"]
     await stranger.close()
+
+
+@pytest.mark.needs(Capability.MORE_PARTITIONS)
+async def test_it_takes_from_new_partitions_from_their_beginning(
+    broker: Broker, consumers: Consumers
+) -> None:
+    consumer = await consumers.new("only", from_start=False)
+    assert await broker.groups([TOPIC, "unknown"]) == {TOPIC: {GROUP}, "unknown": frozenset()}
+    await broker.open_topics({TOPIC: PARTITIONS + 2})
+    await broker.append([Outgoing(TOPIC, b"1", partition=PARTITIONS + 1)])
+    await consumer.join([TOPIC], from_start=False)
+    assert values(await consumer.take(9, wait=0)) == [b"1"]

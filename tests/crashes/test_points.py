@@ -37,6 +37,7 @@ from tests.crashes.ways import (
 
 ELSEWHERE = {
     "shares.handed_over": "tests/integration/test_workers.py",
+    "lanes.appended": "tests/integration/test_kafka.py",
     "outbox.restored": "tests/integration/test_set_back.py",
     "alteration.closed": "tests/integration/test_alteration.py",
     "alteration.committed": "tests/integration/test_alteration.py",

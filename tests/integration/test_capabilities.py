@@ -14,7 +14,7 @@ from connectors.transports import brokers
 from connectors.transports.broker import Broker
 from connectors.transports.memory.broker import MemoryBroker
 from connectors.transports.memory.transport import Transport
-from tests.integration.faust_apps import new_app, running
+from tests.integration.faust_apps import eventually, new_app, running
 
 
 class Poor(MemoryBroker):
@@ -52,19 +52,22 @@ def test_other_transports_are_none(poor_url: str) -> None:
         brokers.broker_by_url("poorer://", default_partitions=1)
 
 
-async def test_agents_with_shared_delivery_do_not_start(poor_url: str) -> None:
+async def test_agents_with_shared_delivery_get_their_events_in_order(
+    poor_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     app = new_app(poor_url)
+    letters, seen = app.topic("letters"), list[Any]()
 
-    @app.agent(app.topic("letters"), name="mail", delivery="shared")
+    @app.agent(letters, name="mail", delivery="shared", concurrency=2)
     async def mail(stream: Any) -> None:
-        async for _ in stream:
-            pass
+        async for letter in stream:
+            seen.append(letter)
 
-    with pytest.raises(
-        BrokerUnsupported, match='mail has delivery="shared", and Poor has no shared'
-    ):
-        async with running(app):
-            pass
+    async with running(app):
+        for n in range(4):
+            await letters.send(key="a", value=n)
+        await eventually(lambda: sorted(seen) == [0, 1, 2, 3])
+    assert caplog.text.count('mail asks for delivery="shared", which Poor has not') == 1
 
 
 async def test_topics_are_not_altered(poor_url: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from connectors.transports.consumer import Consumer
+from connectors.transports.kafka.broker import KafkaBroker
 from tests.integration.faust_apps import eventually, new_app, running
 
 
@@ -142,6 +143,20 @@ async def test_a_table_refuses_a_key_of_another_partition(
 
 
 async def test_a_postgres_store_without_our_broker_is_refused() -> None:
-    app = new_app("kafka://localhost", "postgresql://localhost/x")
+    app = new_app("confluent://localhost", "postgresql://localhost/x")
     with pytest.raises(faust.exceptions.ImproperlyConfigured, match="needs a broker"):
         app.finalize()
+
+
+def test_kafka_without_a_postgres_store_is_as_faust_has_it() -> None:
+    app = new_app("kafka://localhost", "memory://")
+    app.finalize()
+    assert app.conf.broker_commit_interval == 2.8
+    assert type(app.transport).__module__ == "faust.transport.drivers.aiokafka"
+
+
+def test_kafka_with_a_postgres_store_is_a_broker_of_ours() -> None:
+    app = new_app("kafka://one:1,two:2;kafka://three:3", "postgresql://localhost/x")
+    app.finalize()
+    assert isinstance(app.transport.broker, KafkaBroker)  # type: ignore[attr-defined]
+    assert [url.host for url in app.transport.url] == ["one", "two", "three"]

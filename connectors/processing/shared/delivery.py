@@ -28,7 +28,6 @@ from connectors.processing.shared.settling import Settling
 from connectors.processing.topic import Topic
 from connectors.transports import sharing
 from connectors.transports.broker import Broker, TopicSpec
-from connectors.transports.capabilities import Capability, require
 from connectors.transports.sharing import RENEW_EVERY, Claim, shared_group
 
 if TYPE_CHECKING:
@@ -98,7 +97,6 @@ class SharedDelivery(Service):
         """When to look for what others have left, by the monotonic clock."""
         self._renewed_at = time.monotonic()
         self._drained = asyncio.Event()
-        require(self._broker, Capability.SHARED_DELIVERY, f'{agent.name} has delivery="shared"')
         self._sharing = self._broker.sharing(self._group, self._consumer.member)
 
     @property

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from connectors.transports.broker import Beat, Roll
 from connectors.transports.redis import keys
 from connectors.transports.redis.client import script
-from connectors.transports.shares import Owned, Register
+from connectors.transports.shares import Register, as_json, from_json
 
 KEPT = 20
 """Versions of a register that are kept to look at."""
@@ -74,24 +74,13 @@ def _keys(group: str) -> list[str]:
 
 def encode(register: Register) -> bytes:
     """A register as it is stored."""
-    return orjson.dumps(
-        {
-            "members": register.members,
-            "owners": {str(n): owned._asdict() for n, owned in sorted(register.owners.items())},
-            "drained": sorted(register.drained),
-        }
-    )
+    return orjson.dumps(as_json(register))
 
 
 def _decode_entry(entry: Any) -> tuple[str, Register]:
     version, fields = entry
     try:
-        stored = orjson.loads(fields[fields.index(b"register") + 1])
-        register = Register(
-            members=tuple(stored["members"]),
-            owners={int(number): Owned(**owned) for number, owned in stored["owners"].items()},
-            drained=frozenset(stored["drained"]),
-        )
+        register = from_json(orjson.loads(fields[fields.index(b"register") + 1]))
     except (ValueError, TypeError, LookupError, AttributeError):
         # Whoever wrote this is no member. They write it anew.
         register = Register()

@@ -1,0 +1,8 @@
+-- Moves a group on, and nowhere back.
+INSERT INTO redfaust.kafka_groups AS kept (log, name, topic, partition, position)
+SELECT $1, $2, topic, partition, position
+FROM unnest($3::text[], $4::int[], $5::bigint[]) AS row (topic, partition, position)
+ORDER BY topic, partition
+ON CONFLICT (log, name, topic, partition) DO UPDATE
+SET position = greatest(kept.position, excluded.position)
+RETURNING topic, partition, position

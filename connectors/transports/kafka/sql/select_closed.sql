@@ -1,0 +1,3 @@
+SELECT topic
+FROM redfaust.kafka_closed
+WHERE log = $1

@@ -1,0 +1,3 @@
+SELECT version, register
+FROM redfaust.registers
+WHERE name = $1

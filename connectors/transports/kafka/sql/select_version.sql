@@ -1,0 +1,3 @@
+SELECT version
+FROM redfaust.registers
+WHERE name = $1

@@ -1,0 +1,38 @@
+"""Faust's door to Kafka where the state lives in Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+
+from connectors.errors import BrokerError
+from connectors.transports.broker import Broker
+from connectors.transports.kafka.broker import KafkaBroker
+from connectors.transports.transport import BrokerTransport
+from connectors.transports.url import BrokerUrl
+
+
+class Transport(BrokerTransport):
+    """Set by the fixup, since ``kafka://`` without Postgres is Faust's own driver."""
+
+    driver_version = "Kafka protocol"
+
+    @cached_property
+    def broker(self) -> Broker:
+        conf = self.app.conf
+        options: Mapping[str, Any] = {}
+        if conf.broker_credentials is not None or conf.ssl_context is not None:
+            options = credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context)
+        return KafkaBroker(
+            str(BrokerUrl.of_parts([str(part) for part in self.url])),
+            default_partitions=conf.topic_partitions,
+            store=str(conf.store),
+            options=options,
+        )
+
+    @classmethod
+    def new_broker(cls, url: str, default_partitions: int) -> Broker:  # noqa: ARG003
+        raise BrokerError("kafka:// needs a database beside it")

@@ -1,0 +1,224 @@
+"""What is Kafka's own about its broker: doubt, logs that were set back, what its tools show."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+import asyncpg
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from faust.types import TP
+
+from connectors import crash
+from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.transports.broker import (
+    Advance,
+    Broker,
+    EntriesRefused,
+    LaneBatch,
+    LogSetBack,
+    LogTooShort,
+    Numbered,
+    Outgoing,
+    PartlyRefused,
+    TopicSpec,
+)
+from connectors.transports.brokers import broker_by_url, check_url
+from connectors.transports.kafka.address import Address
+from tests.kafka_server import delete_topics, running_admin
+
+TOPIC = "events"
+FIRST = TP(TOPIC, 0)
+PATIENCE = 10.0
+TOO_LARGE = b"x" * (2 << 20)
+
+
+@pytest.fixture
+async def broker(empty_kafka_url: str, kafka_store_url: str) -> AsyncIterator[Broker]:
+    """An open one, with the topic."""
+    broker = broker_by_url(empty_kafka_url, default_partitions=2, store=kafka_store_url)
+    await broker.open()
+    await broker.create_topic(TopicSpec(TOPIC, 2))
+    yield broker
+    await broker.close()
+
+
+@pytest.fixture
+async def admin(kafka_url: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Kafka's own tool."""
+    async with running_admin(kafka_url) as admin:
+        yield admin
+
+
+def numbered(*numbers: int, value: bytes | None = None) -> list[Numbered]:
+    return [Numbered(n, Outgoing(TOPIC, value or b"%d" % n, partition=0)) for n in numbers]
+
+
+async def send(broker: Broker, *numbers: int, after: int = 0) -> None:
+    await broker.append_once([LaneBatch("lane", numbered(*numbers), {FIRST: after})])
+
+
+async def values(broker: Broker, position: int = 0) -> list[bytes | None]:
+    read = await broker.read({FIRST: position}, limit=100, wait=0)
+    return [record.value for record in read.get(FIRST, ())]
+
+
+async def marks(broker: Broker) -> Mapping[TP, int]:
+    return (await broker.marks(["lane"]))["lane"]
+
+
+class Killed(Exception):
+    """Instead of the process."""
+
+
+def die() -> None:
+    raise Killed
+
+
+# -- doubt -----------------------------------------------------------------------------------
+
+
+async def test_what_was_appended_before_a_kill_is_found(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(broker, 1)
+    monkeypatch.setattr(crash, "point", crash.at("lanes.appended", die))
+    with pytest.raises(Killed):
+        await send(broker, 2, 3)
+    assert await marks(broker) == {FIRST: 3}
+    await send(broker, 2, 3, 4)
+    assert await values(broker) == [b"1", b"2", b"3", b"4"]
+
+
+async def test_what_was_not_appended_before_a_kill_is_not_taken_for_it(
+    broker: Broker, kafka_store_url: str
+) -> None:
+    await send(broker, 1)
+    connection = await asyncpg.connect(kafka_store_url)
+    await connection.execute("UPDATE redfaust.kafka_marks SET since = position")
+    await connection.close()
+    await broker.append([Outgoing(TOPIC, b"foreign", partition=0)])
+    assert await marks(broker) == {FIRST: 1}
+    await send(broker, 1, 2)
+    assert await values(broker) == [b"1", b"foreign", b"2"]
+
+
+# -- what is refused -------------------------------------------------------------------------
+
+
+async def test_an_entry_that_is_too_large_is_refused_and_the_others_are_not(
+    broker: Broker,
+) -> None:
+    entries = [Outgoing(TOPIC, value, partition=0) for value in (b"1", TOO_LARGE, b"2")]
+    with pytest.raises(PartlyRefused) as raised:
+        await broker.append(entries)
+    assert [isinstance(o, BrokerError) for o in raised.value.outcomes] == [False, True, False]
+    assert await values(broker) == [b"1", b"2"]
+
+
+async def test_a_numbered_entry_that_is_too_large_is_named(broker: Broker) -> None:
+    lot = [*numbered(1), *numbered(2, value=TOO_LARGE), *numbered(3)]
+    with pytest.raises(EntriesRefused) as raised:
+        await broker.append_once([LaneBatch("lane", lot)])
+    assert [refused.number for refused in raised.value.refused] == [2]
+    assert await marks(broker) == {FIRST: 1}
+    await send(broker, 1, 3)
+    assert await values(broker) == [b"1", b"3"]
+
+
+async def test_a_partition_that_there_is_not_is_refused(broker: Broker) -> None:
+    with pytest.raises(PartlyRefused, match="no partition 7"):
+        await broker.append([Outgoing(TOPIC, b"", partition=7)])
+
+
+# -- what Kafka removes ----------------------------------------------------------------------
+
+
+async def test_what_retention_has_removed_is_passed_over(
+    broker: Broker, admin: AIOKafkaAdminClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    await broker.append([Outgoing(TOPIC, b"%d" % n, partition=0) for n in range(5)])
+    await admin.delete_records({TopicPartition(*FIRST): RecordsToDelete(before_offset=3)})
+    assert await broker.bounds([FIRST]) == {FIRST: (3, 5)}
+    while not (found := await values(broker)):
+        pass
+    assert found == [b"3", b"4"]
+    assert "from 0 to 3" in caplog.text
+
+
+async def test_a_topic_that_is_made_again_is_another_incarnation(
+    broker: Broker, kafka_url: str
+) -> None:
+    await send(broker, 1, 2)
+    await broker.append([Outgoing(TOPIC, b"%d" % n, partition=0) for n in range(3)])
+    await broker.join("group", [TOPIC], from_start=True)
+    before = await broker.incarnation()
+    await delete_topics(kafka_url)
+    await broker.create_topic(TopicSpec(TOPIC, 2))
+    with pytest.raises(LogTooShort):
+        await broker.commit("group", {FIRST: Advance(5, 5)})
+    assert await broker.incarnation() != before
+    assert await broker.positions("group", [FIRST]) == {FIRST: 0}
+    assert await marks(broker) == {}
+    with pytest.raises(LogSetBack):
+        await send(broker, 3, after=2)
+    with pytest.raises(BrokerUnavailable):  # the producer goes on counting where the topic ended
+        await send(broker, 1, 2, 3)
+    await send(broker, 1, 2, 3)
+    assert await values(broker) == [b"1", b"2", b"3"]
+
+
+async def test_a_log_that_ends_before_a_position_is_told_as_another_incarnation(
+    broker: Broker,
+) -> None:
+    await broker.append([Outgoing(TOPIC, b"1", partition=0)])
+    before = await broker.incarnation()
+    with pytest.raises(BrokerUnavailable, match="ends at 1"):
+        await broker.read({FIRST: 7}, limit=10, wait=PATIENCE)
+    assert await broker.incarnation() != before
+    assert await values(broker) == [b"1"]
+
+
+# -- what Kafka is told ----------------------------------------------------------------------
+
+
+async def test_its_own_tools_show_where_a_group_stands(
+    broker: Broker, admin: AIOKafkaAdminClient
+) -> None:
+    await broker.append([Outgoing(TOPIC, b"%d" % n, partition=0) for n in range(5)])
+    await broker.join("told", [TOPIC], from_start=True)
+    for position in (2, 4, 3):
+        await broker.commit("told", {FIRST: Advance(position, 1)})
+    await broker.close()
+    offsets = await admin.list_consumer_group_offsets("told")
+    assert {TP(*tp): at.offset for tp, at in offsets.items() if at.offset >= 0} == {FIRST: 4}
+
+
+# -- its URL ---------------------------------------------------------------------------------
+
+
+def test_a_url_names_several_servers_and_a_login() -> None:
+    address = Address.parse("kafka://u:p%40w@one,two:9093?security_protocol=SASL_SSL")
+    assert address.shown == "kafka://u@one,two:9093"
+    assert address.options.pop("ssl_context") is not None  # type: ignore[attr-defined]
+    assert address.options == {
+        "bootstrap_servers": ["one:9092", "two:9093"],
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "PLAIN",
+        "sasl_plain_username": "u",
+        "sasl_plain_password": "p@w",
+    }
+
+
+@pytest.mark.parametrize(
+    "url", ["kafka://", "kafka://h:x", "kafka://h/1", "kafka://h?sasl=1", "kafka://h?acks=0"]
+)
+def test_a_url_that_cannot_be_used_is_refused(url: str) -> None:
+    with pytest.raises(BrokerError):
+        check_url(url)
+
+
+def test_it_needs_a_database(kafka_url: str) -> None:
+    with pytest.raises(BrokerError, match="postgresql"):
+        broker_by_url(kafka_url, default_partitions=2)
