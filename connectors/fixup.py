@@ -24,18 +24,18 @@ from yarl import URL
 from connectors.collector import relax_collector
 from connectors.postgres.hosts import list_as_parameter
 from connectors.processing.agent import Agent
-from connectors.processing.serializers import Registry
 from connectors.processing.replies import ReplyConsumer
+from connectors.processing.serializers import Registry
 from connectors.processing.stream import Stream
 from connectors.processing.topic import Topic
 from connectors.tables.manager import POSTGRES, TableManager
 from connectors.tables.table import Table
 from connectors.transports.assignor import PartitionAssignor
 from connectors.transports.brokers import is_broker
-from connectors.transports.leader import LeaderAssignor
-from connectors.transports.router import Router
 from connectors.transports.kafka.address import KAFKA
 from connectors.transports.kafka.transport import Transport as KafkaTransport
+from connectors.transports.leader import LeaderAssignor
+from connectors.transports.router import Router
 
 COMMIT_INTERVAL = 0.1
 """Seconds after which finished events are committed. Faust's 2.8 suit Kafka, where a commit goes

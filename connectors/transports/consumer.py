@@ -26,8 +26,8 @@ from connectors.processing.parking import ParkedMessage
 from connectors.processing.retrying import Retrier
 from connectors.processing.tenure import Tenure
 from connectors.processing.watermark import Committed
-from connectors.transports.assignor import WEB
 from connectors.transports import retentions
+from connectors.transports.assignor import WEB
 from connectors.transports.broker import Broker, TopicSpec
 from connectors.transports.commits import Commits
 from connectors.transports.conductor import Conductor

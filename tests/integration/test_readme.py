@@ -68,15 +68,6 @@ async def test_events_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
         await eventually(lambda: capsys.readouterr().out == "tea 250\n")
 
 
-async def test_events_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
-    app = new_app("memory://typed-readme")
-    module: dict[str, Any] = {"__name__": "readme", "app": app}
-    exec(compile(block_with("value_type=Payment"), "README.md", "exec"), module)
-    async with running(app):
-        await module["payments"].send(key="a", value={"amount": 250, "sku": "tea"})
-        await eventually(lambda: capsys.readouterr().out == "tea 250\n")
-
-
 async def test_a_table_that_is_larger_than_memory(database_url: str) -> None:
     app = new_app("memory://readme", database_url)
     module: dict[str, Any] = {"app": app}
