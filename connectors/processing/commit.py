@@ -66,6 +66,7 @@ async def commit_progress(
     broker: Broker,
     progress: Mapping[TP, Progress],
     *,
+    incarnation: str,
     sent: Callable[[], Awaitable[bool]],
     owned: Callable[[], bool],
 ) -> None:
@@ -77,9 +78,10 @@ async def commit_progress(
     (``owned``).
 
     Raises BrokerUnavailable or DatabaseError if nothing happened and trying again may help.
-    Raises LogTooShort if all is durable, but the broker has lost entries. Anything else,
-    cancellation included, means that what has happened since the last commit has to be undone in
-    memory and done again.
+    Raises Replaced if the events were read of another ``incarnation`` of the broker; nothing has
+    happened then. Raises LogTooShort if all is durable, but the broker has lost entries. Anything
+    else, cancellation included, means that what has happened since the last commit has to be undone
+    in memory and done again.
     """
     backing = backing_of(app)
     advances = {tp: finished.advance for tp, finished in progress.items()}
@@ -95,6 +97,8 @@ async def commit_progress(
         try:
             await _has_been_sent(sent)
             await backing.publisher.has_room()
+            await broker.confirm(progress.keys(), incarnation)
+            crash.point("commit.confirmed")
             await backing.committer.commit(batch, progress)
         except (BrokerUnavailable, DatabaseError):
             if unit is backing.unit:  # otherwise partitions have moved: it is all done again

@@ -182,6 +182,13 @@ class LogTooShort(BrokerError):
     """A log ends before a position that was reached in it: the broker has lost entries."""
 
 
+class Replaced(BrokerError):
+    """Another incarnation of the broker answers now: what was read before may not be in it."""
+
+    def __init__(self) -> None:
+        super().__init__("the broker was restarted or replaced since this was read")
+
+
 class Advance(NamedTuple):
     """A group's progress in one partition."""
 
@@ -343,6 +350,14 @@ class Broker(Protocol):
 
     async def wake(self) -> None:
         """Make a waiting :meth:`read` return, since what should be read has changed."""
+
+    async def confirm(self, tps: Collection[TP], incarnation: str) -> None:
+        """Return once what was read of these partitions outlasts a failover, as far as the broker
+        can tell.
+
+        Raises :class:`~connectors.errors.BrokerUnavailable` as long as it would not, and
+        :class:`Replaced` unless the broker is still of this incarnation.
+        """
 
     async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
         """Make sure that the group has a position in every partition.

@@ -17,7 +17,7 @@ from connectors.processing.commit import commit_progress
 from connectors.processing.committer import Fenced, RowsRefused, SetBack
 from connectors.processing.event_stream import EventStream
 from connectors.processing.pace import Pace
-from connectors.transports.broker import LogTooShort
+from connectors.transports.broker import LogTooShort, Replaced
 from connectors.transports.producer import Producer
 
 if TYPE_CHECKING:
@@ -170,10 +170,11 @@ class Commits:
                 consumer.app,
                 consumer.broker,
                 progress,
+                incarnation=consumer.rebalance.incarnation,
                 sent=cast(Producer, consumer.app.producer).has_sent,
                 owned=consumer.owns,
             )
-        except LogTooShort as loss:
+        except (LogTooShort, Replaced) as loss:
             logger.warning("%s", loss)
             consumer.rebalance.undo()
             return True

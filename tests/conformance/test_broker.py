@@ -14,6 +14,7 @@ from connectors.transports.broker import (
     LaneBatch,
     Numbered,
     Outgoing,
+    Replaced,
     TopicSpec,
 )
 from connectors.transports.capabilities import Capability
@@ -147,6 +148,13 @@ async def test_the_incarnation_stays_while_nothing_happens(broker: Broker) -> No
     before = await broker.incarnation()
     await broker.append([entry(b"1")])
     assert await broker.incarnation() == before
+
+
+async def test_what_is_read_is_confirmed_while_the_broker_is_the_same(broker: Broker) -> None:
+    await broker.append([entry(b"1")])
+    await broker.confirm([FIRST], await broker.incarnation())
+    with pytest.raises(Replaced):
+        await broker.confirm([FIRST], "another")
 
 
 async def test_a_new_group_begins_at_the_start_or_at_the_end(broker: Broker) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from redis.asyncio import Redis
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
+from connectors.transports.partitioner import partition_of
 from connectors.transports.redis import RedisBroker
+from connectors.transports.redis.keys import stream as stream_key
 from connectors.transports.redis.offsets import BEGINNING
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.redis_pair import Pair, running_pair
@@ -40,6 +42,13 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.05)
     for module in ("commits", "reading", "rebalance"):
         monkeypatch.setattr(f"connectors.transports.{module}.RETRY_EVERY", 0.05)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas that do not confirm count as gone at once, and what is lost then has counted."""
+    monkeypatch.setattr("connectors.transports.redis.replication.GRACE", 0.0)
+    monkeypatch.setattr("connectors.transports.redis.replication.WAIT", 0.01)
 
 
 async def put_ahead(url: str) -> None:
@@ -67,6 +76,7 @@ async def values(url: str, topic: str) -> dict[bytes | None, list[bytes | None]]
     return found
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("clock", ["", "behind"], ids=["same clock", "clock an hour behind"])
 async def test_what_an_application_has_applied_is_not_applied_again_and_nothing_is_missing(
     pair: Pair, database_url: str, clock: str
@@ -130,6 +140,52 @@ async def test_what_an_application_has_applied_is_not_applied_again_and_nothing_
     assert said == {b"key-%d" % key: expected for key in range(KEYS)}
     await relay_broker.close()
     await database.close()
+
+
+async def test_what_no_replica_has_does_not_count(
+    pair: Pair, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = new_app(pair.url, database_url)
+    applied = app.Table("applied", key_type=str, value_type=list, default=list)
+
+    @app.agent(app.topic("numbers", key_type=str))
+    async def note(stream: Any) -> None:
+        async for key, number in stream.items():
+            applied[key] = [*applied[key], number]
+
+    database = await Database.connect(database_url)
+    log = stream_key(TP("numbers", partition_of(b"key", 4)))
+
+    async def append(url: str, entry_id: str, number: int) -> None:
+        async with Redis.from_url(url) as client:
+            await client.xadd(log, {"_v": str(number), "_k": "key"}, id=entry_id)
+
+    async def numbers() -> list[int]:
+        rows = await database.pool.fetch("SELECT value FROM test.applied")
+        return [number for row in rows for number in row["value"]]
+
+    async def are(expected: list[int]) -> bool:
+        return await numbers() == expected
+
+    async with running(app):
+        await append(pair.first.url, "1-1", 1)
+        await eventually(lambda: are([1]))
+        await pair.cut_off_first()
+        caplog.clear()
+        await append(pair.first.url, "2-1", 2)
+        await eventually(lambda: "no replica of Redis has confirmed" in caplog.text)
+        # The other primary gives the place of what will be lost to something else.
+        await append_when_promoted(pair, lambda: append(pair.second.url, "2-1", 3))
+        await eventually(lambda: are([1, 3]))
+    await database.close()
+
+
+async def append_when_promoted(pair: Pair, append: Callable[[], Awaitable[None]]) -> None:
+    """Append to the second before the application has heard of it."""
+    async with Redis.from_url(pair.second.url) as second:
+        await second.replicaof("NO", "ONE")
+    await append()
+    await pair.promote_second()
 
 
 async def test_what_comes_again_after_everything_was_lost_is_not_applied_again(

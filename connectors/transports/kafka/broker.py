@@ -26,6 +26,7 @@ from connectors.transports.broker import (
     PartlyRefused,
     Place,
     Record,
+    Replaced,
     Roll,
     TopicSpec,
 )
@@ -252,6 +253,11 @@ class KafkaBroker:
         return {tp: found.get(tp, (0, 0)) for tp in tps}
 
     # -- groups ------------------------------------------------------------------------------
+
+    async def confirm(self, tps: Collection[TP], incarnation: str) -> None:  # noqa: ARG002
+        # Kafka hands out nothing that the replicas in sync do not have.
+        if incarnation != await self.incarnation():
+            raise Replaced
 
     async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
         await self._parts.groups.join(group, await self._expand(topics), from_start=from_start)

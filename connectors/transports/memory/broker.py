@@ -29,6 +29,7 @@ from connectors.transports.broker import (
     PartitionStatus,
     Place,
     Record,
+    Replaced,
     Retention,
     Roll,
     TopicSpec,
@@ -198,6 +199,10 @@ class MemoryBroker:
 
     async def wake(self) -> None:
         self._news.set()
+
+    async def confirm(self, tps: Collection[TP], incarnation: str) -> None:  # noqa: ARG002
+        if incarnation != await self.incarnation():
+            raise Replaced
 
     async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
         for tp in self._expand(topics):

@@ -35,6 +35,7 @@ from connectors.transports.redis.entry import encode
 from connectors.transports.redis.lanes import Lanes, Lot
 from connectors.transports.redis.offsets import BEGINNING, offset_of, seconds_of, stream_id
 from connectors.transports.redis.registers import Registers
+from connectors.transports.redis.replication import Replication
 from connectors.transports.redis.retention import Retentions
 from connectors.transports.redis.servers import servers_by_url
 from connectors.transports.redis.sharing import RedisSharing
@@ -63,6 +64,7 @@ class RedisBroker:
         self._lanes = Lanes(self._client)
         self._registers = Registers(self._client)
         self._retentions = Retentions(self._client)
+        self._replication = Replication(self._servers)
         self._join = script(self._client, "join")
         self._commit = script(self._client, "commit")
 
@@ -173,6 +175,10 @@ class RedisBroker:
 
     async def wake(self) -> None:
         self._servers.reader.wake()
+
+    async def confirm(self, tps: Collection[TP], incarnation: str) -> None:
+        with our_errors(self._url):
+            await self._replication.confirm(tps, incarnation)
 
     async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
         where = "start" if from_start else "end"

@@ -73,9 +73,17 @@ def script(client: Redis, *names: str) -> AsyncScript:
     return client.register_script("\n".join(sources))
 
 
+TELLS_INCARNATION = ("server", "replication")
+"""Sections of ``INFO``."""
+
+
 async def incarnation_of(server: Redis) -> str:
     """Another one whenever this server may have lost what it had confirmed."""
-    said = await info(server, "server", "replication")
+    return incarnation_in(await info(server, *TELLS_INCARNATION))
+
+
+def incarnation_in(said: Mapping[str, Any]) -> str:
+    """That which a server has told of itself."""
     # A replica that is promoted gives the data another replication id, also where a proxy
     # hides that it is another server.
     return f"{said['run_id']}/{said['master_replid']}"

@@ -31,6 +31,11 @@ def lanes(tp: TP) -> str:
     return f"{stream(tp)}:lanes"
 
 
+def confirmed(tp: TP) -> str:
+    """String: written for a replica to confirm, with which it confirms all that was before."""
+    return f"{stream(tp)}:confirmed"
+
+
 def known(tp: TP) -> str:
     """Hash: what compaction knows of this partition, such as the last entry of each key."""
     return f"{stream(tp)}:known"

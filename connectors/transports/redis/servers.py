@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from faust.types import TP
@@ -10,6 +11,7 @@ from redis.asyncio import ConnectionPool, Redis
 
 from connectors.errors import BrokerError
 from connectors.transports.broker import Record
+from connectors.transports.redis import keys
 from connectors.transports.redis.address import Address, Kind, without_password
 from connectors.transports.redis.client import COMMANDS, READS, incarnation_of, info
 from connectors.transports.redis.cluster import Cluster
@@ -58,6 +60,12 @@ class Servers(Protocol):
     async def incarnation(self) -> str:
         """See :meth:`~connectors.transports.broker.Broker.incarnation`."""
 
+    async def nodes(self, tps: Iterable[TP]) -> Mapping[TP, Redis]:
+        """The servers that have these partitions, each with one of those that it has."""
+
+    async def is_of(self, incarnation: str, node: str) -> bool:
+        """Whether a server whose own incarnation is ``node`` belongs to this incarnation."""
+
 
 def servers_by_url(url: str) -> Servers:
     """The servers that a URL means. Raises BrokerError if it means none."""
@@ -100,6 +108,12 @@ class OneServer:
     async def incarnation(self) -> str:
         return await incarnation_of(self.client)
 
+    async def nodes(self, tps: Iterable[TP]) -> Mapping[TP, Redis]:
+        return dict.fromkeys(islice(tps, 1), self.client)
+
+    async def is_of(self, incarnation: str, node: str) -> bool:
+        return incarnation == node
+
 
 class SentinelServers:
     """A primary that is replaced when it fails."""
@@ -124,6 +138,12 @@ class SentinelServers:
     async def incarnation(self) -> str:
         return await incarnation_of(self.client)
 
+    async def nodes(self, tps: Iterable[TP]) -> Mapping[TP, Redis]:
+        return dict.fromkeys(islice(tps, 1), self.client)
+
+    async def is_of(self, incarnation: str, node: str) -> bool:
+        return incarnation == node
+
 
 class ClusterServers:
     """Nodes that have the slots among them."""
@@ -145,6 +165,14 @@ class ClusterServers:
 
     async def incarnation(self) -> str:
         return await self._cluster.incarnation()
+
+    async def nodes(self, tps: Iterable[TP]) -> Mapping[TP, Redis]:
+        await self._cluster.map()
+        by_host = {self._cluster.owner(keys.stream(tp)): tp for tp in tps}
+        return {tp: self._cluster.node(host) for host, tp in by_host.items()}
+
+    async def is_of(self, incarnation: str, node: str) -> bool:  # noqa: ARG002 - all nodes count
+        return incarnation == await self.incarnation()
 
 
 def _pool(address: Address, options: Mapping[str, Any]) -> ConnectionPool:

@@ -1,0 +1,102 @@
+"""Whether what was read of a primary is on a replica, too.
+
+Redis shows an entry before any replica has it. A primary that is cut off goes on for a while, and
+what is read of it then never was, once a replica has taken its place; entries that others append
+there may even have the same offsets. So nothing counts that no replica has confirmed. Where there
+is none that is not waited for, and one that stays away not for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from faust.types import TP
+from redis.asyncio import Redis
+
+from connectors.errors import BrokerUnavailable
+from connectors.transports.broker import Replaced
+from connectors.transports.redis import keys
+from connectors.transports.redis.client import TELLS_INCARNATION, incarnation_in
+from connectors.transports.redis.servers import Servers
+
+WAIT = 0.5
+"""Seconds for which a replica that is there is waited for in one go."""
+
+SHORTEST = 0.001
+"""Seconds for which one is waited for where there may be none."""
+
+GRACE = 10.0
+"""Seconds without an answer after which a replica counts as gone. A cut-off primary should be
+replaced by then."""
+
+ALONE_FOR = 1.0
+"""Seconds for which a server without replicas is taken to have none."""
+
+KEPT_FOR = 60
+"""Seconds after which what was written for a replica to confirm is gone."""
+
+
+@dataclass
+class _Replicas:
+    """Of one server, as long as it is of this incarnation."""
+
+    incarnation: str
+    heard: float | None = None
+    """When one has confirmed something, or the first was seen; ``None``: none is waited for."""
+    alone_until: float = 0.0
+
+
+class Replication:
+    """Of all servers of a broker."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._replicas: WeakKeyDictionary[Redis, _Replicas] = WeakKeyDictionary()
+
+    async def confirm(self, tps: Collection[TP], incarnation: str) -> None:
+        """See :meth:`~connectors.transports.broker.Broker.confirm`."""
+        nodes = await self._servers.nodes(tps)
+        await asyncio.gather(*(self._confirm(node, tp, incarnation) for tp, node in nodes.items()))
+
+    async def _confirm(self, node: Redis, tp: TP, incarnation: str) -> None:
+        replicas = self._replicas.get(node)
+        if replicas is None or replicas.incarnation != incarnation:
+            replicas = self._replicas[node] = _Replicas(incarnation)
+        if time.monotonic() < replicas.alone_until:
+            return
+        confirmed, said = await self._ask(node, tp, replicas)
+        if not await self._servers.is_of(incarnation, incarnation_in(said)):
+            raise Replaced
+        now = time.monotonic()
+        if confirmed:
+            replicas.heard = now
+        elif said["connected_slaves"] and replicas.heard is None:
+            replicas.heard = now
+            raise _unconfirmed()
+        elif replicas.heard is not None and now - replicas.heard <= GRACE:
+            raise _unconfirmed()
+        else:
+            replicas.heard = None
+            replicas.alone_until = now + ALONE_FOR
+
+    async def _ask(self, node: Redis, tp: TP, replicas: _Replicas) -> tuple[int, dict[str, Any]]:
+        """How many replicas have all that this server had before, and what it says of itself:
+        on one connection, since the next may lead to another server."""
+        wait = SHORTEST if replicas.heard is None else WAIT
+        async with node.pipeline(transaction=False) as pipeline:
+            pipeline.set(keys.confirmed(tp), 1, ex=KEPT_FOR)
+            pipeline.execute_command("WAIT", 1, round(wait * 1000))
+            pipeline.execute_command("INFO", *TELLS_INCARNATION)
+            _, confirmed, said = await pipeline.execute()
+        return confirmed, said
+
+
+def _unconfirmed() -> BrokerUnavailable:
+    return BrokerUnavailable(
+        "no replica of Redis has confirmed what was read, which would be lost if one took over now"
+    )
