@@ -201,14 +201,22 @@ async def test_its_own_tools_show_where_a_group_stands(
 def test_a_url_names_several_servers_and_a_login() -> None:
     address = Address.parse("kafka://u:p%40w@one,two:9093?security_protocol=SASL_SSL")
     assert address.shown == "kafka://u@one,two:9093"
-    assert address.options.pop("ssl_context") is not None  # type: ignore[attr-defined]
-    assert address.options == {
+    options = dict(address.options)
+    assert options.pop("ssl_context") is not None
+    assert options == {
         "bootstrap_servers": ["one:9092", "two:9093"],
         "security_protocol": "SASL_SSL",
         "sasl_mechanism": "PLAIN",
         "sasl_plain_username": "u",
         "sasl_plain_password": "p@w",
     }
+
+
+def test_credentials_of_the_application_count_where_the_url_is_silent() -> None:
+    credentials = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "SCRAM-SHA-256"}
+    address = Address.parse("kafka://h?sasl_mechanism=PLAIN", credentials)
+    assert address.options["security_protocol"] == "SASL_PLAINTEXT"
+    assert address.options["sasl_mechanism"] == "PLAIN"
 
 
 @pytest.mark.parametrize(

@@ -73,11 +73,11 @@ class KafkaBroker:
         *,
         default_partitions: int,
         store: str,
-        options: Mapping[str, Any] | None = None,
+        credentials: Mapping[str, Any] | None = None,
     ) -> None:
-        """``store`` is the database's URL, and ``options`` say how to log in, as aiokafka calls
-        them, where the URL does not."""
-        self._address = Address.parse(url).with_options(options or {})
+        """``store`` is the database's URL, and ``credentials`` say how to log in, as options of
+        aiokafka, where the URL does not."""
+        self._address = Address.parse(url, credentials)
         self._default_partitions = default_partitions
         self._store_url = store
         self._opened = 0
