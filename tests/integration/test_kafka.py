@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from faust.types import TP
 
 from connectors import crash
@@ -22,6 +23,7 @@ from connectors.transports.broker import (
     Numbered,
     Outgoing,
     PartlyRefused,
+    Retention,
     TopicSpec,
 )
 from connectors.transports.brokers import broker_by_url, check_url
@@ -145,6 +147,22 @@ async def test_what_retention_has_removed_is_passed_over(
         pass
     assert found == [b"3", b"4"]
     assert "from 0 to 3" in caplog.text
+
+
+async def test_a_new_topic_keeps_what_it_is_declared_to(
+    broker: Broker, admin: AIOKafkaAdminClient
+) -> None:
+    await broker.create_topic(TopicSpec("bounded", 1, Retention(age=60.0, size=1000)))
+    await broker.create_topic(TopicSpec("compacted", 1, Retention(compacted=True)))
+    for topic, policy, age in (
+        (TOPIC, "delete", "-1"),
+        ("bounded", "delete", "60000"),
+        ("compacted", "compact", "-1"),
+    ):
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        [described] = await admin.describe_configs([resource])
+        entries = {entry[0]: entry[1] for entry in described.resources[0][4]}
+        assert (entries["cleanup.policy"], entries["retention.ms"]) == (policy, age)
 
 
 async def test_a_topic_that_is_made_again_is_another_incarnation(

@@ -63,6 +63,11 @@ class Groups:
                     list(positions.values()),
                 )
 
+    async def leave(self, group: str, topics: Iterable[str]) -> None:
+        """Forget the group's positions."""
+        async with self._store.transaction() as connection:
+            await connection.execute(query("leave"), self._store.log, group, list(topics))
+
     async def of_topics(self, topics: Iterable[str]) -> dict[str, frozenset[str]]:
         """By topic, its groups."""
         topics = list(topics)
