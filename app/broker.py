@@ -14,7 +14,9 @@ from connectors.transports.brokers import broker_by_url
 async def open_broker(settings: Settings) -> AsyncIterator[Broker]:
     """Connect, and disconnect afterwards. Raises :class:`~connectors.errors.BrokerError`."""
     broker = broker_by_url(
-        settings.broker.get_secret_value(), default_partitions=settings.partitions
+        settings.broker.get_secret_value(),
+        default_partitions=settings.partitions,
+        store=settings.database.get_secret_value(),
     )
     try:
         await broker.open()

@@ -84,7 +84,8 @@ class Given(BaseModel):
     broker: Broker | None = Field(
         None,
         description="URL of the broker, redis://, redis+sentinel://host,host/name or "
-        "redis+cluster://host,host, over TLS with rediss. Unset: an embedded Valkey.",
+        "redis+cluster://host,host, over TLS with rediss; or kafka://host,host. "
+        "Unset: an embedded Valkey.",
     )
     database: Database | None = Field(
         None,

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from app.broker import open_broker
 from app.children import Child, Say, follow, spawn
@@ -163,12 +164,18 @@ class Supervisor:
             "in another terminal:",
             f"       . {self._directory.shell_environment}",
             '       psql "$REDFAUST_DATABASE"',
-            '       redis-cli -u "$REDFAUST_BROKER"',
+            *_broker_client(settings),
             f"       {command_name()} status",
             f"Ctrl-C stops everything; the data stay in {self._directory.path}",
             "",
         ):
             logger.info("%s", line)
+
+
+def _broker_client(settings: Settings) -> list[str]:
+    if urlsplit(settings.broker.get_secret_value()).scheme in ("redis", "rediss"):
+        return ['       redis-cli -u "$REDFAUST_BROKER"']
+    return []
 
 
 def check_port(host: str, port: int) -> None:

@@ -35,9 +35,7 @@ class Place:
 
 
 @pytest.fixture
-def place(every_broker_url: str, every_store_url: str, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Where events that are to be tried again wait for little."""
-    monkeypatch.setattr("connectors.processing.retrying.IDLE", 0.05)
+def place(every_broker_url: str, every_store_url: str) -> Place:
     if every_broker_url.startswith("kafka") and not every_store_url.startswith("postgresql"):
         pytest.skip("kafka: without Postgres it is Faust's own driver that works with it")
     return Place(every_broker_url, every_store_url)

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from faust.types import TP
 
 from connectors import crash
@@ -22,6 +23,7 @@ from connectors.transports.broker import (
     Numbered,
     Outgoing,
     PartlyRefused,
+    Retention,
     TopicSpec,
 )
 from connectors.transports.brokers import broker_by_url, check_url
@@ -147,6 +149,22 @@ async def test_what_retention_has_removed_is_passed_over(
     assert "from 0 to 3" in caplog.text
 
 
+async def test_a_new_topic_keeps_what_it_is_declared_to(
+    broker: Broker, admin: AIOKafkaAdminClient
+) -> None:
+    await broker.create_topic(TopicSpec("bounded", 1, Retention(age=60.0, size=1000)))
+    await broker.create_topic(TopicSpec("compacted", 1, Retention(compacted=True)))
+    for topic, policy, age in (
+        (TOPIC, "delete", "-1"),
+        ("bounded", "delete", "60000"),
+        ("compacted", "compact", "-1"),
+    ):
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        [described] = await admin.describe_configs([resource])
+        entries = {entry[0]: entry[1] for entry in described.resources[0][4]}
+        assert (entries["cleanup.policy"], entries["retention.ms"]) == (policy, age)
+
+
 async def test_a_topic_that_is_made_again_is_another_incarnation(
     broker: Broker, kafka_url: str
 ) -> None:
@@ -201,14 +219,22 @@ async def test_its_own_tools_show_where_a_group_stands(
 def test_a_url_names_several_servers_and_a_login() -> None:
     address = Address.parse("kafka://u:p%40w@one,two:9093?security_protocol=SASL_SSL")
     assert address.shown == "kafka://u@one,two:9093"
-    assert address.options.pop("ssl_context") is not None  # type: ignore[attr-defined]
-    assert address.options == {
+    options = dict(address.options)
+    assert options.pop("ssl_context") is not None
+    assert options == {
         "bootstrap_servers": ["one:9092", "two:9093"],
         "security_protocol": "SASL_SSL",
         "sasl_mechanism": "PLAIN",
         "sasl_plain_username": "u",
         "sasl_plain_password": "p@w",
     }
+
+
+def test_credentials_of_the_application_count_where_the_url_is_silent() -> None:
+    credentials = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "SCRAM-SHA-256"}
+    address = Address.parse("kafka://h?sasl_mechanism=PLAIN", credentials)
+    assert address.options["security_protocol"] == "SASL_PLAINTEXT"
+    assert address.options["sasl_mechanism"] == "PLAIN"
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,10 @@ from connectors.transports.url import BrokerUrl
 KAFKA = "kafka"
 PORT = 9092
 
-_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_CHOICES = {
+    "security_protocol": ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+    "sasl_mechanism": ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +35,16 @@ class Address:
     """Of every client, as aiokafka calls them."""
 
     @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read a URL. Raises BrokerError, which says what to write and holds no part of it."""
+    def parse(cls, text: str, credentials: Mapping[str, Any] | None = None) -> Address:
+        """Read a URL. What it says itself counts for more than ``credentials``, which are options
+        as well. Raises BrokerError, which says what to write and holds no part of the URL."""
         url = BrokerUrl.parse(text)
         servers = [_server(host) for host in url.hosts]
         if not servers:
             raise BrokerError(f"the broker's URL names no host: write {KAFKA}://host:{PORT}")
         if url.path.strip("/"):
             raise BrokerError(f"the broker's URL has a path: write {KAFKA}://host:{PORT}")
-        options = {"bootstrap_servers": servers, **_security(url)}
-        return cls(url.shown, options)
-
-    def with_options(self, options: Mapping[str, Any]) -> Address:
-        """The same, where the application's credentials say how to connect."""
-        return Address(self.shown, {**self.options, **options})
+        return cls(url.shown, {"bootstrap_servers": servers, **_security(url, credentials or {})})
 
 
 def _server(text: str) -> str:
@@ -63,27 +61,23 @@ def _server(text: str) -> str:
     return f"[{host}]:{port or PORT}" if ":" in host else f"{host}:{port or PORT}"
 
 
-def _security(url: BrokerUrl) -> dict[str, Any]:
-    query = dict(parse_qsl(url.query))
-    default = "PLAINTEXT" if url.user is None else "SASL_PLAINTEXT"
-    protocol = query.pop("security_protocol", default)
-    mechanism = query.pop("sasl_mechanism", "PLAIN")
-    if protocol not in _PROTOCOLS:
-        raise BrokerError(f"security_protocol has to be one of {', '.join(_PROTOCOLS)}")
-    if mechanism not in _MECHANISMS:
-        raise BrokerError(f"sasl_mechanism has to be one of {', '.join(_MECHANISMS)}")
-    if query:
-        raise BrokerError(
-            "behind the question mark of the broker's URL may stand security_protocol and "
-            "sasl_mechanism"
-        )
-    options: dict[str, Any] = {"security_protocol": protocol}
-    if protocol.endswith("SSL"):
-        options["ssl_context"] = ssl.create_default_context()
-    if protocol.startswith("SASL"):
-        options |= {
-            "sasl_mechanism": mechanism,
-            "sasl_plain_username": url.user or "",
+def _security(url: BrokerUrl, credentials: Mapping[str, Any]) -> dict[str, Any]:
+    options: dict[str, Any] = {"security_protocol": "PLAINTEXT"}
+    if url.user is not None:
+        options = {
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "PLAIN",
+            "sasl_plain_username": url.user,
             "sasl_plain_password": url.password or "",
         }
+    options |= {name: value for name, value in credentials.items() if value is not None}
+    for name, value in parse_qsl(url.query):
+        if value not in _CHOICES.get(name, ()):
+            raise BrokerError(
+                "behind the question mark of the broker's URL may stand "
+                + " and ".join(f"{name}={'|'.join(known)}" for name, known in _CHOICES.items())
+            )
+        options[name] = value
+    if options["security_protocol"].endswith("SSL") and "ssl_context" not in options:
+        options["ssl_context"] = ssl.create_default_context()
     return options

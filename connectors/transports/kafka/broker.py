@@ -18,6 +18,7 @@ from connectors.transports.broker import (
     Advance,
     Appended,
     Beat,
+    HeldBack,
     LaneBatch,
     LogTooShort,
     Numbered,
@@ -27,8 +28,10 @@ from connectors.transports.broker import (
     Place,
     Record,
     Replaced,
+    Retention,
     Roll,
     TopicSpec,
+    Trimmed,
 )
 from connectors.transports.capabilities import ALL, Capability
 from connectors.transports.kafka.address import Address
@@ -66,7 +69,10 @@ class KafkaBroker:
     It joins no group of Kafka's: who owns what stands in the register.
     """
 
-    capabilities: ClassVar[frozenset[Capability]] = ALL - {Capability.SHARED_DELIVERY}
+    capabilities: ClassVar[frozenset[Capability]] = ALL - {
+        Capability.SHARED_DELIVERY,
+        Capability.RETENTION,  # Kafka's own affair, once a topic is created
+    }
 
     def __init__(
         self,
@@ -74,11 +80,11 @@ class KafkaBroker:
         *,
         default_partitions: int,
         store: str,
-        options: Mapping[str, Any] | None = None,
+        credentials: Mapping[str, Any] | None = None,
     ) -> None:
-        """``store`` is the database's URL, and ``options`` say how to log in, as aiokafka calls
-        them, where the URL does not."""
-        self._address = Address.parse(url).with_options(options or {})
+        """``store`` is the database's URL, and ``credentials`` say how to log in, as options of
+        aiokafka, where the URL does not."""
+        self._address = Address.parse(url, credentials)
         self._default_partitions = default_partitions
         self._store_url = store
         self._opened = 0
@@ -252,6 +258,23 @@ class KafkaBroker:
         found = await self._parts.lookout.bounds(await self._parts.topics.known(tps))
         return {tp: found.get(tp, (0, 0)) for tp in tps}
 
+    # -- what is kept ------------------------------------------------------------------------
+
+    async def retentions(self) -> Mapping[str, Retention]:
+        return {}
+
+    async def keeps_house(self, keeper: str) -> bool:  # noqa: ARG002 - nobody has to
+        return False
+
+    async def trim(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:  # noqa: ARG002
+        return {}
+
+    async def compact(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:  # noqa: ARG002
+        return {}
+
+    async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:  # noqa: ARG002
+        return {}
+
     # -- groups ------------------------------------------------------------------------------
 
     async def confirm(self, tps: Collection[TP], incarnation: str) -> None:  # noqa: ARG002
@@ -261,6 +284,9 @@ class KafkaBroker:
 
     async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
         await self._parts.groups.join(group, await self._expand(topics), from_start=from_start)
+
+    async def leave(self, group: str, topics: Iterable[str]) -> None:
+        await self._parts.groups.leave(group, topics)
 
     async def groups(self, topics: Iterable[str]) -> Mapping[str, frozenset[str]]:
         return await self._parts.groups.of_topics(topics)

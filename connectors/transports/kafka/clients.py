@@ -56,6 +56,8 @@ async def started(client: Any) -> Any:
     try:
         async with asyncio.timeout(START_FOR):
             await client.start()
+            # Its tasks have to have begun: a client that is stopped before cancels itself.
+            await asyncio.sleep(0)
     except BaseException:
         await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
         raise

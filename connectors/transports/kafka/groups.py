@@ -63,6 +63,11 @@ class Groups:
                     list(positions.values()),
                 )
 
+    async def leave(self, group: str, topics: Iterable[str]) -> None:
+        """Forget the group's positions."""
+        async with self._store.transaction() as connection:
+            await connection.execute(query("leave"), self._store.log, group, list(topics))
+
     async def of_topics(self, topics: Iterable[str]) -> dict[str, frozenset[str]]:
         """By topic, its groups."""
         topics = list(topics)
@@ -117,6 +122,7 @@ class _Told:
         self._address = address
         self._latest: dict[TP, int] = {}
         self._consumer: Any = None
+        self._assigned: set[TopicPartition] = set()
         self._telling: asyncio.Task[None] | None = None
 
     def tell(self, positions: Mapping[TP, int]) -> None:
@@ -136,8 +142,10 @@ class _Told:
             if self._consumer is None:
                 self._consumer = await started(new_consumer(self._address, group_id=self._group))
             offsets = {TopicPartition(*tp): position for tp, position in positions.items()}
-            self._consumer.assign(list(offsets))
-            self._consumer.pause(*offsets)  # it commits, and reads nothing
+            if not offsets.keys() <= self._assigned:
+                self._assigned |= offsets.keys()
+                self._consumer.assign(self._assigned)
+                self._consumer.pause(*self._assigned)  # it commits, and reads nothing
             await self._consumer.commit(offsets)
         except (KafkaError, TimeoutError, OSError) as error:
             # It is for people to read. What comes next says more.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
 
 from faust.types import TP
 
 from connectors.errors import BrokerUnavailable, TopicClosed
-from connectors.transports.broker import TopicSpec
+from connectors.transports.broker import Retention, TopicSpec
 from connectors.transports.kafka.clients import Admin
 from connectors.transports.kafka.store import Store, query
 
@@ -23,8 +24,9 @@ CREATED_WITHIN = 5.0
 """Seconds in which the cluster shows a topic that it has created."""
 LOOK_AGAIN = 0.05
 
-_CONFIGURATION = {"retention.ms": "-1"}
-"""Of a new topic: nothing is removed by age, as on other brokers. It is Kafka's to change."""
+UNBOUNDED = -1
+
+logger = logging.getLogger(__name__)
 
 
 class TopicCatalog:
@@ -44,8 +46,12 @@ class TopicCatalog:
         """
         await self._look_up()
         if spec.name not in self._partitions:
-            await self._admin.create_topic(spec, _CONFIGURATION)
+            await self._admin.create_topic(spec, configuration(spec.retention or Retention()))
             await self._appeared(spec.name)
+        elif spec.retention is not None:
+            logger.info("Of topic %s Kafka keeps what it is configured to keep there", spec.name)
+        if spec.retention is not None and spec.retention.entries is not None:
+            logger.warning("Of topic %s Kafka cannot keep a number of entries", spec.name)
         return self._open(spec.name)
 
     async def _appeared(self, topic: str) -> None:
@@ -132,3 +138,21 @@ class TopicCatalog:
         if topic in self._closed:
             raise TopicClosed(topic)
         return self._partitions[topic]
+
+
+def configuration(retention: Retention) -> dict[str, str]:
+    """How Kafka is told what a new topic keeps. It is Kafka's to change then.
+
+    Without bounds nothing is removed, as on other brokers; of entries Kafka keeps no number.
+    """
+    policies = ["compact"] if retention.compacted else []
+    if retention.is_bounded or not policies:
+        policies.append("delete")
+    age = UNBOUNDED if retention.age is None else round(retention.age * 1000)
+    size = UNBOUNDED if retention.size is None else retention.size
+    return {
+        "cleanup.policy": ",".join(policies),
+        "retention.ms": str(age),
+        "retention.bytes": str(size),
+        "delete.retention.ms": str(round(retention.deletions * 1000)),
+    }

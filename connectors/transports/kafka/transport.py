@@ -23,14 +23,14 @@ class Transport(BrokerTransport):
     @cached_property
     def broker(self) -> Broker:
         conf = self.app.conf
-        options: Mapping[str, Any] = {}
+        credentials: Mapping[str, Any] | None = None
         if conf.broker_credentials is not None or conf.ssl_context is not None:
-            options = credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context)
+            credentials = credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context)
         return KafkaBroker(
             str(BrokerUrl.of_parts([str(part) for part in self.url])),
             default_partitions=conf.topic_partitions,
             store=str(conf.store),
-            options=options,
+            credentials=credentials,
         )
 
     @classmethod
