@@ -24,6 +24,7 @@ from yarl import URL
 from connectors.collector import relax_collector
 from connectors.postgres.hosts import list_as_parameter
 from connectors.processing.agent import Agent
+from connectors.processing.pace import MAX_EVENTS
 from connectors.processing.replies import ReplyConsumer
 from connectors.processing.serializers import Registry
 from connectors.processing.stream import Stream
@@ -42,6 +43,8 @@ COMMIT_INTERVAL = 0.1
 through the group's coordinator; here it is the time until a table's change shows in SQL."""
 
 FAUST_COMMIT_INTERVAL = 2.8
+
+FAUST_COMMIT_EVERY = 10_000
 
 _CLASSES: dict[str, tuple[Any, Any]] = {
     "Agent": (faust.Agent, Agent),
@@ -95,6 +98,9 @@ def _configure(app: Any, conf: Any, **_: Any) -> None:
     _guarantee(app, conf, store)
     if _current(conf, "broker_commit_interval") == FAUST_COMMIT_INTERVAL:
         conf.broker_commit_interval = COMMIT_INTERVAL
+    if _current(conf, "broker_commit_every") == FAUST_COMMIT_EVERY:
+        conf.broker_commit_every = MAX_EVENTS
+    conf.producer_threaded = False  # Faust would start a thread that only Kafka's driver has
 
 
 def _guarantee(app: Any, conf: Any, store: str) -> None:

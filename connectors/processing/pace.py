@@ -28,10 +28,12 @@ MAX_BYTES = 32 << 20
 class Pace:
     """Tells when it is time for a commit."""
 
-    def __init__(self, interval: float) -> None:
+    def __init__(self, interval: float, events: int = MAX_EVENTS) -> None:
         """``interval``: seconds from the beginning of one commit to that of the next, at most,
-        unless a commit takes longer."""
+        unless a commit takes longer. ``events``: how many may be delivered without one, at most
+        :data:`MAX_EVENTS`."""
         self._interval = interval
+        self._most = min(events, MAX_EVENTS)
         self._pause = SHORTEST
         self._wanted = asyncio.Event()
         self._full = asyncio.Event()
@@ -46,7 +48,7 @@ class Pace:
         """So many events of so many bytes are on their way to be committed."""
         self._events += events
         self._bytes += size
-        if self._events > MAX_EVENTS or self._bytes > MAX_BYTES:
+        if self._events > self._most or self._bytes > MAX_BYTES:
             self._full.set()
 
     async def due(self) -> None:

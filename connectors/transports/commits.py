@@ -48,7 +48,9 @@ class Commits:
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
-        self.pace = Pace(consumer.app.conf.broker_commit_interval)
+        conf = consumer.app.conf
+        self.pace = Pace(conf.broker_commit_interval, conf.broker_commit_every)
+        self._waits: bool = conf.stream_wait_empty
         self.finished = asyncio.Event()
         """Set whenever an event is finished."""
         self._streams: weakref.WeakSet[EventStream[Any]] = weakref.WeakSet()
@@ -113,7 +115,7 @@ class Commits:
         for stream in self._streams:
             stream.hurry()
         try:
-            async with asyncio.timeout(self._no_longer_than(DRAIN_FOR)):
+            async with asyncio.timeout(self._no_longer_than(DRAIN_FOR if self._waits else 0.0)):
                 while self.in_progress(tps):
                     self.finished.clear()
                     await self.finished.wait()

@@ -35,6 +35,7 @@ from connectors.transports.housekeeping import Housekeeper
 from connectors.transports.membership import Membership
 from connectors.transports.reading import Reading
 from connectors.transports.rebalance import Rebalance
+from connectors.transports.settings import tell_of_ignored
 
 
 class Consumer(FaustConsumer):
@@ -66,6 +67,7 @@ class Consumer(FaustConsumer):
         return self._membership.member
 
     async def on_start(self) -> None:
+        tell_of_ignored(self.app)
         await self.broker.open()
 
     async def on_stop(self) -> None:

@@ -48,6 +48,9 @@ class Reading:
         self._again = asyncio.Event()
         self._limit: int = consumer.app.conf.stream_buffer_maxsize
         """Events of a partition that may be in flight."""
+        self._at_a_time = min(
+            READ_LIMIT, self._limit, consumer.app.conf.broker_max_poll_records or READ_LIMIT
+        )
         self._throttled: set[Tenure] = set()
         self._broker_was_away = False
         self.held_back = False
@@ -119,7 +122,7 @@ class Reading:
             return
 
     async def _read(self, positions: Mapping[TP, int]) -> Mapping[TP, Sequence[Record]]:
-        limit = min(READ_LIMIT, self._limit)
+        limit = self._at_a_time
         try:
             return await self._consumer.broker.read(positions, limit=limit, wait=READ_WAIT)
         except BrokerUnavailable as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from functools import cached_property
+from typing import ClassVar
 
 from faust.auth import SASLCredentials
 from faust.transport.base import Transport as FaustTransport
@@ -25,6 +26,9 @@ class BrokerTransport(FaustTransport):
     Conductor = Conductor
     Fetcher = Fetcher
     TransactionManager = TransactionManager
+
+    heeds: ClassVar[frozenset[str]] = frozenset()
+    """Settings that mean something to this broker, other than to most."""
 
     @cached_property
     def broker(self) -> Broker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
@@ -19,6 +19,7 @@ class Transport(BrokerTransport):
     """Set by the fixup, since ``kafka://`` without Postgres is Faust's own driver."""
 
     driver_version = "Kafka protocol"
+    heeds: ClassVar[frozenset[str]] = frozenset({"ssl_context"})
 
     @cached_property
     def broker(self) -> Broker:
