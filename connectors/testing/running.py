@@ -247,5 +247,5 @@ async def _never(*_: Any, **__: Any) -> AsyncIterator[float]:
 
 async def _has_partitions(app: faust.App) -> None:
     consumer = cast(Consumer, app.consumer)
-    while not consumer.assignment() and len(app.agents):  # noqa: ASYNC110 - time jumps
+    while not (consumer.assignment() or app.should_stop):  # noqa: ASYNC110 - time jumps
         await asyncio.sleep(0.01)

@@ -19,7 +19,7 @@ from typing import Any
 from faust.types import TP
 
 from connectors.errors import DeadLetterResolved
-from connectors.outbox.headers import unpack
+from connectors.outbox.headers import pack, unpack
 from connectors.outbox.outbox import Scheduled
 from connectors.processing.changes import LATER
 from connectors.processing.committer import Logs
@@ -119,7 +119,7 @@ class MemoryState:
                 "timestamp": message.timestamp,
                 "key": message.key,
                 "value": message.value,
-                "headers": dict(headers_of(message)),
+                "headers": pack(headers_of(message)),
                 **_as_row(failure),
             }
         for _, number, failure in changes.failed:

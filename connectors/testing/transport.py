@@ -89,11 +89,15 @@ class Consumer(ConnectedConsumer):
         super().__post_init__()
         self._membership = cast(Membership, LoneMembership(self.rebalance))
 
-    # Both look again every second or so, for what cannot be here.
+    # These look again every few seconds, for what is not here.
 
     @Service.task
     async def _verify(self) -> None:
         """Memory is not set back."""
+
+    @Service.task
+    async def _keep_house(self) -> None:
+        """Topics keep all that was sent, for the test to see."""
 
     @Service.task
     async def _commit_livelock_detector(self) -> None:
