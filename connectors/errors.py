@@ -18,6 +18,7 @@
     │   └── DeadLetterResolved     it was replayed or discarded before
     ├── LaneOvertaken              somebody else numbers what this process sends
     ├── AlterationRefused          topics cannot get more partitions as things are
+    ├── ResetRefused               tables cannot be emptied as things are
     ├── WorkerUnknown              no worker has that name
     ├── PartitionsDiffer           a worker knows fewer partitions than there are
     ├── WrongPartition             a table was written with a key of another partition
@@ -98,6 +99,10 @@ class LaneOvertaken(ConnectorError):
 
 class AlterationRefused(ConnectorError):
     """Topics cannot get more partitions now. Nothing has changed."""
+
+
+class ResetRefused(ConnectorError):
+    """Tables cannot be emptied and computed anew now. Nothing has changed."""
 
 
 class PartitionsDiffer(ConnectorError):

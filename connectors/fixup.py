@@ -21,6 +21,7 @@ from faust.types import AppT
 from faust.types.enums import ProcessingGuarantee
 from yarl import URL
 
+from connectors import commands  # noqa: F401 - registers them
 from connectors.collector import relax_collector
 from connectors.postgres.hosts import list_as_parameter
 from connectors.processing.agent import Agent

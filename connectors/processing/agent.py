@@ -263,11 +263,13 @@ class Agent(FaustAgent):
     async def _settle_last(self, aref: ActorRefT) -> bool:
         """Finish the event during which the agent's function returned. False: it is to end."""
         stream = cast(Stream[Any], aref.stream.get_active_stream())
-        last = list(stream.in_hand)
+        # Whoever acknowledges himself may have left them for later.
+        last = list(stream.in_hand) if stream.enable_acks else []
         for event in last:
             stream.settle(event)
         stream.current_event = None
-        if self.should_stop or stream.should_stop or stream.told_to_end:
+        stopping = self.should_stop or self.app.should_stop
+        if stopping or stream.should_stop or stream.told_to_end:
             return False
         if not last:
             self.log.warning("%s returned without an event; starting it again", self.name)

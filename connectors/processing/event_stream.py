@@ -12,7 +12,8 @@ from faust.agents.agent import current_agent
 from faust.exceptions import Skip
 from faust.sensors import Monitor
 from faust.streams import Stream as FaustStream
-from faust.types import ChannelT, EventT
+from faust.types import ChannelT, EventT, StreamT
+from faust.types.streams import JoinableT
 from mode.utils.futures import maybe_async
 
 from connectors.processing.backing import Backed, backed
@@ -74,6 +75,17 @@ class EventStream(FaustStream[T]):
     def items(self) -> AsyncIterator[tuple[Any, Any]]:
         """Keys and values, these before the stream's processors."""
         return self._iterate(_item) or super().items()
+
+    def combine(self, *nodes: JoinableT, **kwargs: Any) -> StreamT[Any]:
+        """One stream of the events of several topics, in Python ``one & other``.
+
+        Faust's reads the first alone.
+        """
+        queue = self.own_queue()
+        for node in nodes:
+            if queue is not None and isinstance(node, EventStream) and node.own_queue() is not None:
+                cast(Topic, node.channel).share(queue)
+        return super().combine(*nodes, **kwargs)
 
     def own_queue(self) -> EventQueue | None:
         """``None`` for a channel that is not ours."""

@@ -179,6 +179,10 @@ class Topic(FaustTopic):
             self._queue = kind(flow_control=self.app.flow_control, clear_on_resume=True)
         return self._queue
 
+    def share(self, queue: EventQueue) -> None:
+        """Have this topic's events put into the queue of another one."""
+        self._queue = queue
+
     def decode_batch(self, messages: Iterable[Message]) -> Decoded:
         """Turn messages into events; those that cannot be are returned beside them."""
         if self._decode is None:

@@ -254,6 +254,11 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             list(partitions.values()),
         )
 
+    async def delete_all(self, connection: Connection) -> int:
+        """Delete all rows, within a transaction; returns how many there were."""
+        done = await connection.execute(self._sql("delete_all_rows"))
+        return int(done.rpartition(" ")[2])
+
     def take_changes(self) -> Changes:
         """The changes since the last call; give their rows to :meth:`write`, or all back if that
         fails."""

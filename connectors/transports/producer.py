@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -114,6 +115,7 @@ class Producer(FaustProducer):
     async def send_entry(self, entry: Outgoing) -> asyncio.Future[RecordMetadata]:
         """As :meth:`send`."""
         future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        entry = self._as_extended(entry)
         if (scope := self._scope()) is not None:
             future.set_result(self._send_with_commit(scope, entry))
             return future
@@ -134,7 +136,22 @@ class Producer(FaustProducer):
         key, value = cast("tuple[bytes | None, bytes | None]", (message.key, message.value))
         headers = as_headers(message.headers)
         entry = Outgoing(topic, value, key, headers, message.partition, message.timestamp)
-        fut.set_result(self._send_with_commit(scope, entry))
+        fut.set_result(self._send_with_commit(scope, self._as_extended(entry)))
+
+    def _as_extended(self, entry: Outgoing) -> Outgoing:
+        """With the headers that others add to all that is sent, as Faust's LiveCheck does."""
+        signal: Any = self.app.on_produce_message
+        if not (signal._receivers or signal._filter_receivers):
+            return entry
+        headers = list(entry.headers)
+        signal.send(
+            key=entry.key,
+            value=entry.value,
+            partition=entry.partition,
+            timestamp=entry.timestamp,
+            headers=headers,
+        )
+        return replace(entry, headers=as_headers(headers))
 
     def _scope(self) -> Scope | None:
         """The scope with which an event is to be sent; ``None``: it is to be sent at once."""
