@@ -18,6 +18,7 @@ from connectors.transports.broker import (
     Advance,
     Appended,
     Beat,
+    HeldBack,
     LaneBatch,
     LogTooShort,
     Numbered,
@@ -26,8 +27,10 @@ from connectors.transports.broker import (
     PartlyRefused,
     Place,
     Record,
+    Retention,
     Roll,
     TopicSpec,
+    Trimmed,
 )
 from connectors.transports.capabilities import ALL, Capability
 from connectors.transports.kafka.address import Address
@@ -65,7 +68,10 @@ class KafkaBroker:
     It joins no group of Kafka's: who owns what stands in the register.
     """
 
-    capabilities: ClassVar[frozenset[Capability]] = ALL - {Capability.SHARED_DELIVERY}
+    capabilities: ClassVar[frozenset[Capability]] = ALL - {
+        Capability.SHARED_DELIVERY,
+        Capability.RETENTION,
+    }
 
     def __init__(
         self,
@@ -256,6 +262,9 @@ class KafkaBroker:
     async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
         await self._parts.groups.join(group, await self._expand(topics), from_start=from_start)
 
+    async def leave(self, group: str, topics: Iterable[str]) -> None:
+        await self._parts.groups.leave(group, topics)
+
     async def groups(self, topics: Iterable[str]) -> Mapping[str, frozenset[str]]:
         return await self._parts.groups.of_topics(topics)
 
@@ -289,6 +298,25 @@ class KafkaBroker:
             lag = end - max(first, position or first)
             status.append(PartitionStatus(end - first, lag, position))
         return status
+
+    # -- retention, to which Kafka sees by itself ----------------------------------------------
+
+    async def retentions(self) -> Mapping[str, Retention]:
+        return {}
+
+    async def keeps_house(self, keeper: str) -> bool:  # noqa: ARG002
+        return False
+
+    async def trim(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:  # noqa: ARG002
+        return {}
+
+    async def compact(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:  # noqa: ARG002
+        return {}
+
+    async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:  # noqa: ARG002
+        return {}
+
+    # -- shared delivery ---------------------------------------------------------------------
 
     def sharing(self, group: str, consumer: str) -> Sharing:
         raise BrokerUnsupported(f"{consumer} of {group} needs shared delivery, which Kafka has not")

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from faust.types import TP
 
 from connectors.errors import BrokerUnavailable, TopicClosed
-from connectors.transports.broker import TopicSpec
+from connectors.transports.broker import Retention, TopicSpec
 from connectors.transports.kafka.clients import Admin
 from connectors.transports.kafka.store import Store, query
 
@@ -23,8 +23,8 @@ CREATED_WITHIN = 5.0
 """Seconds in which the cluster shows a topic that it has created."""
 LOOK_AGAIN = 0.05
 
-_CONFIGURATION = {"retention.ms": "-1"}
-"""Of a new topic: nothing is removed by age, as on other brokers. It is Kafka's to change."""
+_UNBOUNDED = -1
+"""Kafka's number for what has no bound."""
 
 
 class TopicCatalog:
@@ -44,7 +44,7 @@ class TopicCatalog:
         """
         await self._look_up()
         if spec.name not in self._partitions:
-            await self._admin.create_topic(spec, _CONFIGURATION)
+            await self._admin.create_topic(spec, _configuration(spec.retention))
             await self._appeared(spec.name)
         return self._open(spec.name)
 
@@ -132,3 +132,22 @@ class TopicCatalog:
         if topic in self._closed:
             raise TopicClosed(topic)
         return self._partitions[topic]
+
+
+def _configuration(retention: Retention | None) -> dict[str, str]:
+    """Of a new topic, whose it is to change: by default nothing is removed, as on other brokers.
+
+    Kafka does not look at its groups for it, and has no bound for the number of entries.
+    """
+    kept = retention or Retention()
+    configuration = {"retention.ms": str(_milliseconds(kept.age))}
+    if kept.size is not None:
+        configuration["retention.bytes"] = str(kept.size)
+    if kept.compacted:
+        configuration["cleanup.policy"] = "compact,delete" if kept.is_bounded else "compact"
+        configuration["delete.retention.ms"] = str(_milliseconds(kept.deletions))
+    return configuration
+
+
+def _milliseconds(seconds: float | None) -> int:
+    return _UNBOUNDED if seconds is None else round(seconds * 1000)
