@@ -31,6 +31,7 @@ from connectors.processing.serializers import Registry
 from connectors.processing.stream import Stream
 from connectors.processing.topic import Topic
 from connectors.tables.manager import POSTGRES, TableManager
+from connectors.tables.sets import SetTable
 from connectors.tables.table import Table
 from connectors.transports.assignor import PartitionAssignor
 from connectors.transports.brokers import is_broker
@@ -53,6 +54,7 @@ _CLASSES: dict[str, tuple[Any, Any]] = {
     "Topic": (FaustTopic, Topic),
     "Serializers": (FaustRegistry, Registry),
     "Table": (faust.Table, Table),
+    "SetTable": (faust.SetTable, SetTable),
     "TableManager": (FaustTableManager, TableManager),
     "PartitionAssignor": (FaustPartitionAssignor, PartitionAssignor),
     "LeaderAssignor": (FaustLeaderAssignor, LeaderAssignor),

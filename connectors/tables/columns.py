@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
 import orjson
+from faust.models import maybe_model
 
 from connectors.processing.encoding import PLAIN
 from connectors.processing.serializers import is_fausts_own
@@ -121,6 +122,24 @@ def value_column(
     if is_fausts_own(serializer, "json"):
         return Column("jsonb", "text", encode_plain, decode, is_number=_is_number)
     return Column("jsonb", "text", encode, decode)
+
+
+def set_column(member_type: Any) -> Column:
+    """JSON arrays, in no order. Members are what pydantic makes of their type, or what JSON holds:
+    tuples for its arrays, and models of Faust's."""
+    if not _is_plain(member_type) and typed_value(member_type) is not None:
+        typed = typed_value(frozenset[member_type])
+        assert typed is not None
+        return _typed(typed)
+    return Column("jsonb", "text", _encode_set, _decode_set)
+
+
+def _encode_set(members: frozenset[Any]) -> str:
+    return _storable(dumps_json(list(members)).decode())
+
+
+def _decode_set(text: str) -> frozenset[Any]:
+    return frozenset(_hashable(maybe_model(member)) for member in orjson.loads(text))
 
 
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1

@@ -28,7 +28,7 @@ from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
 from connectors.processing.changes import LATER, Causes, Changes, Row
 from connectors.processing.scope import current_scope
-from connectors.tables.columns import key_column, value_column
+from connectors.tables.columns import key_column, set_column, value_column
 from connectors.tables.typed import typed_columns
 
 if TYPE_CHECKING:
@@ -64,9 +64,12 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         self._schema = identifier(schema)
         self._name = f"{self._schema}.{identifier(self.table_name)}"
         self._key = key_column(self.key_type, windowed=self.table.window is not None)
-        self._value = value_column(
-            self.value_type, self.value_serializer, self._encode_value, self._decode_value
-        )
+        if getattr(self.table, "holds_sets", False):  # Faust's own tables are refused later
+            self._value = set_column(self.value_type)
+        else:
+            self._value = value_column(
+                self.value_type, self.value_serializer, self._encode_value, self._decode_value
+            )
 
         self._encode, self._is_number = self._value.encode, self._value.is_number
 
@@ -207,7 +210,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
     async def _add_typed_columns(self, connection: Connection) -> None:
         rows = await connection.fetch(self._sql("select_columns"), self._name)
         present = {row["attname"] for row in rows}
-        for column in typed_columns(self.value_type):
+        for column in () if self._table.holds_sets else typed_columns(self.value_type):
             if column.field not in present:
                 await connection.execute(
                     self._sql(

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Collection
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from faust import stores
 from faust.sensors.monitor import Monitor, TableState
@@ -40,6 +40,8 @@ class Table(FaustTable[Any, Any]):
 
     mundane_level = "debug"
     WindowWrapper = WindowWrapper
+    holds_sets: ClassVar[bool] = False
+    """Whether its values are sets."""
 
     _counts: TableState | None = None
     """The built-in monitor's, where it is the only sensor: asking all of them about each access

@@ -204,6 +204,20 @@ async def test_the_lag_is_what_is_not_finished(broker: Broker) -> None:
     assert lags == [10, 6, 0, 1]
 
 
+async def test_a_group_that_has_left_begins_anew(broker: Broker) -> None:
+    [appended] = await broker.append([entry(b"1")])
+    for group in ("stays", "leaves"):
+        await broker.join(group, [TOPIC], from_start=True)
+        await broker.commit(group, {FIRST: Advance(appended.offset + 1, 1)})
+    await broker.leave("leaves", [TOPIC, "unknown"])
+    await broker.leave("never there", [TOPIC])
+    assert await broker.positions("leaves", [FIRST]) == {}
+    assert await broker.groups([TOPIC]) == {TOPIC: {"stays"}}
+    assert await broker.positions("stays", [FIRST]) == {FIRST: appended.offset + 1}
+    await broker.join("leaves", [TOPIC], from_start=True)
+    assert (await broker.status("leaves", TOPIC))[0].lag == 1
+
+
 async def test_groups_do_not_touch_each_other(broker: Broker) -> None:
     [appended] = await broker.append([entry(b"1")])
     for group in ("one", "two"):
