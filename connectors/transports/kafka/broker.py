@@ -322,23 +322,6 @@ class KafkaBroker:
             status.append(PartitionStatus(end - first, lag, position))
         return status
 
-    # -- retention, to which Kafka sees by itself ----------------------------------------------
-
-    async def retentions(self) -> Mapping[str, Retention]:
-        return {}
-
-    async def keeps_house(self, keeper: str) -> bool:  # noqa: ARG002
-        return False
-
-    async def trim(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:  # noqa: ARG002
-        return {}
-
-    async def compact(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:  # noqa: ARG002
-        return {}
-
-    async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:  # noqa: ARG002
-        return {}
-
     # -- shared delivery ---------------------------------------------------------------------
 
     def sharing(self, group: str, consumer: str) -> Sharing:

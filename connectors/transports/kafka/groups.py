@@ -43,11 +43,6 @@ class Groups:
         bounds = await self._lookout.bounds(missing)
         await self._enter([group], {tp: bounds[tp][0 if from_start else 1] for tp in missing})
 
-    async def leave(self, group: str, topics: Iterable[str]) -> None:
-        """Forget where the group stands."""
-        async with self._store.transaction() as connection:
-            await connection.execute(query("leave_group"), self._store.log, group, list(topics))
-
     async def begin(self, tps: Iterable[TP]) -> None:
         """Give all groups of these topics a position at the oldest entry where they have none."""
         for tp in tps:
