@@ -10,8 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.torture.faults import how_many
+from tests.torture.faults import OF_REDIS, how_many
 from tests.torture.run import Report, Settings, run
+from tests.torture.servers import BrokerKind
 
 TRANSFERS_A_MINUTE = 10_000
 """As many as two cores process beside everything else."""
@@ -28,9 +29,16 @@ def main() -> int:
     parser.add_argument("minutes", type=float)
     parser.add_argument("--transfers", type=int, help="10,000 a minute if not given")
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument(
-        "--cluster", action="store_true", help="Redis is a cluster, not a pair behind a Sentinel"
-    )
+    brokers = parser.add_mutually_exclusive_group()
+    for kind in (BrokerKind.CLUSTER, BrokerKind.KAFKA):
+        brokers.add_argument(
+            f"--{kind.name.lower()}",
+            dest="broker",
+            action="store_const",
+            const=kind,
+            default=BrokerKind.PAIR,
+            help=f"{kind.value}, not {BrokerKind.PAIR.value}",
+        )
     parser.add_argument("--directory", type=Path, help="where logs and data stay to be looked at")
     arguments = parser.parse_args()
     logging.basicConfig(level="ERROR", format="%(message)s")
@@ -39,9 +47,13 @@ def main() -> int:
         seed=arguments.seed,
         transfers=arguments.transfers or round(arguments.minutes * TRANSFERS_A_MINUTE),
         seconds=arguments.minutes * 60,
-        faults=how_many(arguments.minutes),
+        faults={
+            fault: times
+            for fault, times in how_many(arguments.minutes).items()
+            if arguments.broker is not BrokerKind.KAFKA or fault not in OF_REDIS
+        },
         workers=arguments.workers,
-        cluster=arguments.cluster,
+        broker=arguments.broker,
         resumes_within=RESUMES_WITHIN,
     )
     # As Ctrl-C: the small disk is unmounted.

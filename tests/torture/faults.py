@@ -53,6 +53,18 @@ PER_MINUTE: Mapping[Fault, float] = {
 }
 
 
+OF_REDIS = frozenset(
+    {
+        Fault.REDIS_KILLED,
+        Fault.REDIS_DIED,
+        Fault.REDIS_CUT_OFF,
+        Fault.REDIS_CLOCK,
+        Fault.CLIENTS_KILLED,
+    }
+)
+"""What cannot be done where there is none."""
+
+
 class Scheduled(NamedTuple):
     """A fault and its time."""
 

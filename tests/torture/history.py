@@ -11,7 +11,6 @@ from faust.types import TP
 
 from connectors.postgres.database import Database
 from connectors.transports.broker import Broker, Record
-from connectors.transports.redis.offsets import BEGINNING
 from tests.torture.ledger import (
     APP,
     AUDITED,
@@ -134,7 +133,7 @@ async def behind(broker: Broker, database: Database, topic: str) -> Sequence[int
             topic,
         )
     positions = {row["partition"]: int(row["position"]) for row in rows}
-    return [end - positions.get(tp.partition, BEGINNING) for tp, (_, end) in bounds.items()]
+    return [end - positions.get(tp.partition, first) for tp, (first, end) in bounds.items()]
 
 
 async def _lag(broker: Broker) -> int:
@@ -153,7 +152,8 @@ async def _ahead(database: Database) -> int:
 
 async def _entries(broker: Broker, topic: str) -> list[Entry]:
     entries: list[Entry] = []
-    positions = {TP(topic, partition): BEGINNING for partition in range(PARTITIONS)}
+    tps = [TP(topic, partition) for partition in range(PARTITIONS)]
+    positions = {tp: first for tp, (first, _) in (await broker.bounds(tps)).items()}
     while logs := await broker.read(positions, limit=READ_LIMIT, wait=0):
         for tp, records in logs.items():
             entries += [_entry(tp, record) for record in records]

@@ -12,7 +12,6 @@ from faust.types import TP
 from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.postgres.database import Database
 from connectors.transports.broker import Broker
-from connectors.transports.redis.offsets import BEGINNING
 from tests.torture.faults import Fault
 from tests.torture.ledger import APP, ENTRIES, PARTITIONS, TRANSFERS
 
@@ -73,8 +72,8 @@ class Progress:
         positions = {TP(row["topic"], row["partition"]): int(row["position"]) for row in rows}
         batches = {TP(row["topic"], row["partition"]): row["batch"] for row in rows}
         now = asyncio.get_running_loop().time()
-        for tp, (_, end) in bounds.items():
-            is_done = positions.get(tp, BEGINNING) >= end
+        for tp, (first, end) in bounds.items():
+            is_done = positions.get(tp, first) >= end
             if is_done or tp not in self._moved or batches.get(tp) != self._batches.get(tp):
                 self._moved[tp] = now
             elif not self._lasts and self._last is not None:

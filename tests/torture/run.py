@@ -16,10 +16,12 @@ from connectors.postgres.migrate import migrate_connectors
 from connectors.transports.broker import Broker, TopicSpec
 from connectors.transports.brokers import broker_by_url
 from tests.torture import ledger
+from tests.torture.appending import appending_to
 from tests.torture.checker import Violation, check
 from tests.torture.faults import Fault, schedule
 from tests.torture.history import behind, collect, parked, unpublished
 from tests.torture.on_cluster import Cluster, OnCluster
+from tests.torture.on_kafka import Kafka
 from tests.torture.on_postgres import OnPostgres
 from tests.torture.on_processes import OnProcesses
 from tests.torture.on_redis import OnRedis
@@ -27,7 +29,8 @@ from tests.torture.plan import make_plan
 from tests.torture.processes import Process, running
 from tests.torture.progress import Progress
 from tests.torture.redis_pair import Pair
-from tests.torture.servers import Servers, running_servers
+from tests.torture.servers import BrokerKind, Servers, running_servers
+from tests.torture.strikes import Strikes
 from tests.torture.torturer import Torturer
 from tests.torture.writer import CREATE, Writer
 
@@ -58,8 +61,7 @@ class Settings:
     faults: Mapping[Fault, int]
     workers: int = 4
     """Beside one that joins and leaves, if that is one of the faults."""
-    cluster: bool = False
-    """Redis is a cluster instead of a pair behind a Sentinel."""
+    broker: BrokerKind = BrokerKind.PAIR
     resumes_within: float | None = None
     """Seconds after a fault within which all partitions go on; ``None``: it takes what it takes."""
     build: str | None = None
@@ -89,12 +91,15 @@ class Report:
 
 async def run(settings: Settings, directory: Path) -> Report:
     """Torture an installation that is set up in a directory, and check what came of it."""
-    async with running_servers(
-        directory, settings.postgres_options, cluster=settings.cluster
-    ) as servers:
+    async with running_servers(directory, settings.postgres_options, settings.broker) as servers:
         database = await Database.connect(servers.postgres.url, application_name="torture")
-        broker = broker_by_url(servers.redis.url, default_partitions=ledger.PARTITIONS)
+        broker = broker_by_url(
+            servers.broker.url,
+            default_partitions=ledger.PARTITIONS,
+            store=servers.postgres.url,
+        )
         try:
+            await broker.open()
             await migrate_connectors(database)
             await database.pool.execute(CREATE)
             await broker.create_topic(TopicSpec(ledger.TRANSFERS, ledger.PARTITIONS))
@@ -110,11 +115,11 @@ async def _run(
     workers, joining, relays = _processes(settings, directory, servers)
     processes = [*workers, joining, *relays]
     plan = make_plan(settings.seed, settings.transfers)
-    writer = Writer(plan, servers.redis, database)
+    writer = Writer(plan, appending_to(servers.broker), database)
     progress = Progress(broker, database)
     strikes = {
         **OnProcesses(settings.seed, workers, joining, relays).strikes,
-        **_on_redis(settings.seed, servers.redis, writer.appending).strikes,
+        **_on_broker(settings.seed, servers.broker, writer.appending),
         **OnPostgres(settings.seed, servers, database).strikes,
     }
     torturer = Torturer(strikes, progress)
@@ -149,10 +154,14 @@ async def _run(
     return Report(torturer.done, torturer.impossible, progress.longest, violations, notes)
 
 
-def _on_redis(seed: int, redis: Pair | Cluster, appending: asyncio.Lock) -> OnRedis | OnCluster:
-    if isinstance(redis, Cluster):
-        return OnCluster(seed, redis, appending)
-    return OnRedis(seed, redis, appending)
+def _on_broker(seed: int, broker: Pair | Cluster | Kafka, appending: asyncio.Lock) -> Strikes:
+    match broker:
+        case Pair():
+            return OnRedis(seed, broker, appending).strikes
+        case Cluster():
+            return OnCluster(seed, broker, appending).strikes
+        case Kafka():
+            return {}
 
 
 def _too_late(longest: Mapping[Fault, float], within: float | None) -> Sequence[Violation]:
@@ -185,9 +194,9 @@ def _processes(
     """Workers, the one that is to join, and relays."""
     environ = {
         ledger.SEED_VARIABLE: str(settings.seed),
-        ledger.BROKER_VARIABLE: servers.redis.url,
+        ledger.BROKER_VARIABLE: servers.broker.url,
         ledger.DATABASE_VARIABLE: servers.database_url,
-        "REDFAUST_BROKER": servers.redis.url,
+        "REDFAUST_BROKER": servers.broker.url,
         "REDFAUST_DATABASE": servers.database_url,
         "REDFAUST_PARTITIONS": str(ledger.PARTITIONS),
         "REDFAUST_LOG_LEVEL": "warning",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import signal
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
 
@@ -15,7 +17,10 @@ from app.embedded import Postgres, start_postgres
 from tests.proxy import Proxy
 from tests.torture.disk import Disk, small_disk
 from tests.torture.on_cluster import Cluster, running_nodes
+from tests.torture.on_kafka import Kafka, running_stand_in
 from tests.torture.redis_pair import Pair, running_pair
+
+_Broker: TypeAlias = Pair | Cluster | Kafka
 
 PATIENCE = 30.0
 """Seconds within which Postgres has to be there again."""
@@ -26,9 +31,9 @@ WAL_KEPT = {"max_wal_size": "128MB"}
 
 @dataclass
 class Servers:
-    """A Redis that fails over, and Postgres on a port that it keeps."""
+    """A broker, which fails over if it is a Redis, and Postgres on a port that it keeps."""
 
-    redis: Pair | Cluster
+    broker: _Broker
     directory: Path
     options: Mapping[str, str]
     postgres: Postgres
@@ -75,19 +80,32 @@ class Servers:
         return True
 
 
+class BrokerKind(enum.Enum):
+    """What is tortured."""
+
+    PAIR = "two Redis and a Sentinel"
+    CLUSTER = "a Redis Cluster"
+    KAFKA = "a broker that speaks Kafka's protocol"
+
+
+_RUNNING: Mapping[BrokerKind, Callable[[Path], AbstractAsyncContextManager[_Broker]]] = {
+    BrokerKind.PAIR: running_pair,
+    BrokerKind.CLUSTER: running_nodes,
+    BrokerKind.KAFKA: running_stand_in,
+}
+
+
 @asynccontextmanager
 async def running_servers(
-    directory: Path, options: Mapping[str, str], *, cluster: bool
+    directory: Path, options: Mapping[str, str], kind: BrokerKind
 ) -> AsyncIterator[Servers]:
     """All of them during the block."""
     async with AsyncExitStack() as stack:
-        redis: Pair | Cluster = await stack.enter_async_context(
-            running_nodes(directory) if cluster else running_pair(directory)
-        )
+        broker = await stack.enter_async_context(_RUNNING[kind](directory))
         disk = stack.enter_context(small_disk(directory / "postgres"))
         options = {**WAL_KEPT, **options}
         postgres = await start_postgres(directory / "postgres", options=options)
         way = await stack.enter_async_context(Proxy(postgres.port).listening())
-        servers = Servers(redis, directory / "postgres", options, postgres, way, disk)
+        servers = Servers(broker, directory / "postgres", options, postgres, way, disk)
         stack.push_async_callback(servers.stop)
         yield servers

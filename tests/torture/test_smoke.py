@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from tests.torture.faults import Fault
+import pytest
+
+from tests.torture.faults import OF_REDIS, Fault
 from tests.torture.run import Settings, run
+from tests.torture.servers import BrokerKind
 
 SMOKE = Settings(
     seed=7,
@@ -32,3 +36,17 @@ async def test_whatever_is_killed_every_transfer_is_booked_once(tmp_path: Path) 
     report = await run(SMOKE, tmp_path)
     assert report.all_violations == []
     assert report.faults == SMOKE.faults
+
+
+ON_KAFKA = replace(
+    SMOKE,
+    broker=BrokerKind.KAFKA,
+    faults={fault: times for fault, times in SMOKE.faults.items() if fault not in OF_REDIS},
+)
+
+
+@pytest.mark.long
+async def test_so_it_is_on_kafka(tmp_path: Path) -> None:
+    report = await run(ON_KAFKA, tmp_path)
+    assert report.all_violations == []
+    assert report.faults == ON_KAFKA.faults
