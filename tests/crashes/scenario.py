@@ -49,7 +49,6 @@ IMPATIENT: Mapping[str, float] = {
     "connectors.postgres.database.SILENT_FOR": 0.5,
     "connectors.processing.committer.RETRY_EVERY": 0.02,
     "connectors.processing.retrying.AWAY": 0.05,
-    "connectors.processing.retrying.IDLE": 0.05,
     "connectors.processing.retrying.LOOK_AGAIN": 0.02,
     "connectors.processing.shared.delivery.KEEP_HOUSE_EVERY": 0.1,
     "connectors.processing.shared.delivery.RENEW_EVERY": 0.1,
