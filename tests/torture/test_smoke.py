@@ -45,6 +45,20 @@ ON_KAFKA = replace(
 )
 
 
+SHORT = replace(
+    ON_KAFKA,
+    transfers=600,
+    seconds=3,
+    faults={Fault.WORKER_KILLED: 1, Fault.RELAY_KILLED: 1},
+)
+
+
+async def test_so_it_is_on_kafka_for_a_moment(tmp_path: Path) -> None:
+    report = await run(SHORT, tmp_path)
+    assert report.all_violations == []
+    assert report.faults == SHORT.faults
+
+
 @pytest.mark.long
 async def test_so_it_is_on_kafka(tmp_path: Path) -> None:
     report = await run(ON_KAFKA, tmp_path)
