@@ -30,6 +30,7 @@ from connectors.processing.replies import ReplyConsumer
 from connectors.processing.serializers import Registry
 from connectors.processing.stream import Stream
 from connectors.processing.topic import Topic
+from connectors.tables.everywhere import GlobalTable
 from connectors.tables.manager import POSTGRES, TableManager
 from connectors.tables.sets import SetTable
 from connectors.tables.table import Table
@@ -55,6 +56,7 @@ _CLASSES: dict[str, tuple[Any, Any]] = {
     "Serializers": (FaustRegistry, Registry),
     "Table": (faust.Table, Table),
     "SetTable": (faust.SetTable, SetTable),
+    "GlobalTable": (faust.GlobalTable, GlobalTable),
     "TableManager": (FaustTableManager, TableManager),
     "PartitionAssignor": (FaustPartitionAssignor, PartitionAssignor),
     "LeaderAssignor": (FaustLeaderAssignor, LeaderAssignor),

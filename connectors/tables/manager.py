@@ -17,6 +17,7 @@ from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.backing import Backing, PostgresBacking
 from connectors.processing.shared.delivery import deliveries_of
+from connectors.tables.everywhere import EverywhereStore, GlobalTable
 from connectors.tables.prefetch import Prefetch
 from connectors.tables.store import SCHEMA, PostgresStore
 from connectors.tables.table import Table
@@ -95,11 +96,22 @@ class TableManager(FaustTableManager):
         """Begin anew with the partitions that are assigned."""
         if self.prefetch is not None:
             await self.prefetch.start_over()
-        for store in self.stores():
+        everywhere = [t.data for t in self.values() if isinstance(t.data, EverywhereStore)]
+        forgetful: list[PostgresStore | EverywhereStore] = [*self.stores(), *everywhere]
+        for store in forgetful:
             # What was not committed is done again.
             store.start_over()
         await self.gain(self.app.consumer.numbers(assigned))  # type: ignore[attr-defined] # ours
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
+    @property
+    def topics_of_all(self) -> frozenset[str]:
+        """The changelogs of tables of which each worker has all rows."""
+        return frozenset(
+            table.changelog_topic.get_topic_name()
+            for table in self.values()
+            if isinstance(table, GlobalTable)
+        )
 
     @property
     def has_changelogs(self) -> bool:
@@ -144,7 +156,9 @@ class TableManager(FaustTableManager):
         """Tables that live in Postgres. Raises ImproperlyConfigured where that cannot be."""
         tables = []
         for table in self.values():
-            if not isinstance(table.data, PostgresStore):
+            # Faust's tables of objects have their storage behind them.
+            store = getattr(table.data, "storage", table.data)
+            if not isinstance(store, PostgresStore):
                 continue
             if not isinstance(table, Table) or table.is_global:
                 raise ImproperlyConfigured(

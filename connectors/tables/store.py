@@ -105,7 +105,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         if row is None:
             return default
         value = row[1]
-        return value if type(value) in _ATOMS else _own_copy(value)
+        return value if type(value) in _ATOMS else own_copy(value)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         scope = current_scope()
@@ -339,16 +339,16 @@ def not_shared(table: str) -> TableNotShared:
     )
 
 
-def _own_copy(row: Any) -> Any:
+def own_copy(row: Any) -> Any:
     """What an agent may change in place without changing the table, should it fail then.
 
     A row is a tree, since it is stored as one: that copies four times as fast as a graph.
     """
     kind = type(row)
     if kind is dict:
-        return {k: item if type(item) in _ATOMS else _own_copy(item) for k, item in row.items()}
+        return {k: item if type(item) in _ATOMS else own_copy(item) for k, item in row.items()}
     if kind is list:
-        return [item if type(item) in _ATOMS else _own_copy(item) for item in row]
+        return [item if type(item) in _ATOMS else own_copy(item) for item in row]
     if isinstance(row, BaseModel) and row.model_config.get("frozen"):
         return row
     return copy.deepcopy(row)

@@ -150,8 +150,11 @@ class Consumer(FaustConsumer):
         return set(self.rebalance.owned)
 
     def _has_alone(self, tp: TP) -> bool:
-        # Answers to what this worker asks are of no interest to others.
-        return bool(tp.topic == self.app.conf.reply_to)
+        # Answers to what this worker asks are of no interest to others. Rows that all workers have
+        # are of interest to each.
+        if tp.topic == self.app.conf.reply_to:
+            return True
+        return tp.topic in self.app.tables.topics_of_all  # type: ignore[attr-defined] # ours
 
     def numbers(self, tps: Iterable[TP]) -> set[int]:
         """The numbers of those partitions that workers share among them, and so of their rows."""

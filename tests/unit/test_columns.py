@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from connectors.tables.columns import Column, value_column
-from connectors.tables.store import _own_copy
+from connectors.tables.store import own_copy
 
 
 class Point(faust.Record):
@@ -70,7 +70,7 @@ def test_a_value_is_written_as_faust_writes_it(columns: tuple[Column, Column], v
 
 def test_what_is_read_can_be_changed_without_changing_the_row() -> None:
     row = {"items": [1, {"tags": {"a"}}], "more": OrderedDict(a=[1]), "pair": ([1],), "n": None}
-    copy = _own_copy(row)
+    copy = own_copy(row)
     assert copy == row
     copy["items"][1]["tags"].add("b")
     copy["items"].append(2)

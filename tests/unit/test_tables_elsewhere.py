@@ -21,12 +21,20 @@ def new_app() -> tuple[faust.App, TableManager]:
 
 def test_who_does_as_the_error_says_is_not_refused() -> None:
     app, tables = new_app()
-    app.GlobalTable("prices")
+    app.SetGlobalTable("prices")
     with pytest.raises(ImproperlyConfigured) as refusal:
         tables.postgres_tables()
     advice = re.search(r'store="(.+)"', str(refusal.value))
     assert advice is not None
 
     app, tables = new_app()
-    app.GlobalTable("prices", store=advice[1])
+    app.SetGlobalTable("prices", store=advice[1])
     assert tables.postgres_tables() == []
+
+
+def test_what_all_workers_have_lies_in_a_changelog() -> None:
+    app, tables = new_app()
+    app.GlobalTable("prices")
+    app.GlobalTable("rates", store="postgresql://nobody/y")
+    assert tables.postgres_tables() == []
+    assert tables.topics_of_all == {"test-prices-changelog", "test-rates-changelog"}
