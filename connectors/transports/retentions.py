@@ -110,6 +110,9 @@ def note(
 async def declare(app: AppT, broker: Broker) -> None:
     """Declare topics with what was said about them since the last call."""
     noted = _declared.pop(app, {})
+    for table in app.tables.values():
+        if getattr(table, "in_postgres", False):  # which needs none, but Faust asks for it
+            noted.pop(table.changelog_topic_name, None)
     try:
         for topic, (partitions, retention, _) in noted.items():
             if retention is not None and app.conf.topic_allow_declare:

@@ -158,3 +158,12 @@ async def _rows(broker: Broker, changelog: str) -> Counter[str]:
         for record in records:
             rows[orjson.loads(record.key or b"")] = orjson.loads(record.value or b"0")
     return rows
+
+
+async def test_a_table_in_postgres_has_no_changelog(database_url: str) -> None:
+    counting = Counting("memory://without-changelog", database_url)
+    async with running(counting.app):
+        await counting.send("a")
+        topics = await counting.broker.topics()
+    assert "words" in topics
+    assert "test-counts-changelog" not in topics
