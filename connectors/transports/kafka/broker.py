@@ -278,8 +278,9 @@ class KafkaBroker:
     # -- groups ------------------------------------------------------------------------------
 
     async def confirm(self, tps: Collection[TP], incarnation: str) -> None:  # noqa: ARG002
-        # Kafka hands out nothing that the replicas in sync do not have.
-        if incarnation != await self.incarnation():
+        # Kafka hands out nothing that the replicas in sync do not have. Another cluster has not
+        # got what was read.
+        if incarnation != await self._parts.store.incarnation_of_log():
             raise Replaced
 
     async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
@@ -298,8 +299,8 @@ class KafkaBroker:
         return await self._parts.groups.floors(tps)
 
     async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
-        bounds = await self._parts.lookout.bounds(advances)
-        short = [tp for tp, advance in advances.items() if advance.position > bounds[tp][1]]
+        ends = await self._parts.lookout.ends(advances)
+        short = [tp for tp, advance in advances.items() if advance.position > ends[tp]]
         await self._parts.groups.commit(
             group, {tp: advance.position for tp, advance in advances.items() if tp not in short}
         )

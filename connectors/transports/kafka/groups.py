@@ -81,8 +81,8 @@ class Groups:
     async def positions(self, group: str, tps: Iterable[TP]) -> dict[TP, int]:
         """The group's positions, none of them behind the end of a log that was set back."""
         stored = await self._stored(group, tps)
-        bounds = await self._lookout.bounds(stored)
-        return {tp: min(position, bounds[tp][1]) for tp, position in stored.items()}
+        ends = await self._lookout.ends(stored)
+        return {tp: min(position, ends[tp]) for tp, position in stored.items()}
 
     async def _stored(self, group: str, tps: Iterable[TP]) -> dict[TP, int]:
         async with self._store.transaction() as connection:

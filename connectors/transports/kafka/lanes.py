@@ -184,8 +184,7 @@ class Lanes:
     async def _doubt(self, stands: Mapping[Key, _Stand]) -> None:
         """Note, before anything is appended, where it may come to lie."""
         if unknown := [tp for _, tp in stands if tp not in self._ends]:
-            for tp, (_, end) in (await self._lookout.bounds(unknown)).items():
-                self._ends[tp] = end
+            self._ends |= await self._lookout.ends(unknown)
         for (_, tp), stand in stands.items():
             stand.since = max(stand.place.position, self._ends[tp])
         if stands:

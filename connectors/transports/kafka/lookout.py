@@ -35,6 +35,15 @@ class Lookout:
             )
         return {TP(*tp): (firsts[tp], ends[tp]) for tp in wanted}
 
+    async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Per partition the position after the newest."""
+        wanted = [TopicPartition(*tp) for tp in tps]
+        if not wanted:
+            return {}
+        with our_errors(self._shown):
+            ends = await self._consumer.end_offsets(wanted)
+        return {TP(*tp): ends[tp] for tp in wanted}
+
     async def places(self, tp: TP, start: int, end: int) -> dict[str, Place]:
         """How far lanes have come by what lies from ``start``, which is held still, to ``end``."""
         found: dict[str, Place] = {}

@@ -68,10 +68,16 @@ class Store:
         return self.log
 
     async def incarnation(self) -> str:
-        """Another one after somebody has noted a loss."""
+        """Another one after somebody has noted a loss, and where another cluster answers."""
         await self.identity()
         async with self.transaction() as connection:
-            self.losses = await connection.fetchval(query("enter_log"), self.log)
+            await connection.execute(query("enter_log"), self.log)
+        return await self.incarnation_of_log()
+
+    async def incarnation_of_log(self) -> str:
+        """The same of the cluster that answered last."""
+        async with self.transaction() as connection:
+            self.losses = await connection.fetchval(query("select_losses"), self.log)
         return f"{self.log}/{self.losses}"
 
     async def note_loss(self) -> None:

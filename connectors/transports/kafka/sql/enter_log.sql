@@ -1,5 +1,4 @@
--- How often a cluster has lost something; one that is not known yet is noted.
-INSERT INTO redfaust.kafka_logs AS known (log)
+-- Notes a cluster that is not known yet.
+INSERT INTO redfaust.kafka_logs (log)
 VALUES ($1)
-ON CONFLICT (log) DO UPDATE SET losses = known.losses
-RETURNING losses
+ON CONFLICT (log) DO NOTHING
