@@ -58,9 +58,21 @@ class Cluster:
     async def _has_all(self, primary: Node) -> bool:
         try:
             info = await primary.call("INFO", "replication")
-            return bool(info["role"] == "master" and await primary.call("WAIT", 1, 1000))
+            reached = info["master_repl_offset"]
+            if info["role"] != "master":
+                return False
+            async with asyncio.timeout(PATIENCE):
+                while (await self._replicated(primary)) < reached:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(LOOK_EVERY)
         except (RedisError, OSError):
             return False
+        return True
+
+    async def _replicated(self, primary: Node) -> int:
+        """How much of what it has the primary knows its replica to have, or -1."""
+        info = await primary.call("INFO", "replication")
+        replica = info.get("slave0", {})
+        return replica["offset"] if replica.get("state") == "online" else -1
 
     async def start_again(self, node: Node) -> None:
         """Run a node that was killed on the data that it has."""

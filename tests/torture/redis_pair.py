@@ -149,7 +149,11 @@ class Pair:
 
         async def has_all() -> bool:
             async with (await self.primary()).admin() as admin:
-                return bool(await admin.wait(1, 1000))
+                # To who has written nothing a replica that is still loading answers, too.
+                async with admin.pipeline(transaction=False) as pipeline:
+                    pipeline.set("torture:in-step", 1).execute_command("WAIT", 1, 1000)
+                    _, replicas = await pipeline.execute()
+                return bool(replicas)
 
         await _until(has_all)
         return await self.primary()
