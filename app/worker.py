@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import faust
-
 from app.settings import Settings
 from app.shop import create_shop
 from connectors.collector import relax_collector
@@ -19,4 +17,4 @@ def run(settings: Settings, *, port: int) -> None:
         for library in ("faust", "mode", "uvicorn"):
             logging.getLogger(library).setLevel(logging.WARNING)
     relax_collector()
-    faust.Worker(shop, loglevel=settings.log_level, quiet=True).execute_from_commandline()
+    shop.Worker(loglevel=settings.log_level, quiet=True).execute_from_commandline()

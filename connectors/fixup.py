@@ -19,6 +19,7 @@ from faust.tables.manager import TableManager as FaustTableManager
 from faust.topics import Topic as FaustTopic
 from faust.types import AppT
 from faust.types.enums import ProcessingGuarantee
+from faust.worker import Worker as FaustWorker
 from yarl import URL
 
 from connectors import commands  # noqa: F401 - registers them
@@ -40,6 +41,7 @@ from connectors.transports.kafka.address import KAFKA
 from connectors.transports.kafka.transport import Transport as KafkaTransport
 from connectors.transports.leader import LeaderAssignor
 from connectors.transports.router import Router
+from connectors.worker import Worker
 
 COMMIT_INTERVAL = 0.1
 """Seconds after which finished events are committed. Faust's 2.8 suit Kafka, where a commit goes
@@ -61,6 +63,7 @@ _CLASSES: dict[str, tuple[Any, Any]] = {
     "PartitionAssignor": (FaustPartitionAssignor, PartitionAssignor),
     "LeaderAssignor": (FaustLeaderAssignor, LeaderAssignor),
     "Router": (FaustRouter, Router),
+    "Worker": (FaustWorker, Worker),
 }
 
 

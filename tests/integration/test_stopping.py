@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import sys
+from pathlib import Path
 from typing import Any
 
 from tests.integration.faust_apps import eventually, new_app, running
@@ -22,3 +26,38 @@ async def test_a_worker_may_be_stopped_while_partitions_move() -> None:
         app.rebalancing = True
     assert not app.crashed
     assert app.crash_reason is None
+
+
+FAILING = """
+import faust
+
+app = faust.App("failing", broker="memory://failing", web_enabled=False)
+
+class Failing(app.conf.Worker):
+    def _shutdown_loop(self):
+        raise OSError("the file is gone")
+
+@app.task
+async def on_started():
+    print("started", flush=True)
+
+Failing(app, loglevel="WARNING", quiet=True).execute_from_commandline()
+"""
+
+
+async def test_a_worker_says_why_it_cannot_be_stopped_in_order(tmp_path: Path) -> None:
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        FAILING,
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert worker.stdout is not None
+    while b"started" not in await worker.stdout.readline():
+        assert worker.returncode is None
+    worker.send_signal(signal.SIGTERM)
+    said, _ = await worker.communicate()
+    assert worker.returncode == 1
+    assert b"Stopping failed: OSError('the file is gone')" in said

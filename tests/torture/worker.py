@@ -132,7 +132,7 @@ async def batch(stream: Any) -> None:
 
 def run() -> None:
     """Work until SIGTERM."""
-    faust.Worker(app, loglevel="WARNING", quiet=True).execute_from_commandline()
+    app.Worker(loglevel="WARNING", quiet=True).execute_from_commandline()
 
 
 if __name__ == "__main__":
