@@ -539,6 +539,7 @@ async def test_the_status_tells_what_is_going_on(
         "pending": 0,
         "position": "0",
         "owner": "w-1",
+        "held_by": [],
     }
     assert status["outbox"]["depth"] == 2
     assert status["outbox"]["oldest_age_seconds"] >= 0
