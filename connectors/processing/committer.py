@@ -223,8 +223,11 @@ class Committer:
         if forgotten and self._settled and held == self._held:
             raise _set_back(forgotten)
 
-    async def _forgotten(self, connection: Connection, held: Mapping[TP, _Held]) -> list[TP]:
-        """Partitions of which the database has an older state."""
+    async def _forgotten(
+        self, connection: Connection, held: Mapping[TP, _Held], now: UUID | None = None
+    ) -> list[TP]:
+        """Partitions of which the database has an older state. ``now`` is the batch that this very
+        transaction has written, where it could."""
         rows = await connection.fetch(_query("select_held"), self._app_id, *_columns(held))
         there = {TP(topic, number): _Held(epoch, batch) for topic, number, epoch, batch in rows}
         return [
@@ -232,7 +235,7 @@ class Committer:
             for tp, known in held.items()
             if (found := there.get(tp)) is None
             or found.epoch < known.epoch
-            or (found.epoch == known.epoch and found.batch != known.batch)
+            or (found.epoch == known.epoch and found.batch not in {known.batch, now or known.batch})
         ]
 
     async def _has(self, connection: Connection, batch: Batch) -> bool:
@@ -282,7 +285,7 @@ class Committer:
             batch.number,
         )
         if done != f"UPDATE {len(progress)}":
-            if forgotten := await self._forgotten(connection, held):
+            if forgotten := await self._forgotten(connection, held, batch.number):
                 raise _set_back(forgotten)
             raise Fenced(
                 "another worker has taken over partitions of this one, which outlived its lease: "

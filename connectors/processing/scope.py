@@ -71,6 +71,7 @@ class Scope:
         "outlet",
         "reader",
         "state",
+        "strays",
         "table",
     )
 
@@ -88,6 +89,8 @@ class Scope:
         self.outlet = outlet
         """Of an event that was delivered to one of many, whoever owns its partition; ``None``: what
         is sent goes with the commit of this worker's partitions."""
+        self.strays: frozenset[TP] = frozenset()
+        """Other partitions than those of the events, of which rows were written."""
         # Most events write one row, or none: what holds more is made for those that do.
         self.table: Table | None = None
         """The first that was written."""

@@ -63,6 +63,8 @@ class Batch:
     """By the partition whose events sent it, in order."""
     scheduled: list[Scheduled] = field(default_factory=list)
     parked: ParkedChanges = field(default_factory=ParkedChanges)
+    strays: set[TP] = field(default_factory=set)
+    """Partitions of which rows were written for events of others."""
 
 
 class UnitOfWork:
@@ -78,7 +80,8 @@ class UnitOfWork:
     @property
     def touched(self) -> set[TP]:
         """Partitions of which something is to be committed beside their progress."""
-        return self.parking.touched | self._batch.sent.keys() | self.behind.keys()
+        batch = self._batch
+        return self.parking.touched | batch.sent.keys() | self.behind.keys() | batch.strays
 
     def bury(self, letter: NewDeadLetter) -> None:
         """Keep a failed event."""
@@ -87,6 +90,10 @@ class UnitOfWork:
     def send(self, source: TP, entry: Outgoing) -> None:
         """Send an entry, on behalf of an event of this partition."""
         self._batch.sent[source].append(entry)
+
+    def stray(self, tp: TP) -> None:
+        """Have the commit fence a partition whose row was written for an event of another."""
+        self._batch.strays.add(tp)
 
     def schedule(self, entry: Outgoing, at: datetime) -> None:
         """Send an entry when its time has come."""
@@ -128,5 +135,6 @@ class UnitOfWork:
         self.parking.give_back(batch.parked)
         batch.letters += since.letters
         batch.scheduled += since.scheduled
+        batch.strays |= since.strays
         for source, entries in since.sent.items():
             batch.sent[source] += entries

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Collection
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, cast
 
 from faust import stores
@@ -17,6 +18,7 @@ from faust.types.windows import WindowT
 from yarl import URL
 
 from connectors.errors import WrongPartition
+from connectors.processing.backing import Backing, backing_of
 from connectors.processing.scope import Scope, current_scope
 from connectors.processing.typed_values import dumps_json
 from connectors.tables.prefetch import Prefetch, prefetch_of
@@ -25,6 +27,8 @@ from connectors.tables.wide import CACHED_ROWS, PREFETCH_FOR, WideStore
 from connectors.transports.partitioner import partition_of
 
 _MISSING = object()
+
+logger = logging.getLogger(__name__)
 
 
 class WindowWrapper(FaustWindowWrapper):
@@ -43,6 +47,8 @@ class Table(FaustTable[Any, Any]):
     holds_sets: ClassVar[bool] = False
     """Whether its values are sets."""
 
+    _has_strayed = False
+    """Whether it was said that events without a key write it."""
     _counts: TableState | None = None
     """The built-in monitor's, where it is the only sensor: asking all of them about each access
     would cost more than the access."""
@@ -109,7 +115,9 @@ class Table(FaustTable[Any, Any]):
             super().on_key_set(key, value)
             return
         if self.window is not None:
-            self._maybe_set_key_ttl(key, self.partition_for_key(key) or 0)
+            partition = self.partition_for_key(key) or 0
+            self._maybe_set_key_ttl(key, partition)
+            self._note_time(partition)
         self._sensor_on_set(self, key, value)
 
     def on_key_del(self, key: Any) -> None:
@@ -154,12 +162,46 @@ class Table(FaustTable[Any, Any]):
             return cast(int, message.partition)
         own = self._own_partition(key, event)
         if own != message.partition and not _in_hand(own):
+            if event.message.key is None:
+                self._stray(key, TP(message.topic, own), scope)
+                return own
             raise WrongPartition(
                 f"Table {self.name!r}: key {key!r} belongs to partition {own} of "
                 f"{message.topic!r}, but the event lies in {message.partition}. "
                 "Repartition the stream by the table's key first: stream.group_by(…)"
             )
         return own
+
+    def _note_time(self, partition: int) -> None:
+        """Have ``now()`` know what was written to a partition for an event of another one."""
+        scope, latest = current_scope(), self._partition_latest_timestamp
+        if scope is not None and scope.strays and partition in latest:
+            own = scope.events[-1].message.partition
+            latest[own] = max(latest[own], latest[partition])
+
+    def _stray(self, key: Any, tp: TP, scope: Scope) -> None:
+        """Write a row of another partition, for an event that has no key and so lies anywhere.
+
+        It is what counts all events under one name, and goes well as long as this worker owns the
+        name's partition too.
+        """
+        tenure = cast(Any, self.app.consumer).tenures.get(tp)
+        if tenure is None or not tenure.may_begin:
+            raise WrongPartition(
+                f"Table {self.name!r}: key {key!r} belongs to partition {tp.partition} of "
+                f"{tp.topic!r}, which another worker owns, and the event has no key. Send events "
+                "with the table's key, or repartition the stream by it first: stream.group_by(…)"
+            )
+        if tp not in scope.strays:
+            scope.strays |= {tp}
+            scope.defer(partial(cast(Backing, backing_of(self.app)).unit.stray, tp))
+        if not self._has_strayed:
+            self._has_strayed = True
+            logger.warning(
+                "Table %r is written by events that have no key: this works only while one worker "
+                "owns all partitions. Send them with the table's key",
+                self.name,
+            )
 
     def _own_partition(self, key: Any, event: EventT[Any]) -> int:
         """Where a key belongs, of the partitions of an event's topic."""

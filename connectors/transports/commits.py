@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, cast
 
 from faust.types import TP, EventT
@@ -65,13 +65,18 @@ class Commits:
         return [
             event
             for stream in self._streams
-            for event in stream.in_hand
-            if event.message.tp in tps and not event.message.acked
+            for event, scope in stream.in_hand.items()
+            if not event.message.acked
+            and (event.message.tp in tps or not scope.strays.isdisjoint(tps))
         ]
 
-    def batches_in_progress(self) -> list[Sequence[EventT[Any]]]:
-        """Events that agents have in hand and that will count together, or not at all."""
-        return [scope.events for stream in self._streams for scope in stream.in_hand.values()]
+    def bound_together(self) -> list[frozenset[TP]]:
+        """Partitions of what agents have in hand that will count together, or not at all."""
+        return [
+            scope.strays.union(event.message.tp for event in scope.events)
+            for stream in self._streams
+            for scope in stream.in_hand.values()
+        ]
 
     async def run(self) -> None:
         """Commit what is finished, at the latest after ``broker_commit_interval`` seconds."""

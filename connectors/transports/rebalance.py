@@ -90,8 +90,8 @@ class Rebalance:
     def _is_in_a_batch_with_others(self, tps: Collection[TP]) -> bool:
         """Whether events that did not finish have one scope with some that go on to count."""
         return any(
-            len({event.message.tp in tps for event in events}) > 1
-            for events in self._consumer.commits.batches_in_progress()
+            len({tp in tps for tp in bound}) > 1
+            for bound in self._consumer.commits.bound_together()
         )
 
     def _begin(self, taken: Mapping[TP, Committed]) -> None:
