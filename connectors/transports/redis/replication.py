@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from faust.types import TP
 from redis.asyncio import Redis
+from redis.exceptions import AskError, MovedError, TryAgainError
 
 from connectors.errors import BrokerUnavailable
 from connectors.transports.broker import Replaced
@@ -36,6 +38,12 @@ replaced by then."""
 
 ALONE_FOR = 1.0
 """Seconds for which a server without replicas is taken to have none."""
+
+TRIED = 3
+"""Partitions for which something is written, since the slot of one may be on its way elsewhere."""
+
+ON_ITS_WAY = (AskError, MovedError, TryAgainError)
+"""What a node of a cluster says then."""
 
 KEPT_FOR = 60
 """Seconds after which what was written for a replica to confirm is gone."""
@@ -61,15 +69,17 @@ class Replication:
     async def confirm(self, tps: Collection[TP], incarnation: str) -> None:
         """See :meth:`~connectors.transports.broker.Broker.confirm`."""
         nodes = await self._servers.nodes(tps)
-        await asyncio.gather(*(self._confirm(node, tp, incarnation) for tp, node in nodes.items()))
+        await asyncio.gather(
+            *(self._confirm(node, its, incarnation) for node, its in nodes.items())
+        )
 
-    async def _confirm(self, node: Redis, tp: TP, incarnation: str) -> None:
+    async def _confirm(self, node: Redis, tps: Iterable[TP], incarnation: str) -> None:
         replicas = self._replicas.get(node)
         if replicas is None or replicas.incarnation != incarnation:
             replicas = self._replicas[node] = _Replicas(incarnation)
         if time.monotonic() < replicas.alone_until:
             return
-        confirmed, said = await self._ask(node, tp, replicas)
+        confirmed, said = await self._ask(node, tps, replicas)
         if not await self._servers.is_of(incarnation, incarnation_in(said)):
             raise Replaced
         now = time.monotonic()
@@ -84,16 +94,23 @@ class Replication:
             replicas.heard = None
             replicas.alone_until = now + ALONE_FOR
 
-    async def _ask(self, node: Redis, tp: TP, replicas: _Replicas) -> tuple[int, dict[str, Any]]:
-        """How many replicas have all that this server had before, and what it says of itself:
-        on one connection, since the next may lead to another server."""
+    async def _ask(
+        self, node: Redis, tps: Iterable[TP], replicas: _Replicas
+    ) -> tuple[bool, dict[str, Any]]:
+        """Whether a replica has all that this server had before, and what it says of itself: on
+        one connection, since the next may lead to another server."""
         wait = SHORTEST if replicas.heard is None else WAIT
         async with node.pipeline(transaction=False) as pipeline:
-            pipeline.set(keys.confirmed(tp), 1, ex=KEPT_FOR)
+            for tp in islice(tps, TRIED):
+                pipeline.set(keys.confirmed(tp), 1, ex=KEPT_FOR)
             pipeline.execute_command("WAIT", 1, round(wait * 1000))
             pipeline.execute_command("INFO", *TELLS_INCARNATION)
-            _, confirmed, said = await pipeline.execute()
-        return confirmed, said
+            *written, confirmed, said = await pipeline.execute(raise_on_error=False)
+        for reply in (*written, confirmed, said):
+            if isinstance(reply, Exception) and not isinstance(reply, ON_ITS_WAY):
+                raise reply
+        # While a cluster moves the slots of all of them there is nothing to write, and no waiting.
+        return bool(confirmed), said
 
 
 def _unconfirmed() -> BrokerUnavailable:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from faust.types import TP
@@ -60,8 +59,8 @@ class Servers(Protocol):
     async def incarnation(self) -> str:
         """See :meth:`~connectors.transports.broker.Broker.incarnation`."""
 
-    async def nodes(self, tps: Iterable[TP]) -> Mapping[TP, Redis]:
-        """The servers that have these partitions, each with one of those that it has."""
+    async def nodes(self, tps: Collection[TP]) -> Mapping[Redis, Collection[TP]]:
+        """The servers that have these partitions, each with those that it has."""
 
     async def is_of(self, incarnation: str, node: str) -> bool:
         """Whether a server whose own incarnation is ``node`` belongs to this incarnation."""
@@ -108,8 +107,8 @@ class OneServer:
     async def incarnation(self) -> str:
         return await incarnation_of(self.client)
 
-    async def nodes(self, tps: Iterable[TP]) -> Mapping[TP, Redis]:
-        return dict.fromkeys(islice(tps, 1), self.client)
+    async def nodes(self, tps: Collection[TP]) -> Mapping[Redis, Collection[TP]]:
+        return {self.client: tps}
 
     async def is_of(self, incarnation: str, node: str) -> bool:
         return incarnation == node
@@ -138,8 +137,8 @@ class SentinelServers:
     async def incarnation(self) -> str:
         return await incarnation_of(self.client)
 
-    async def nodes(self, tps: Iterable[TP]) -> Mapping[TP, Redis]:
-        return dict.fromkeys(islice(tps, 1), self.client)
+    async def nodes(self, tps: Collection[TP]) -> Mapping[Redis, Collection[TP]]:
+        return {self.client: tps}
 
     async def is_of(self, incarnation: str, node: str) -> bool:
         return incarnation == node
@@ -166,10 +165,13 @@ class ClusterServers:
     async def incarnation(self) -> str:
         return await self._cluster.incarnation()
 
-    async def nodes(self, tps: Iterable[TP]) -> Mapping[TP, Redis]:
+    async def nodes(self, tps: Collection[TP]) -> Mapping[Redis, Collection[TP]]:
         await self._cluster.map()
-        by_host = {self._cluster.owner(keys.stream(tp)): tp for tp in tps}
-        return {tp: self._cluster.node(host) for host, tp in by_host.items()}
+        nodes: dict[Redis, list[TP]] = {}
+        for tp in tps:
+            host = self._cluster.owner(keys.stream(tp))
+            nodes.setdefault(self._cluster.node(host), []).append(tp)
+        return nodes
 
     async def is_of(self, incarnation: str, node: str) -> bool:  # noqa: ARG002 - all nodes count
         return incarnation == await self.incarnation()
