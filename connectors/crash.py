@@ -35,6 +35,7 @@ POINTS = (
     "retry.delivered",
     # What they have done is committed.
     "commit.begun",
+    "commit.confirmed",
     "commit.fenced",
     "outbox.staged",
     "commit.written",
@@ -61,6 +62,8 @@ POINTS = (
     # Topics get more partitions.
     "alteration.closed",
     "alteration.committed",
+    # An application is set back to its beginning.
+    "reset.left",
     # A mail is sent.
     "mail.taken",
     "mail.recorded",

@@ -41,6 +41,7 @@ ELSEWHERE = {
     "outbox.restored": "tests/integration/test_set_back.py",
     "alteration.closed": "tests/integration/test_alteration.py",
     "alteration.committed": "tests/integration/test_alteration.py",
+    "reset.left": "tests/integration/test_reset.py",
     "mail.taken": "tests/integration/test_recorded_mail.py",
     "mail.recorded": "tests/integration/test_recorded_mail.py",
 }
