@@ -65,8 +65,8 @@ class RedisBroker:
         self._registers = Registers(self._client)
         self._retentions = Retentions(self._client)
         self._replication = Replication(self._servers)
-        self._join = script(self._client, "join")
-        self._commit = script(self._client, "commit")
+        self._join = script(self._client, "streams", "join")
+        self._commit = script(self._client, "streams", "commit")
 
     async def open(self) -> None:
         with our_errors(self._url):

@@ -33,8 +33,8 @@ class Retentions:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._trim = script(client, "floor", "trim")
-        self._compact = script(client, "floor", "compact")
+        self._trim = script(client, "streams", "floor", "trim")
+        self._compact = script(client, "streams", "floor", "compact")
         self._keep_house = script(client, "keep_house")
 
     async def declare(self, topic: str, retention: Retention) -> None:

@@ -56,7 +56,7 @@ class RedisSharing:
         """Partitions that may have something new, the next one first."""
         self._from_start = True
         self._forget_at = 0.0
-        self._join = script(client, "join")
+        self._join = script(client, "streams", "join")
         self._take = script(client, "take")
         self._take_over = script(client, "take_over")
         self._renew = script(client, "renew_claims")

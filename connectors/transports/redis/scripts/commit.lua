@@ -6,12 +6,6 @@ if redis.call('EXISTS', stream) == 0 then
   return redis.call('XGROUP', 'CREATE', stream, group, id, 'MKSTREAM')
 end
 
-local function field(flat, name)
-  for i = 1, #flat, 2 do
-    if flat[i] == name then return flat[i + 1] end
-  end
-end
-
 local info = redis.call('XINFO', 'STREAM', stream)
 local read, delivered
 for _, g in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -23,18 +17,6 @@ if read == nil then
   return redis.call('XGROUP', 'CREATE', stream, group, id)
 end
 
--- As texts, since a number of Lua does not hold 64 bits: longer is larger.
-local function split(whole)
-  local ms, seq = string.match(whole, '^(%d+)-(%d+)$')
-  return { #ms, ms, #seq, seq }
-end
-local function is_beyond(one, other)
-  local a, b = split(one), split(other)
-  for i = 1, 4 do
-    if a[i] ~= b[i] then return a[i] > b[i] end
-  end
-  return false
-end
 if is_beyond(id, field(info, 'last-generated-id')) then
   return redis.error_reply('SETBACK ' .. stream .. ' ends before the position ' .. id)
 end

@@ -1,25 +1,7 @@
--- What the scripts have in common that remove entries. It stands before each of them.
+-- What the scripts have in common that remove entries. It stands before each of them, behind
+-- streams.lua.
 
 local AT_ONCE = 262144 -- bytes that are looked through, since Lua gets them all
-
-local function field(flat, name)
-  for i = 1, #flat, 2 do
-    if flat[i] == name then return flat[i + 1] end
-  end
-end
-
--- As texts, since a number of Lua does not hold 64 bits: longer is larger.
-local function split(id)
-  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
-  return { #ms, ms, #seq, seq }
-end
-local function is_beyond(one, other)
-  local a, b = split(one), split(other)
-  for i = 1, 4 do
-    if a[i] ~= b[i] then return a[i] > b[i] end
-  end
-  return false
-end
 
 -- The ID before which no group needs anything, at most the newest; the groups that stand there; and
 -- whether one of them has the entry with this ID in hand.

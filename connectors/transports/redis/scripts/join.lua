@@ -2,12 +2,6 @@
 -- KEYS[1] the stream; ARGV: group, 'start' or 'end'
 local stream, group, where = KEYS[1], ARGV[1], ARGV[2]
 
-local function field(flat, name)
-  for i = 1, #flat, 2 do
-    if flat[i] == name then return flat[i + 1] end
-  end
-end
-
 if redis.call('EXISTS', stream) == 0 then
   return redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM', 'ENTRIESREAD', 0)
 end
