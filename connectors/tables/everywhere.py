@@ -164,18 +164,7 @@ class GlobalTable(FaustGlobalTable, Table):
     def _new_store_by_url(self, url: str | URL) -> StoreT[Any, Any]:
         if stores.by_url(url) not in (PostgresStore, MemoryStore):
             return super()._new_store_by_url(url)
-        return EverywhereStore(
-            URL("memory://"),
-            self.app,
-            self,
-            table_name=self.name,
-            key_type=self.key_type,
-            key_serializer=self.key_serializer,
-            value_serializer=self.value_serializer,
-            value_type=self.value_type,
-            loop=self.loop,
-            options=self.options,
-        )
+        return self._build_store(EverywhereStore, URL("memory://"))
 
     def send_row(self, key: Any, value: Any, writer: str) -> None:
         """Put a row on the changelog topic, by the partition of its key; ``None`` deletes it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, ClassVar, cast
@@ -64,6 +64,11 @@ class Table(FaustTable[Any, Any]):
         kind = stores.by_url(url)
         if kind is PostgresStore and CACHED_ROWS in (self.options or {}):
             kind = WideStore
+        return self._build_store(kind, url)
+
+    def _build_store(
+        self, kind: Callable[..., StoreT[Any, Any]], url: str | URL
+    ) -> StoreT[Any, Any]:
         return kind(
             url,
             self.app,
