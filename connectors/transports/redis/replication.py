@@ -87,9 +87,12 @@ class Replication:
             replicas.heard = now
         elif said["connected_slaves"] and replicas.heard is None:
             replicas.heard = now
-            raise _unconfirmed()
+            await self._confirm(node, tps, incarnation)  # now that it is worth waiting
         elif replicas.heard is not None and now - replicas.heard <= GRACE:
-            raise _unconfirmed()
+            raise BrokerUnavailable(
+                "no replica of Redis has confirmed what was read, which would be lost if one took "
+                "over now"
+            )
         else:
             replicas.heard = None
             replicas.alone_until = now + ALONE_FOR
@@ -111,9 +114,3 @@ class Replication:
                 raise reply
         # While a cluster moves the slots of all of them there is nothing to write, and no waiting.
         return bool(confirmed), said
-
-
-def _unconfirmed() -> BrokerUnavailable:
-    return BrokerUnavailable(
-        "no replica of Redis has confirmed what was read, which would be lost if one took over now"
-    )
