@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from typing import cast
+from typing import Any, cast
 
 from faust.exceptions import ImproperlyConfigured
 from faust.tables.manager import TableManager as FaustTableManager
@@ -101,7 +101,9 @@ class TableManager(FaustTableManager):
         for store in forgetful:
             # What was not committed is done again.
             store.start_over()
-        await self.gain(self.app.consumer.numbers(assigned))  # type: ignore[attr-defined] # ours
+        consumer: Any = self.app.consumer
+        await self.gain(consumer.numbers(assigned))
+        consumer.rebalance.tables_loaded()
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     @property

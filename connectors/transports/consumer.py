@@ -209,7 +209,7 @@ class Consumer(FaustConsumer):
     # -- positions ---------------------------------------------------------------------------
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        for tp, committed in self.rebalance.taken().items():
+        for tp, committed in self.rebalance.ready().items():
             self.tenures[tp] = Tenure(tp, committed)
         self.reading.wake()
         return {tp: tenure.next for tp, tenure in self.tenures.items()}

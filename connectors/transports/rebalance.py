@@ -41,7 +41,10 @@ class Rebalance:
         self.owned: frozenset[TP] = frozenset()
         self.incarnation = ""
         """Of the broker, when partitions were last taken."""
-        self._taken: Mapping[TP, Committed] | None = None
+        self._taken: Mapping[TP, Committed] = {}
+        """In a rebalance, until the rows of these partitions are loaded."""
+        self._ready: Mapping[TP, Committed] = {}
+        """After that, until Faust asks where to begin."""
 
     # -- one by one --------------------------------------------------------------------------
 
@@ -150,6 +153,7 @@ class Rebalance:
     def _forget(self) -> None:
         # From now on nothing that is in progress counts any more.
         self._app.consumer_generation_id += 1
+        self._taken = self._ready = {}
         for tenure in self._consumer.tenures.values():
             tenure.lose()
         self._consumer.tenures.clear()
@@ -176,10 +180,15 @@ class Rebalance:
         crash.point("rebalance.assigned")
         consumer.commits.pace.want()  # where the group has not followed yet
 
-    def taken(self) -> Mapping[TP, Committed]:
+    def tables_loaded(self) -> None:
+        """Have events begin, when Faust asks where. It may ask earlier, on behalf of a rebalance
+        before this one: what was written then would be lost when the rows are loaded."""
+        self._ready, self._taken = self._taken, {}
+
+    def ready(self) -> Mapping[TP, Committed]:
         """Where partitions that were taken are to be continued, once."""
-        taken, self._taken = self._taken, None
-        return taken or {}
+        ready, self._ready = self._ready, {}
+        return ready
 
     async def _take(self, tps: Collection[TP]) -> Mapping[TP, Committed]:
         consumer = self._consumer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any, cast
 
 import faust
@@ -11,6 +12,7 @@ import pytest
 from faust.types import TP
 
 from connectors.processing.retries import Retries
+from connectors.tables.manager import TableManager
 from connectors.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_batches import fetch
@@ -273,3 +275,30 @@ async def test_callbacks_of_faust_are_told(any_broker_url: str, database_url: st
             await numbers.send(key=key, value=1)
         await eventually(lambda: all_finished(app))
         assert len(tasks) == 5
+
+
+async def test_nothing_begins_before_the_rows_are_loaded(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = new_app("memory://loading", database_url)
+    gate = Gate(app)
+    load, loading, go_on = TableManager.gain, asyncio.Event(), asyncio.Event()
+
+    async def slowly(manager: TableManager, partitions: Collection[int]) -> None:
+        loading.set()
+        await go_on.wait()
+        await load(manager, partitions)
+
+    async with running(app):
+        await all_begun(app)
+        consumer = consumer_of(app)
+        monkeypatch.setattr(TableManager, "gain", slowly)
+        consumer.rebalance.undo()
+        await asyncio.wait_for(loading.wait(), PATIENCE)
+        await consumer.seek_to_committed()  # as the recovery of a rebalance before this one may do
+        assert not consumer.tenures
+        go_on.set()
+        await all_begun(app)
+        await gate.send("key-0", 1)
+        await eventually(lambda: all_finished(app))
+    assert await rows_of(database_url) == {"key-0": 1}
