@@ -74,6 +74,8 @@ class Retrier:
             return
         crash.point("retry.fetched")
         for line in lines:
+            if parking is not self._backing.unit.parking:
+                return  # all began anew meanwhile, and so did these lines, in another parking
             tenure = self._tenures.get(line.tp)
             if line.fetched and tenure is not None and tenure.may_begin:
                 await self._hand_out(parking, line, tenure)

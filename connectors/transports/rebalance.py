@@ -108,6 +108,8 @@ class Rebalance:
         for tenure in self._tenures_of(tps):
             tenure.lose()
             del self._consumer.tenures[tenure.tp]
+        # Faust may not have asked yet where to begin; then it is not to begin with these.
+        self._ready = {tp: committed for tp, committed in self._ready.items() if tp not in tps}
         self._consumer.condemned.let_go(tps)
         if (backing := backing_of(self._app)) is not None:
             backing.unit.let_go(tps)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import faust
 import pytest
 from faust.types import TP
 
+from connectors.processing.backing import PostgresBacking
 from connectors.processing.retries import Retries
 from connectors.tables.manager import TableManager
 from connectors.transports.consumer import Consumer
@@ -302,3 +303,78 @@ async def test_nothing_begins_before_the_rows_are_loaded(
         await gate.send("key-0", 1)
         await eventually(lambda: all_finished(app))
     assert await rows_of(database_url) == {"key-0": 1}
+
+
+async def test_what_was_handed_over_before_it_began_does_not_begin(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = new_app("memory://not-begun", database_url)
+    gate = Gate(app)
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async with running(app):
+        await all_begun(app)
+        consumer = consumer_of(app)
+        seek = consumer.seek_to_committed
+
+        async def seek_late() -> Mapping[TP, int]:
+            asked.set()
+            await answer.wait()
+            return await seek()
+
+        monkeypatch.setattr(consumer, "seek_to_committed", seek_late)
+        consumer.rebalance.undo()
+        await asyncio.wait_for(asked.wait(), PATIENCE)
+        tps = set(consumer.rebalance.owned)
+        gone = {tp for tp in tps if tp.partition == 0}
+        await consumer.rebalance.hand_over(frozenset(gone))
+        answer.set()
+        await eventually(lambda: consumer.tenures.keys() == tps - gone)
+        await consumer.rebalance.gain(frozenset(gone))
+        await all_begun(app)
+        for key in KEYS:
+            await gate.send(key, 1)
+        await eventually(lambda: all_finished(app))
+    assert await rows_of(database_url) == dict.fromkeys(KEYS, 1)
+
+
+async def test_what_was_read_of_a_line_before_all_began_anew_is_not_handed_out(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = new_app("memory://read-before", database_url)
+    numbers = app.topic("numbers", key_type=str)
+    sums = app.Table("sums", key_type=str, default=int, value_type=int)
+    works, reading, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @app.agent(numbers, retries=Retries(attempts=1000, delay=0.01, factor=1.0))
+    async def add(stream: Any) -> None:
+        async for key, number in stream.items():
+            sums[key] += number
+            if not works.is_set():
+                raise RuntimeError("not now")
+
+    select = PostgresBacking.select_parked
+
+    async def select_slowly(backing: PostgresBacking, *which: Any) -> Any:
+        rows = await select(backing, *which)
+        if works.is_set() and not reading.is_set():
+            reading.set()
+            await go_on.wait()
+        return rows
+
+    monkeypatch.setattr(PostgresBacking, "select_parked", select_slowly)
+    async with running(app):
+        await all_begun(app)
+        backing = app.tables.backing  # type: ignore[attr-defined]
+        await numbers.send(key="key", value=1)
+        await eventually(lambda: bool(backing.unit.parking))
+        works.set()
+        await asyncio.wait_for(reading.wait(), PATIENCE)
+        before = backing.unit.parking
+        consumer_of(app).rebalance.undo()
+        await eventually(lambda: backing.unit.parking is not before and bool(backing.unit.parking))
+        await all_begun(app)
+        go_on.set()
+        await eventually(lambda: not backing.unit.parking)
+        await eventually(lambda: all_finished(app))
+    assert await rows_of(database_url) == {"key": 1}
