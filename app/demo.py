@@ -14,8 +14,8 @@ import aiohttp
 from app.errors import AppError
 from app.settings import Settings
 from app.web.services import Services, open_services
+from connectors.brokers.broker import Outgoing
 from connectors.postgres.queries import load
-from connectors.transports.broker import Outgoing
 from models.envelope import Message, first_message
 from models.events import Event, OrderCreatedV1, OrderStatusChanged
 from models.orders import OrderStatus

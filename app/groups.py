@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.errors import GroupInUse, GroupUnknown
 from app.status.models import WorkerAgent
-from connectors.transports.broker import Broker
+from connectors.brokers.broker import Broker
 
 
 class Forgotten(NamedTuple):

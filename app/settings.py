@@ -49,7 +49,7 @@ def _url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
 
 
 def _broker(secret: SecretStr) -> SecretStr:
-    from connectors.transports.brokers import check_url  # noqa: PLC0415 - help does without it
+    from connectors.transports.by_url import check_url  # noqa: PLC0415 - help does without it
 
     try:
         check_url(secret.get_secret_value())

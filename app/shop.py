@@ -16,9 +16,9 @@ from app.introduction import Introduction
 from app.post import Post
 from app.settings import Settings
 from app.web.service import WebService
+from connectors.brokers.url import BrokerUrl
 from connectors.postgres.hosts import list_as_parameter
 from connectors.tables.store import SCHEMA
-from connectors.transports.url import BrokerUrl
 
 
 class Shop(faust.App):

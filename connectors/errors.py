@@ -8,7 +8,7 @@
     │   │   └── TopicClosed        takes nothing while it gets more partitions
     │   ├── BrokerUnsupported      lacks a command that is needed; repeating will not help
     │   └── PartlyRefused, EntriesRefused, LogSetBack
-    │                              what became of entries: see transports/broker.py
+    │                              what became of entries: see brokers/broker.py
     ├── DatabaseError
     │   ├── DatabaseUnavailable    cannot be reached now; repeating may help
     │   ├── SchemaTooNew           migrated by a newer release than this one

@@ -23,6 +23,7 @@ from faust.worker import Worker as FaustWorker
 from yarl import URL
 
 from connectors import commands  # noqa: F401 - registers them
+from connectors.brokers.kafka.address import KAFKA
 from connectors.collector import relax_collector
 from connectors.postgres.hosts import list_as_parameter
 from connectors.processing.agent import Agent
@@ -36,9 +37,8 @@ from connectors.tables.manager import POSTGRES, TableManager
 from connectors.tables.sets import SetTable
 from connectors.tables.table import Table
 from connectors.transports.assignor import PartitionAssignor
-from connectors.transports.brokers import is_broker
-from connectors.transports.kafka.address import KAFKA
-from connectors.transports.kafka.transport import Transport as KafkaTransport
+from connectors.transports.by_url import is_broker
+from connectors.transports.kafka import Transport as KafkaTransport
 from connectors.transports.leader import LeaderAssignor
 from connectors.transports.router import Router
 from connectors.worker import Worker

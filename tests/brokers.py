@@ -16,12 +16,12 @@ from typing import cast
 import pytest
 import redis
 
-from connectors.transports.brokers import broker_by_url
-from connectors.transports.capabilities import Capability
-from connectors.transports.kafka.broker import KafkaBroker
-from connectors.transports.memory.broker import MemoryBroker
-from connectors.transports.redis.broker import RedisBroker
-from connectors.transports.url import BrokerUrl
+from connectors.brokers.capabilities import Capability
+from connectors.brokers.kafka.broker import KafkaBroker
+from connectors.brokers.memory.broker import MemoryBroker
+from connectors.brokers.redis.broker import RedisBroker
+from connectors.brokers.url import BrokerUrl
+from connectors.transports.by_url import broker_by_url
 from tests.kafka_server import delete_all_topics
 from tests.redis_cluster import nodes
 

@@ -17,9 +17,9 @@ import pytest
 import pytest_asyncio
 
 from app.embedded import running_postgres, running_valkey
+from connectors.brokers.capabilities import Capability
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
-from connectors.transports.capabilities import Capability
 from tests.brokers import BROKERS, GUEST, brokers, flush, skip_unless_able
 from tests.kafka_server import running_kafka
 from tests.redis_cluster import running_cluster

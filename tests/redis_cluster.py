@@ -17,7 +17,7 @@ from app.embedded.binaries import find_valkey
 from app.embedded.process import Server, free_port, start_server, until_ready, working_directory
 from app.embedded.secret import write_private
 from app.embedded.valkey import STOP
-from connectors.transports.url import BrokerUrl
+from connectors.brokers.url import BrokerUrl
 from tests.integration.faust_apps import eventually
 
 PASSWORD = "let-me-in"

@@ -14,11 +14,11 @@ import click
 from app.backoff import Backoff
 from app.broker import open_broker
 from app.settings import Settings
+from connectors.brokers.housekeeping import Housekeeper
 from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
 from connectors.processing.unsent import keep_unsent
-from connectors.transports.housekeeping import Housekeeper
 
 logger = logging.getLogger(__name__)
 

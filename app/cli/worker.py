@@ -33,7 +33,7 @@ def command(context: click.Context, port: int, name: str | None) -> None:
         return
     settings = Settings.load()
     from app import worker  # noqa: PLC0415 - imports Faust, which --help does without
-    from connectors.transports.membership import NAME  # noqa: PLC0415
+    from connectors.brokers.membership import NAME  # noqa: PLC0415
 
     if name is not None:
         os.environ[NAME] = name
@@ -52,7 +52,7 @@ def drain_worker(name: str, back: bool) -> None:
     """
     settings = Settings.load()
     from app.broker import open_broker  # noqa: PLC0415 - help does without
-    from connectors.transports.draining import drain  # noqa: PLC0415
+    from connectors.brokers.draining import drain  # noqa: PLC0415
 
     async def run() -> None:
         async with open_broker(settings) as broker:

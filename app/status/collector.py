@@ -28,15 +28,15 @@ from app.status.models import (
     Worker,
 )
 from app.web.services import Services
+from connectors.brokers.broker import Broker, PartitionStatus, Roll
+from connectors.brokers.housekeeping import bounded_partitions, explain
+from connectors.brokers.sharing import shared_group
 from connectors.errors import BrokerUnavailable, ConnectorError
 from connectors.outbox.outbox import outbox_status
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
 from connectors.processing.dead_letters import DeadLetters, DeadLetterState, dead_letter_counts
 from connectors.processing.parked_rows import parked_counts
-from connectors.transports.broker import Broker, PartitionStatus, Roll
-from connectors.transports.housekeeping import bounded_partitions, explain
-from connectors.transports.sharing import shared_group
 
 SHOWN = 10
 """Entries of each list that only shows the latest."""

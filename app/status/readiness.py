@@ -7,9 +7,9 @@ from collections.abc import Coroutine
 
 from app.settings import Settings
 from app.web.services import Services
+from connectors.brokers.broker import Broker
 from connectors.errors import ConnectorError
 from connectors.postgres.database import Database
-from connectors.transports.broker import Broker
 
 PATIENCE = 3.0
 """Seconds after which a broker or a database that does not answer counts as unreachable."""

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from pydantic import AwareDatetime, BaseModel
 
+from connectors.brokers.broker import Broker, Roll
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
-from connectors.transports.broker import Broker, Roll
 
 
 class Share(BaseModel):

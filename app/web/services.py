@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from app.broker import open_broker
 from app.settings import Settings
+from connectors.brokers.broker import Broker
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
-from connectors.transports.broker import Broker
 
 
 @dataclass(frozen=True, slots=True)

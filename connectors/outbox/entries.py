@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import asyncpg
 
+from connectors.brokers.broker import Numbered, Outgoing
 from connectors.outbox.headers import pack, unpack
-from connectors.transports.broker import Numbered, Outgoing
 
 
 class Staged(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from connectors.transports.broker import Headers
+from connectors.brokers.broker import Headers
 
 
 def pack(headers: Headers) -> list[list[str]]:

@@ -19,12 +19,7 @@ from typing import Protocol, TypeAlias
 from faust.types import TP
 
 from connectors import crash
-from connectors.errors import BrokerError
-from connectors.outbox.entries import Staged, from_rows, staged
-from connectors.outbox.lanes import Lane, former_lanes, open_lanes, raise_lanes
-from connectors.postgres.database import Connection, Database
-from connectors.postgres.queries import load
-from connectors.transports.broker import (
+from connectors.brokers.broker import (
     EntriesRefused,
     LaneBatch,
     LogSetBack,
@@ -33,6 +28,11 @@ from connectors.transports.broker import (
     Place,
     Refused,
 )
+from connectors.errors import BrokerError
+from connectors.outbox.entries import Staged, from_rows, staged
+from connectors.outbox.lanes import Lane, former_lanes, open_lanes, raise_lanes
+from connectors.postgres.database import Connection, Database
+from connectors.postgres.queries import load
 
 PAGE = 8
 """Batches that are read from the database at a time."""
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 class Logs(Protocol):
-    """What publishing needs of a :class:`~connectors.transports.broker.Broker`."""
+    """What publishing needs of a :class:`~connectors.brokers.broker.Broker`."""
 
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
         """Append what the lanes have not put there yet."""

@@ -15,11 +15,11 @@ from typing import NamedTuple
 from faust.types import TP
 
 from connectors import crash
+from connectors.brokers.broker import Numbered, Outgoing
 from connectors.errors import LaneOvertaken
 from connectors.outbox.entries import Staged, as_row
 from connectors.postgres.database import Connection
 from connectors.postgres.queries import load
-from connectors.transports.broker import Numbered, Outgoing
 
 
 class Lane(NamedTuple):

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import orjson
 
+from connectors.brokers.broker import Outgoing
 from connectors.outbox.headers import pack
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
-from connectors.transports.broker import Outgoing
 
 
 class Scheduled(NamedTuple):

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from connectors.brokers.broker import Numbered
+from connectors.brokers.partitioner import partition_of_numbered
 from connectors.outbox.entries import as_row, staged
 from connectors.outbox.journal import PAGE
 from connectors.postgres.database import Connection
 from connectors.postgres.queries import load
-from connectors.transports.broker import Numbered
-from connectors.transports.partitioner import partition_of_numbered
 
 
 async def pin(connection: Connection, partitions: Mapping[str, int]) -> None:

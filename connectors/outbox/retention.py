@@ -12,10 +12,10 @@ from typing import NamedTuple
 from faust.types import TP
 
 from connectors import crash
+from connectors.brokers.broker import Place
 from connectors.outbox.journal import Journal, Logs
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
-from connectors.transports.broker import Place
 
 KEEP_FOR = 60.0
 """Seconds for which a published batch is kept at least. A broker that goes on without another one

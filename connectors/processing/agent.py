@@ -17,6 +17,7 @@ from faust.types import TP, ChannelT, EventT, Message, StreamT
 from faust.types.agents import ActorRefT, AgentFun
 
 from connectors import crash
+from connectors.brokers.capabilities import Capability
 from connectors.processing.backing import Backing, backing_of
 from connectors.processing.dead_letters import name_of, text_of
 from connectors.processing.event_stream import counts
@@ -30,7 +31,6 @@ from connectors.processing.shared.message import outlet_of
 from connectors.processing.shared.stream import SharedStream
 from connectors.processing.stream import Stream
 from connectors.processing.topic import Topic
-from connectors.transports.capabilities import Capability
 
 GiveUp = Callable[[EventT[Any], Exception], Awaitable[None]]
 """What is to be done for an event that is given up."""

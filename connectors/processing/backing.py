@@ -9,10 +9,11 @@ from __future__ import annotations
 import abc
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from faust.types import TP, AppT
 
+from connectors.brokers.broker import Broker
 from connectors.outbox.journal import Logs as JournalLogs
 from connectors.outbox.outbox import Scheduled, schedule
 from connectors.outbox.publisher import Publisher
@@ -27,10 +28,13 @@ from connectors.processing.shared.store import Effecting, Store
 from connectors.processing.unit_of_work import Batch, Rows, UnitOfWork
 from connectors.processing.unsent import keep_unsent
 from connectors.processing.watermark import Committed, Progress
-from connectors.transports.broker import Broker
 
-if TYPE_CHECKING:
-    from connectors.tables.store import PostgresStore
+
+class TableStore(Rows, Protocol):
+    """What a table keeps; see :class:`~connectors.tables.store.PostgresStore`."""
+
+    async def load_partitions(self, database: Database, partitions: Collection[int]) -> None: ...
+    def put(self, key: Any, encoded: Any, partition: int) -> None: ...
 
 
 class Committing(Protocol):
@@ -72,7 +76,7 @@ class Backing(abc.ABC):
         """Have done with it."""
 
     @abc.abstractmethod
-    async def load(self, store: PostgresStore, partitions: Collection[int]) -> None:
+    async def load(self, store: TableStore, partitions: Collection[int]) -> None:
         """Have a table's rows of these partitions in memory. Raises DatabaseUnavailable."""
 
     @abc.abstractmethod
@@ -124,7 +128,7 @@ class PostgresBacking(Backing):
     async def close(self) -> None:
         await self.database.close()
 
-    async def load(self, store: PostgresStore, partitions: Collection[int]) -> None:
+    async def load(self, store: TableStore, partitions: Collection[int]) -> None:
         await store.load_partitions(self.database, partitions)
 
     async def schedule(self, scheduled: Sequence[Scheduled]) -> None:

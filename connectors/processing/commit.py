@@ -13,12 +13,12 @@ from contextlib import suppress
 from faust.types import TP, AppT
 
 from connectors import crash
+from connectors.brokers.broker import Advance, Broker, LogTooShort
 from connectors.errors import BrokerError, BrokerUnavailable, DatabaseError
 from connectors.processing.backing import backing_of
 from connectors.processing.committer import Logs
 from connectors.processing.unit_of_work import UnitOfWork
 from connectors.processing.watermark import Committed, Progress
-from connectors.transports.broker import Advance, Broker, LogTooShort
 
 logger = logging.getLogger(__name__)
 

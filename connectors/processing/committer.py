@@ -67,7 +67,7 @@ class Logs(NamedTuple):
 
     identity: str
     incarnation: str
-    """See :class:`~connectors.transports.broker.Broker` of both."""
+    """See :class:`~connectors.brokers.broker.Broker` of both."""
     groups: Mapping[TP, int]
     """Where the application's group stands: there a partition begins that has no position yet."""
     ends: Mapping[TP, int]

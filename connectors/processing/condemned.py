@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 from faust.types import TP, AppT
 
+from connectors.brokers.broker import Record
 from connectors.processing.committer import RowsRefused
+from connectors.processing.delivered import Delivered
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.tenure import Tenure
 from connectors.processing.watermark import EVERYBODY, Progress, Readers
-from connectors.transports.broker import Record
-from connectors.transports.delivered import Delivered
 
 
 class _Refusal(NamedTuple):

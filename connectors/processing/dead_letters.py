@@ -23,12 +23,12 @@ from enum import Enum
 import asyncpg
 from faust.types import AppT, Message
 
+from connectors.brokers.broker import Headers
 from connectors.errors import DeadLetterResolved, DeadLetterUnknown
 from connectors.outbox.headers import pack, storable, unpack
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
 from connectors.processing.preview import preview
-from connectors.transports.broker import Headers
 
 REPLAY_HEADER = "redfaust-replay-of"
 """Header of a replayed event: the number of its dead letter."""

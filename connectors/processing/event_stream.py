@@ -24,7 +24,7 @@ from connectors.processing.tenure import Held
 from connectors.processing.topic import Topic
 
 if TYPE_CHECKING:
-    from connectors.transports.consumer import Consumer
+    from connectors.processing.consuming import Consuming
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class EventStream(FaustStream[T]):
     """The agent whose events these are, by name; empty where it is none."""
     _queue: EventQueue
     _keyed: KeyedQueue | None = None
-    _consumer: Consumer
+    _consumer: Consuming
     _backed: Backed
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -183,7 +183,7 @@ class EventStream(FaustStream[T]):
         """Start the stream; whether it is to be stopped when its iterator ends."""
         self._finalized = True
         self.told_to_end = False
-        self._queue, self._consumer = queue, cast("Consumer", self.app.consumer)
+        self._queue, self._consumer = queue, cast("Consuming", self.app.consumer)
         self._keyed = queue if isinstance(queue, KeyedQueue) else None
         self._backed = backed(self.app)
         self.reader = cast(Topic, self.channel).reader
@@ -251,7 +251,7 @@ class EventStream(FaustStream[T]):
         scope = self.in_hand.pop(event, None)
         if scope is not None and counts(event):
             scope.join()
-        cast("Consumer", self.app.consumer).note_progress()
+        cast("Consuming", self.app.consumer).note_progress()
 
     def take_back(self, events: Sequence[EventT[Any]]) -> None:
         """Have events that failed handed out once more, before all others."""

@@ -7,13 +7,13 @@ import logging
 
 from faust.types import AppT, Message
 
+from connectors.brokers.broker import Outgoing
 from connectors.errors import DatabaseUnavailable
 from connectors.processing.backing import backing_of
 from connectors.processing.dead_letters import letter_about
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.shared.message import SharedMessage
 from connectors.processing.unsent import letter_unsent
-from connectors.transports.broker import Outgoing
 
 RETRY_EVERY = 1.0
 """Seconds between two attempts to store a dead letter while the database is away."""

@@ -22,8 +22,8 @@ from typing import Any, Protocol
 from faust import streams
 from faust.types import TP, EventT
 
+from connectors.brokers.broker import Outgoing
 from connectors.processing.changes import Causes, Row
-from connectors.transports.broker import Outgoing
 
 
 class Table(Protocol):

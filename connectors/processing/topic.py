@@ -14,15 +14,15 @@ from faust.topics import Topic as FaustTopic
 from faust.types import ChannelT, HeadersArg, Message, ProducerT, RecordMetadata
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
+from connectors.brokers.broker import Headers, Outgoing
 from connectors.outbox.outbox import Scheduled
+from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.decoding import Decode, Decoded, decoder
 from connectors.processing.encoding import Encoder, encoder
+from connectors.processing.producer import Producer, as_headers
 from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import current_scope, outside_of_events
-from connectors.transports import retentions
-from connectors.transports.broker import Headers, Outgoing
-from connectors.transports.producer import Producer, as_headers
 
 
 class Topic(FaustTopic):

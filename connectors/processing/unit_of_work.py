@@ -16,13 +16,13 @@ from uuid import UUID, uuid4
 
 from faust.types import TP
 
+from connectors.brokers.broker import Advance, Outgoing
 from connectors.outbox.outbox import Scheduled
 from connectors.postgres.database import Connection
 from connectors.processing.changes import Changes, Row
 from connectors.processing.dead_letters import NewDeadLetter
 from connectors.processing.parking import Changes as ParkedChanges
 from connectors.processing.parking import Parking
-from connectors.transports.broker import Advance, Outgoing
 
 
 class Rows(Protocol):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from connectors.brokers.broker import Outgoing
 from connectors.errors import BrokerError
 from connectors.outbox.journal import SetAside
 from connectors.postgres.database import Connection, Database
 from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
-from connectors.transports.broker import Outgoing
 
 logger = logging.getLogger(__name__)
 

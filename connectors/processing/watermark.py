@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from connectors.transports.broker import Advance, Record
+from connectors.brokers.broker import Advance, Record
 
 Readers = frozenset[str]
 """Agents, by name. Of an event that all have finished, the set is empty."""

@@ -18,6 +18,8 @@ from typing import NamedTuple, cast
 from faust.types import TP, AppT
 
 from connectors import crash
+from connectors.brokers.broker import Broker
+from connectors.brokers.capabilities import Capability, require
 from connectors.errors import AlterationRefused
 from connectors.outbox.housekeeping import Housekeeping
 from connectors.outbox.journal import Journal
@@ -31,8 +33,6 @@ from connectors.processing.unsent import keep_unsent
 from connectors.tables.manager import TableManager
 from connectors.tables.store import PostgresStore
 from connectors.tables.table import Table
-from connectors.transports.broker import Broker
-from connectors.transports.capabilities import Capability, require
 
 ROWS = 1_000
 """Rows that are moved by one statement."""

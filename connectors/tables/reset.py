@@ -8,12 +8,12 @@ from typing import cast
 from faust.types import AppT
 
 from connectors import crash
+from connectors.brokers.broker import Broker
 from connectors.errors import ResetRefused
 from connectors.postgres.queries import load
 from connectors.processing.backing import PostgresBacking
 from connectors.tables.manager import TableManager
 from connectors.tables.store import PostgresStore
-from connectors.transports.broker import Broker
 
 
 async def reset(app: AppT) -> Mapping[str, int]:

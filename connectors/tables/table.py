@@ -17,6 +17,7 @@ from faust.types import TP, EventT, StoreT
 from faust.types.windows import WindowT
 from yarl import URL
 
+from connectors.brokers.partitioner import partition_of
 from connectors.errors import WrongPartition
 from connectors.processing.backing import Backing, backing_of
 from connectors.processing.scope import Scope, current_scope
@@ -24,7 +25,6 @@ from connectors.processing.typed_values import dumps_json
 from connectors.tables.prefetch import Prefetch, prefetch_of
 from connectors.tables.store import PostgresStore, not_shared
 from connectors.tables.wide import CACHED_ROWS, PREFETCH_FOR, WideStore
-from connectors.transports.partitioner import partition_of
 
 _MISSING = object()
 

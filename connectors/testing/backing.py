@@ -7,16 +7,15 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 
 from faust.types import TP
 
+from connectors.brokers.broker import Broker
 from connectors.outbox.outbox import Scheduled
-from connectors.processing.backing import Backing
+from connectors.processing.backing import Backing, TableStore
 from connectors.processing.dead_letters import NewDeadLetter
 from connectors.processing.parking import Line, Row
 from connectors.processing.shared.inbox import Known, Noting
 from connectors.processing.shared.message import SharedMessage
 from connectors.processing.unit_of_work import Rows
-from connectors.tables.store import PostgresStore
 from connectors.testing.state import MemoryState
-from connectors.transports.broker import Broker
 
 
 class MemoryBacking(Backing):
@@ -29,7 +28,7 @@ class MemoryBacking(Backing):
     async def close(self) -> None:
         """The state is there to be looked at."""
 
-    async def load(self, store: PostgresStore, partitions: Collection[int]) -> None:
+    async def load(self, store: TableStore, partitions: Collection[int]) -> None:
         for key, partition, encoded in self._state.rows_of(store, partitions):
             store.put(key, encoded, partition)
 

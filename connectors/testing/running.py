@@ -16,6 +16,7 @@ from faust.types import TP, AgentT, ChannelT, EventT, Message
 from mode import Service
 from yarl import URL
 
+from connectors.brokers.broker import Appended, Outgoing
 from connectors.processing.backing import Backing
 from connectors.processing.dead_letters import DeadLetter
 from connectors.processing.topic import Topic
@@ -26,7 +27,6 @@ from connectors.testing.clock import Clock
 from connectors.testing.pristine import Pristine
 from connectors.testing.state import MemoryState
 from connectors.testing.transport import Transport
-from connectors.transports.broker import Appended, Outgoing
 from connectors.transports.consumer import Consumer
 
 COMMITS = 10_000

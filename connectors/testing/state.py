@@ -18,6 +18,7 @@ from typing import Any
 
 from faust.types import TP
 
+from connectors.brokers.broker import Broker, Outgoing
 from connectors.errors import DeadLetterResolved
 from connectors.outbox.headers import pack, unpack
 from connectors.outbox.outbox import Scheduled
@@ -35,7 +36,6 @@ from connectors.processing.parking import Changes, Failure, Line, Parking
 from connectors.processing.shared.message import SharedMessage, State
 from connectors.processing.unit_of_work import Batch, Rows
 from connectors.processing.watermark import Committed, Progress
-from connectors.transports.broker import Broker, Outgoing
 
 
 class MemoryState:

@@ -9,10 +9,10 @@ from typing import cast
 from faust.types import TP
 from mode import Service
 
-from connectors.transports.broker import Appended, Broker, Outgoing, Record
+from connectors.brokers.broker import Appended, Broker, Outgoing, Record
+from connectors.brokers.membership import Holder, Membership
+from connectors.brokers.memory.broker import Log, MemoryBroker
 from connectors.transports.consumer import Consumer as ConnectedConsumer
-from connectors.transports.membership import Holder, Membership
-from connectors.transports.memory.broker import Log, MemoryBroker
 from connectors.transports.transport import BrokerTransport
 
 

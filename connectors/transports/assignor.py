@@ -12,7 +12,7 @@ from faust.types import TP
 from faust.types.assignor import HostToPartitionMap
 from yarl import URL
 
-from connectors.transports.partitioner import partition_of
+from connectors.brokers.partitioner import partition_of
 
 if TYPE_CHECKING:
     from connectors.transports.consumer import Consumer

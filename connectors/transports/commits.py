@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from faust.types import TP, EventT
 
+from connectors.brokers.broker import LogTooShort, Replaced
 from connectors.errors import BrokerError, ConnectorError, DatabaseError
 from connectors.processing.backing import backing_of
 from connectors.processing.commit import commit_progress
 from connectors.processing.committer import Fenced, RowsRefused, SetBack
 from connectors.processing.event_stream import EventStream
 from connectors.processing.pace import Pace
-from connectors.transports.broker import LogTooShort, Replaced
-from connectors.transports.producer import Producer
+from connectors.processing.producer import Producer
 
 if TYPE_CHECKING:
     from connectors.transports.consumer import Consumer

@@ -19,6 +19,10 @@ from mode import Seconds, Service
 from mode.services import ServiceT
 
 from connectors import crash
+from connectors.brokers.broker import Broker, TopicSpec
+from connectors.brokers.housekeeping import Housekeeper
+from connectors.brokers.membership import Membership
+from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.condemned import Condemned
 from connectors.processing.event_stream import EventStream
@@ -26,13 +30,9 @@ from connectors.processing.parking import ParkedMessage
 from connectors.processing.retrying import Retrier
 from connectors.processing.tenure import Tenure
 from connectors.processing.watermark import Committed
-from connectors.transports import retentions
 from connectors.transports.assignor import WEB
-from connectors.transports.broker import Broker, TopicSpec
 from connectors.transports.commits import Commits
 from connectors.transports.conductor import Conductor
-from connectors.transports.housekeeping import Housekeeper
-from connectors.transports.membership import Membership
 from connectors.transports.reading import Reading
 from connectors.transports.rebalance import Rebalance
 from connectors.transports.settings import tell_of_ignored

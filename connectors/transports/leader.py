@@ -13,7 +13,7 @@ class LeaderAssignor(FaustLeaderAssignor):
     """The leader is whoever owns the one partition of a topic that is there for nothing else.
 
     So it moves as partitions do: at once when its worker stops, and when that has been silent for
-    :data:`~connectors.transports.broker.SILENCE` seconds. Who is not sure any more whether others
+    :data:`~connectors.brokers.broker.SILENCE` seconds. Who is not sure any more whether others
     count it as dead does not lead, so there are never two. For a moment there may be none.
     """
 

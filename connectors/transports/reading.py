@@ -12,12 +12,12 @@ from faust.types import TP
 from mode.services import ServiceT
 
 from connectors import crash
+from connectors.brokers.broker import Record
 from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.processing.delivered import Delivered
 from connectors.processing.tenure import Tenure
 from connectors.processing.watermark import EVERYBODY, Readers
-from connectors.transports.broker import Record
 from connectors.transports.conductor import Conductor
-from connectors.transports.delivered import Delivered
 
 if TYPE_CHECKING:
     from connectors.transports.consumer import Consumer

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Rebalance:
-    """Of one consumer; what :class:`~connectors.transports.membership.Membership` calls."""
+    """Of one consumer; what :class:`~connectors.brokers.membership.Membership` calls."""
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer

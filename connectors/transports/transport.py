@@ -9,13 +9,13 @@ from typing import ClassVar
 from faust.auth import SASLCredentials
 from faust.transport.base import Transport as FaustTransport
 
-from connectors.transports.broker import Broker
+from connectors.brokers.broker import Broker
+from connectors.brokers.url import BrokerUrl
+from connectors.processing.producer import Producer
 from connectors.transports.conductor import Conductor
 from connectors.transports.consumer import Consumer
 from connectors.transports.fetcher import Fetcher
-from connectors.transports.producer import Producer
 from connectors.transports.transactions import TransactionManager
-from connectors.transports.url import BrokerUrl
 
 
 class BrokerTransport(FaustTransport):

@@ -7,8 +7,8 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from connectors.transports.broker import TopicSpec
-from connectors.transports.brokers import broker_by_url
+from connectors.brokers.broker import TopicSpec
+from connectors.transports.by_url import broker_by_url
 from tests.bench.workloads import (
     PARTITIONS,
     TOPIC,

@@ -6,8 +6,8 @@ import asyncio
 import sys
 import time
 
-from connectors.transports.broker import LaneBatch, Numbered
-from connectors.transports.brokers import broker_by_url
+from connectors.brokers.broker import LaneBatch, Numbered
+from connectors.transports.by_url import broker_by_url
 from tests.bench.workloads import PARTITIONS, event
 
 EVERY = 0.01

@@ -13,9 +13,9 @@ import orjson
 import redis.asyncio
 from faust.types import TP
 
+from connectors.brokers.broker import Broker, Outgoing, Record, TopicSpec
 from connectors.postgres.queries import load
-from connectors.transports.broker import Broker, Outgoing, Record, TopicSpec
-from connectors.transports.brokers import broker_by_url
+from connectors.transports.by_url import broker_by_url
 
 TOPIC = "bench"
 OUTPUT = "bench-out"

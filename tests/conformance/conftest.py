@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from connectors.transports.broker import Broker
-from connectors.transports.brokers import broker_by_url
+from connectors.brokers.broker import Broker
+from connectors.transports.by_url import broker_by_url
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 from faust.types import TP
 
-from connectors.transports.broker import (
+from connectors.brokers.broker import (
     Broker,
     LaneBatch,
     LogSetBack,
@@ -17,7 +17,7 @@ from connectors.transports.broker import (
     Record,
     TopicSpec,
 )
-from connectors.transports.capabilities import Capability
+from connectors.brokers.capabilities import Capability
 
 pytestmark = pytest.mark.needs(Capability.APPEND_ONCE)
 

@@ -11,9 +11,9 @@ from typing import Any, cast
 import faust
 import pytest
 
+from connectors.brokers.broker import Broker
+from connectors.brokers.capabilities import Capability
 from connectors.processing.retries import Retries
-from connectors.transports.broker import Broker
-from connectors.transports.capabilities import Capability
 from connectors.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished

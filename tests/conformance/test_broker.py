@@ -1,4 +1,4 @@
-"""The contract of :class:`connectors.transports.broker.Broker`, held against every broker."""
+"""The contract of :class:`connectors.brokers.broker.Broker`, held against every broker."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import asyncio
 import pytest
 from faust.types import TP
 
-from connectors.errors import TopicClosed
-from connectors.transports.broker import (
+from connectors.brokers.broker import (
     Advance,
     Broker,
     LaneBatch,
@@ -17,8 +16,9 @@ from connectors.transports.broker import (
     Replaced,
     TopicSpec,
 )
-from connectors.transports.capabilities import Capability
-from connectors.transports.partitioner import partition_of
+from connectors.brokers.capabilities import Capability
+from connectors.brokers.partitioner import partition_of
+from connectors.errors import TopicClosed
 
 TOPIC = "events"
 FIRST = TP(TOPIC, 0)
@@ -244,8 +244,8 @@ async def test_the_identity_stays(broker: Broker) -> None:
 @pytest.fixture
 def counts_are_known_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("redis", "kafka"):
-        monkeypatch.setattr(f"connectors.transports.{kind}.topics.KNOWN_FOR", 0.05)
-        monkeypatch.setattr(f"connectors.transports.{kind}.topics.SETTLE_FOR", 0.1)
+        monkeypatch.setattr(f"connectors.brokers.{kind}.topics.KNOWN_FOR", 0.05)
+        monkeypatch.setattr(f"connectors.brokers.{kind}.topics.SETTLE_FOR", 0.1)
 
 
 @pytest.mark.needs(Capability.MORE_PARTITIONS, Capability.APPEND_ONCE)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 from faust.types import TP
 
-from connectors.transports import broker as contract
-from connectors.transports.broker import (
+from connectors.brokers import broker as contract
+from connectors.brokers.broker import (
     Advance,
     Appended,
     Bound,
@@ -21,7 +21,7 @@ from connectors.transports.broker import (
     TopicSpec,
     Trimmed,
 )
-from connectors.transports.capabilities import Capability
+from connectors.brokers.capabilities import Capability
 
 pytestmark = pytest.mark.needs(Capability.RETENTION)
 
@@ -77,7 +77,7 @@ async def test_one_keeps_house(
     broker: Broker, another_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("redis.retention", "memory.broker"):
-        monkeypatch.setattr(f"connectors.transports.{module}.HOUSE_LEFT_AFTER", 0.05)
+        monkeypatch.setattr(f"connectors.brokers.{module}.HOUSE_LEFT_AFTER", 0.05)
     assert await broker.keeps_house("one")
     assert await broker.keeps_house("one")
     assert not await another_broker.keeps_house("two")
@@ -127,7 +127,7 @@ async def test_the_newest_entry_stays(broker: Broker) -> None:
 
 async def test_it_goes_by_bits(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("redis.retention", "memory.retention"):
-        monkeypatch.setattr(f"connectors.transports.{module}.TRIM_AT_ONCE", 400)
+        monkeypatch.setattr(f"connectors.brokers.{module}.TRIM_AT_ONCE", 400)
     last = (await append(broker, range(1800)))[-1]
     await later_than(broker, last)
     for retention in (Retention(entries=800), AGED):

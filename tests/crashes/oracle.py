@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 import orjson
 from faust.types import TP
 
+from connectors.brokers.broker import Broker
 from connectors.errors import DatabaseUnavailable
 from connectors.outbox.outbox import outbox_status
 from connectors.postgres.database import Database
-from connectors.transports.broker import Broker
 from tests.crashes.scenario import (
     APP,
     ATTEMPTS,

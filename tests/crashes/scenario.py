@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import faust
 import orjson
 
+from connectors.brokers.broker import Broker, Outgoing, TopicSpec
+from connectors.brokers.redis.lanes import MAX_HEADERS
 from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.outbox.outbox import Outbox
 from connectors.outbox.relay import Relay
@@ -26,9 +28,7 @@ from connectors.postgres.database import Database
 from connectors.processing.parking import attempts_of
 from connectors.processing.retries import Retries
 from connectors.processing.unsent import keep_unsent
-from connectors.transports.broker import Broker, Outgoing, TopicSpec
-from connectors.transports.brokers import broker_by_url
-from connectors.transports.redis.lanes import MAX_HEADERS
+from connectors.transports.by_url import broker_by_url
 
 APP = "scenario"
 PARTITIONS = 2
@@ -65,9 +65,9 @@ IMPATIENT: Mapping[str, float] = {
     "connectors.transports.commits.RETRY_EVERY": 0.02,
     "connectors.transports.reading.RETRY_EVERY": 0.02,
     "connectors.transports.rebalance.RETRY_EVERY": 0.02,
-    "connectors.transports.memory.sharing.CLAIM_FOR": 0.5,
-    "connectors.transports.redis.sharing.CLAIM_FOR": 0.5,
-    "connectors.transports.membership.HEARTBEAT": 0.05,
+    "connectors.brokers.memory.sharing.CLAIM_FOR": 0.5,
+    "connectors.brokers.redis.sharing.CLAIM_FOR": 0.5,
+    "connectors.brokers.membership.HEARTBEAT": 0.05,
 }
 """What is patient in production, and would only be waited for here."""
 

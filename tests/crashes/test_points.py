@@ -16,9 +16,9 @@ from redis.asyncio import Redis
 
 import connectors
 from connectors import crash
+from connectors.brokers.memory.broker import _logs
+from connectors.brokers.redis import keys
 from connectors.postgres.database import Database
-from connectors.transports.memory.broker import _logs
-from connectors.transports.redis import keys
 from tests.crashes.oracle import Oracle
 from tests.crashes.scenario import APP, PATIENCE, Place, living
 from tests.crashes.ways import (

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from connectors import crash
+from connectors.brokers.redis.client import COMMANDS, READS
 from connectors.postgres.database import Database
-from connectors.transports.redis.client import COMMANDS, READS
 from tests.crashes.oracle import Oracle
 from tests.crashes.scenario import IMPATIENT, PATIENCE, Place, living
 from tests.proxy import Proxy
@@ -38,13 +38,13 @@ WITH_STALLS = {
     "connectors.postgres.database.ACQUIRE_TIMEOUT": 0.3,
     "connectors.postgres.database.COMMAND_TIMEOUT": 0.3,
     "connectors.postgres.hosts.CONNECT_TIMEOUT": 0.3,
-    "connectors.transports.redis.reader.REPLY_TIMEOUT": 0.1,
-    "connectors.transports.redis.servers.COMMANDS": {
+    "connectors.brokers.redis.reader.REPLY_TIMEOUT": 0.1,
+    "connectors.brokers.redis.servers.COMMANDS": {
         **COMMANDS,
         "socket_connect_timeout": 0.3,
         "socket_timeout": 0.3,
     },
-    "connectors.transports.redis.servers.READS": {**READS, "socket_connect_timeout": 0.3},
+    "connectors.brokers.redis.servers.READS": {**READS, "socket_connect_timeout": 0.3},
 }
 """How long clients wait then."""
 

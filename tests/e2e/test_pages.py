@@ -20,12 +20,12 @@ from app.settings import Settings
 from app.web.application import create_web
 from app.web.server import WebServer
 from app.web.services import Services
+from connectors.brokers.broker import Beat, Outgoing, TopicSpec
+from connectors.brokers.memory.broker import MemoryBroker
 from connectors.mail import ReceivedMail
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
 from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
-from connectors.transports.broker import Beat, Outgoing, TopicSpec
-from connectors.transports.memory.broker import MemoryBroker
 
 CHROMIUM = Path("/usr/bin/chromium")
 PHONE = {"width": 360, "height": 740}

@@ -18,12 +18,12 @@ from faust.types import TP
 
 from app.embedded.process import free_port
 from app.schema import migrate_all
+from connectors.brokers.redis import keys
+from connectors.brokers.redis.offsets import BEGINNING
 from connectors.mail import Mail, Mailer, MailSink, ReceivedMail
 from connectors.outbox.outbox import outbox_status
 from connectors.postgres.database import Database
-from connectors.transports.brokers import broker_by_url
-from connectors.transports.redis import keys
-from connectors.transports.redis.offsets import BEGINNING
+from connectors.transports.by_url import broker_by_url
 from models.catalogue import EVENTS
 from models.events import Event, NotificationKind, NotificationRequested, OrderStatusChanged
 from models.orders import OrderStatus

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from connectors.transports.shares import name_of
+from connectors.brokers.shares import name_of
 from tests.e2e.test_up import READY_PATIENCE, refused, up
 
 PARTITIONS = 4

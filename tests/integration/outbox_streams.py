@@ -17,6 +17,7 @@ from datetime import datetime
 
 from faust.types import TP
 
+from connectors.brokers.broker import LaneBatch, LogSetBack, Outgoing, Place
 from connectors.outbox.entries import Staged
 from connectors.outbox.journal import Logs, SetAside
 from connectors.outbox.lanes import Lane, stage
@@ -24,7 +25,6 @@ from connectors.outbox.outbox import Outbox, outbox_status
 from connectors.outbox.publisher import Publisher
 from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
-from connectors.transports.broker import LaneBatch, LogSetBack, Outgoing, Place
 
 TIMEOUT = 10.0
 ORDERS = TP("orders", 0)

@@ -31,8 +31,8 @@ IMPATIENT: Mapping[str, float] = {
     "connectors.outbox.relay.SILENT_FOR": CLAIM,
     "connectors.processing.shared.delivery.RENEW_EVERY": CLAIM / 5,
     "connectors.processing.shared.delivery.TAKE_OVER_EVERY": CLAIM / 10,
-    "connectors.transports.redis.sharing.CLAIM_FOR": CLAIM,
-    "connectors.transports.sharing.CLAIM_FOR": CLAIM,
+    "connectors.brokers.redis.sharing.CLAIM_FOR": CLAIM,
+    "connectors.brokers.sharing.CLAIM_FOR": CLAIM,
 }
 
 

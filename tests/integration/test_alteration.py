@@ -15,6 +15,9 @@ import pytest
 from faust.types import TP
 
 from connectors import crash
+from connectors.brokers.broker import Beat, Broker, Outgoing, TopicSpec
+from connectors.brokers.memory.broker import Log, _logs
+from connectors.brokers.partitioner import partition_of
 from connectors.errors import AlterationRefused, PartitionsDiffer, TopicClosed
 from connectors.outbox.journal import Journal
 from connectors.outbox.outbox import Outbox
@@ -24,11 +27,8 @@ from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import DeadLetters
 from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.tables.alteration import Altered, alter
-from connectors.transports.broker import Beat, Broker, Outgoing, TopicSpec
-from connectors.transports.brokers import broker_by_url
+from connectors.transports.by_url import broker_by_url
 from connectors.transports.consumer import Consumer
-from connectors.transports.memory.broker import Log, _logs
-from connectors.transports.partitioner import partition_of
 from tests.integration.faust_apps import PATIENCE, eventually, running
 from tests.integration.outbox_streams import drained, is_active, nothing_is_refused
 from tests.integration.test_batches import fetch
@@ -45,8 +45,8 @@ LONG = 1e9
 @pytest.fixture(autouse=True)
 def settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else appends here; the contract's tests are about those who do."""
-    monkeypatch.setattr("connectors.transports.redis.topics.SETTLE_FOR", 0.0)
-    monkeypatch.setattr("connectors.transports.redis.topics.KNOWN_FOR", 0.0)
+    monkeypatch.setattr("connectors.brokers.redis.topics.SETTLE_FOR", 0.0)
+    monkeypatch.setattr("connectors.brokers.redis.topics.KNOWN_FOR", 0.0)
 
 
 class Shop:

@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import pytest
 
+from connectors.brokers.broker import Broker
+from connectors.brokers.memory.broker import MemoryBroker
 from connectors.errors import BrokerError, BrokerUnsupported
 from connectors.tables.alteration import alter
-from connectors.transports import brokers
-from connectors.transports.broker import Broker
-from connectors.transports.memory.broker import MemoryBroker
-from connectors.transports.memory.transport import Transport
+from connectors.transports import by_url
+from connectors.transports.memory import Transport
 from tests.integration.faust_apps import eventually, new_app, running
 
 
@@ -35,21 +35,21 @@ class PoorTransport(Transport):
 def poor_url(monkeypatch: pytest.MonkeyPatch) -> str:
     """Of a broker that another package has registered with Faust."""
     registered = EntryPoints([EntryPoint("poor", f"{__name__}:PoorTransport", "faust.transports")])
-    monkeypatch.setattr(brokers, "entry_points", registered.select)
+    monkeypatch.setattr(by_url, "entry_points", registered.select)
     monkeypatch.setattr("faust.transport.by_url", lambda _: PoorTransport)
     return f"poor://{uuid4().hex}"
 
 
 def test_a_registered_transport_is_a_broker_like_ours(poor_url: str) -> None:
-    assert brokers.is_broker("poor")
-    brokers.check_url(poor_url)
-    assert isinstance(brokers.broker_by_url(poor_url, default_partitions=1), Poor)
+    assert by_url.is_broker("poor")
+    by_url.check_url(poor_url)
+    assert isinstance(by_url.broker_by_url(poor_url, default_partitions=1), Poor)
 
 
 def test_other_transports_are_none(poor_url: str) -> None:
-    assert not brokers.is_broker("poorer")
+    assert not by_url.is_broker("poorer")
     with pytest.raises(BrokerError, match="No broker for poorer:// URLs"):
-        brokers.broker_by_url("poorer://", default_partitions=1)
+        by_url.broker_by_url("poorer://", default_partitions=1)
 
 
 async def test_agents_with_shared_delivery_get_their_events_in_order(

@@ -11,8 +11,8 @@ import orjson
 import pytest
 from faust.types import TP
 
-from connectors.transports.broker import Broker, Outgoing, Retention, TopicSpec
-from connectors.transports.brokers import broker_by_url
+from connectors.brokers.broker import Broker, Outgoing, Retention, TopicSpec
+from connectors.transports.by_url import broker_by_url
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.worker_processes import APP, PARTITIONS, Place, Workers
@@ -21,9 +21,9 @@ from tests.integration.worker_processes import APP, PARTITIONS, Place, Workers
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep house all the time, also where another one did just before."""
-    monkeypatch.setattr("connectors.transports.housekeeping.EVERY", 0.02)
+    monkeypatch.setattr("connectors.brokers.housekeeping.EVERY", 0.02)
     for module in ("redis.retention", "memory.broker"):
-        monkeypatch.setattr(f"connectors.transports.{module}.HOUSE_LEFT_AFTER", 0.05)
+        monkeypatch.setattr(f"connectors.brokers.{module}.HOUSE_LEFT_AFTER", 0.05)
 
 
 class Counting:

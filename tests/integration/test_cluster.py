@@ -14,14 +14,14 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 
 from app.embedded.binaries import find_valkey
+from connectors.brokers.broker import Outgoing, TopicSpec
+from connectors.brokers.redis import RedisBroker, keys
+from connectors.brokers.redis.offsets import BEGINNING
+from connectors.brokers.redis.servers import servers_by_url
 from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
-from connectors.transports.broker import Outgoing, TopicSpec
-from connectors.transports.redis import RedisBroker, keys
-from connectors.transports.redis.offsets import BEGINNING
-from connectors.transports.redis.servers import servers_by_url
 from tests.conftest import REDIS_SERVER
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failover import quickly, relaying

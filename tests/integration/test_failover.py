@@ -12,15 +12,15 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
+from connectors.brokers.broker import Outgoing
+from connectors.brokers.redis import RedisBroker
+from connectors.brokers.redis.offsets import BEGINNING
 from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.outbox.lanes import Lane, stage
 from connectors.outbox.outbox import Outbox, outbox_status
 from connectors.outbox.publisher import Publisher
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
-from connectors.transports.broker import Outgoing
-from connectors.transports.redis import RedisBroker
-from connectors.transports.redis.offsets import BEGINNING
 from tests.conftest import REDIS_SERVER
 from tests.integration.outbox_streams import (
     eventually,

@@ -12,13 +12,13 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
+from connectors.brokers.partitioner import partition_of
+from connectors.brokers.redis import RedisBroker
+from connectors.brokers.redis.keys import stream as stream_key
+from connectors.brokers.redis.offsets import BEGINNING
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
-from connectors.transports.partitioner import partition_of
-from connectors.transports.redis import RedisBroker
-from connectors.transports.redis.keys import stream as stream_key
-from connectors.transports.redis.offsets import BEGINNING
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.redis_pair import Pair, running_pair
 from tests.integration.test_failover import relaying
@@ -47,8 +47,8 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replicas that do not confirm count as gone at once, and what is lost then has counted."""
-    monkeypatch.setattr("connectors.transports.redis.replication.GRACE", 0.0)
-    monkeypatch.setattr("connectors.transports.redis.replication.WAIT", 0.01)
+    monkeypatch.setattr("connectors.brokers.redis.replication.GRACE", 0.0)
+    monkeypatch.setattr("connectors.brokers.redis.replication.WAIT", 0.01)
 
 
 async def put_ahead(url: str) -> None:

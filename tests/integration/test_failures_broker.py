@@ -15,11 +15,11 @@ import pytest
 from redis.asyncio import Redis
 
 from app.embedded import Valkey, start_postgres, start_valkey
+from connectors.brokers.redis import keys
+from connectors.brokers.redis.registers import encode
+from connectors.brokers.shares import Register
 from connectors.errors import BrokerUnavailable
 from connectors.transports.consumer import Consumer
-from connectors.transports.redis import keys
-from connectors.transports.redis.registers import encode
-from connectors.transports.shares import Register
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished, dead_letters
 
@@ -222,7 +222,7 @@ async def test_a_worker_can_stop_while_redis_is_away(
     server: Server, database_url: str, sig: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connectors.transports.commits.COMMIT_FOR", 0.2)
-    monkeypatch.setattr("connectors.transports.producer.FLUSH_FOR", 0.2)
+    monkeypatch.setattr("connectors.processing.producer.FLUSH_FOR", 0.2)
     app, numbers, seen = collecting_app(server.url, database_url)
     await app.start()
     await send(numbers, range(10))

@@ -9,8 +9,8 @@ import faust
 import pytest
 from pydantic import BaseModel
 
+from connectors.brokers.kafka.broker import KafkaBroker
 from connectors.transports.consumer import Consumer
-from connectors.transports.kafka.broker import KafkaBroker
 from tests.integration.faust_apps import eventually, new_app, running
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from connectors.transports.broker import Broker, Retention
+from connectors.brokers.broker import Broker, Retention
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 

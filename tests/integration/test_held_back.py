@@ -14,8 +14,8 @@ from app.groups import forget_group
 from app.status.collector import ask_broker
 from app.status.models import Status
 from app.web.metrics import expose
-from connectors.transports.broker import Beat, Broker, Outgoing, Retention, TopicSpec
-from connectors.transports.brokers import broker_by_url
+from connectors.brokers.broker import Beat, Broker, Outgoing, Retention, TopicSpec
+from connectors.transports.by_url import broker_by_url
 
 GROUPS = ("shop", "elsewhere", "shop/mail")
 

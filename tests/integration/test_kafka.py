@@ -12,8 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from faust.types import TP
 
 from connectors import crash
-from connectors.errors import BrokerError, BrokerUnavailable
-from connectors.transports.broker import (
+from connectors.brokers.broker import (
     Advance,
     Broker,
     EntriesRefused,
@@ -26,8 +25,9 @@ from connectors.transports.broker import (
     Retention,
     TopicSpec,
 )
-from connectors.transports.brokers import broker_by_url, check_url
-from connectors.transports.kafka.address import Address
+from connectors.brokers.kafka.address import Address
+from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.transports.by_url import broker_by_url, check_url
 from tests.kafka_server import delete_topics, running_admin
 
 TOPIC = "events"

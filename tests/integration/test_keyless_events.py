@@ -10,8 +10,8 @@ import faust
 import pytest
 from faust.types import TP
 
+from connectors.brokers.partitioner import partition_of
 from connectors.processing.retries import NO_RETRIES
-from connectors.transports.partitioner import partition_of
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 

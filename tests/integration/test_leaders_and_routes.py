@@ -12,7 +12,7 @@ import aiohttp
 import faust
 import pytest
 
-from connectors.transports import membership
+from connectors.brokers import membership
 from connectors.transports.router import ROUTED
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 

@@ -14,16 +14,16 @@ import faust
 import pytest
 from faust.types import TP
 
+from connectors.brokers.broker import Outgoing
+from connectors.brokers.partitioner import partition_of
+from connectors.brokers.redis import RedisBroker
+from connectors.brokers.redis.offsets import BEGINNING
 from connectors.errors import DatabaseUnavailable
 from connectors.outbox.journal import Journal
 from connectors.outbox.lanes import Lane, open_lanes
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
-from connectors.transports.broker import Outgoing
-from connectors.transports.partitioner import partition_of
-from connectors.transports.redis import RedisBroker
-from connectors.transports.redis.offsets import BEGINNING
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.outbox_streams import OWNER, Stream, commit, nothing_is_refused
 from tests.integration.test_failover import relaying

@@ -8,6 +8,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pytest
 from faust.types import TP
 
+from connectors.brokers.broker import (
+    EntriesRefused,
+    LaneBatch,
+    Numbered,
+    Outgoing,
+    Place,
+    Refused,
+)
 from connectors.errors import BrokerError, BrokerUnavailable, LaneOvertaken
 from connectors.outbox.entries import Staged
 from connectors.outbox.journal import LEFT_OUT
@@ -16,14 +24,6 @@ from connectors.outbox.outbox import outbox_status
 from connectors.outbox.publisher import Publisher
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.migrate import migrate_connectors
-from connectors.transports.broker import (
-    EntriesRefused,
-    LaneBatch,
-    Numbered,
-    Outgoing,
-    Place,
-    Refused,
-)
 from tests.integration.outbox_streams import (
     OWNER,
     TIMEOUT,

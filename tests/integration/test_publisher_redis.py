@@ -12,16 +12,16 @@ from faust.types import TP
 from redis.asyncio import Redis
 
 from connectors import crash
+from connectors.brokers.broker import Outgoing
+from connectors.brokers.redis import RedisBroker
+from connectors.brokers.redis.lanes import MAX_HEADERS
+from connectors.brokers.redis.offsets import BEGINNING
 from connectors.outbox.lanes import Lane, stage
 from connectors.outbox.publisher import Publisher
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import DeadLetters
 from connectors.processing.unsent import keep_unsent
-from connectors.transports.broker import Outgoing
-from connectors.transports.redis import RedisBroker
-from connectors.transports.redis.lanes import MAX_HEADERS
-from connectors.transports.redis.offsets import BEGINNING
 from tests.integration.outbox_streams import TIMEOUT
 
 PARTITIONS = 2

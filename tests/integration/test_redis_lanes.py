@@ -9,11 +9,11 @@ from faust.types import TP
 from redis.asyncio import Redis
 from yarl import URL
 
+from connectors.brokers.broker import EntriesRefused, LaneBatch, Numbered, Outgoing
+from connectors.brokers.redis import RedisBroker
+from connectors.brokers.redis.lanes import CALL_BYTES, MAX_HEADERS
+from connectors.brokers.redis.offsets import offset_of
 from connectors.errors import BrokerError, BrokerUnavailable
-from connectors.transports.broker import EntriesRefused, LaneBatch, Numbered, Outgoing
-from connectors.transports.redis import RedisBroker
-from connectors.transports.redis.lanes import CALL_BYTES, MAX_HEADERS
-from connectors.transports.redis.offsets import offset_of
 
 EVEN, ODD = TP("events", 0), TP("events", 1)
 STREAM, MARKS = "{events:0}", "{events:0}:lanes"

@@ -9,12 +9,12 @@ import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
+from connectors.brokers.broker import Beat
+from connectors.brokers.redis import keys
+from connectors.brokers.redis.broker import RedisBroker
+from connectors.brokers.redis.registers import FORGET_AFTER, KEPT
+from connectors.brokers.shares import Register
 from connectors.errors import BrokerError
-from connectors.transports.broker import Beat
-from connectors.transports.redis import keys
-from connectors.transports.redis.broker import RedisBroker
-from connectors.transports.redis.registers import FORGET_AFTER, KEPT
-from connectors.transports.shares import Register
 
 GROUP = "group"
 

@@ -11,13 +11,13 @@ import asyncpg
 import pytest
 from faust.types import TP
 
+from connectors.brokers.broker import LaneBatch, Outgoing, Place
 from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.outbox.lanes import open_lanes, stage
 from connectors.outbox.outbox import Outbox, outbox_status
 from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate, migrate_connectors
-from connectors.transports.broker import LaneBatch, Outgoing, Place
 from tests.integration.outbox_streams import (
     TIMEOUT,
     Halting,

@@ -15,11 +15,11 @@ import pytest
 from faust.types import TP
 
 from connectors import crash
+from connectors.brokers.redis import RedisBroker
+from connectors.brokers.redis.offsets import BEGINNING
 from connectors.outbox.outbox import Outbox, outbox_status
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
-from connectors.transports.redis import RedisBroker
-from connectors.transports.redis.offsets import BEGINNING
 from tests.integration.outbox_streams import new_relay
 
 TIMEOUT = 30.0

@@ -14,13 +14,13 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
+from connectors.brokers.broker import LaneBatch, Place, TopicSpec
+from connectors.brokers.redis import RedisBroker
+from connectors.brokers.redis.offsets import BEGINNING
 from connectors.outbox.outbox import Outbox, outbox_status
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
-from connectors.transports.broker import LaneBatch, Place, TopicSpec
-from connectors.transports.redis import RedisBroker
-from connectors.transports.redis.offsets import BEGINNING
 from tests.integration.outbox_streams import new_relay
 
 TIMEOUT = 10.0

@@ -14,11 +14,11 @@ from redis.asyncio import Redis
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 
 from app.embedded.process import free_port
+from connectors.brokers.broker import Outgoing
+from connectors.brokers.redis import RedisBroker
+from connectors.brokers.url import BrokerUrl
 from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.postgres.database import Database
-from connectors.transports.broker import Outgoing
-from connectors.transports.redis import RedisBroker
-from connectors.transports.url import BrokerUrl
 from tests.conftest import REDIS_SERVER
 from tests.integration.faust_apps import PATIENCE, new_app, running
 from tests.integration.outbox_streams import eventually, publishing
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.skipif(SENTINEL is None, reason="Debian's redis-sentine
 
 @pytest.fixture(autouse=True)
 def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.transports.redis.sentinel.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("connectors.brokers.redis.sentinel.LOOK_EVERY", 0.1)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 import pytest
 from faust.types import TP
 
+from connectors.brokers.broker import LaneBatch, Place
 from connectors.errors import LaneOvertaken
 from connectors.outbox.housekeeping import Housekeeping
 from connectors.outbox.journal import Journal
@@ -16,7 +17,6 @@ from connectors.outbox.retention import KEEP_FOR, Retention
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.postgres.queries import load
-from connectors.transports.broker import LaneBatch, Place
 from tests.integration.outbox_streams import (
     OWNER,
     TIMEOUT,

@@ -15,13 +15,13 @@ import faust
 import pytest
 from faust.exceptions import ImproperlyConfigured
 
+from connectors.brokers.broker import Broker, Numbered, Outgoing
+from connectors.brokers.broker import LaneBatch as Batch
 from connectors.postgres.database import Database
 from connectors.processing.dead_letters import DeadLetter, DeadLetters
 from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.processing.shared import delivery, inbox
 from connectors.processing.topic import Topic
-from connectors.transports.broker import Broker, Numbered, Outgoing
-from connectors.transports.broker import LaneBatch as Batch
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_batches import fetch, sent_to
 
@@ -63,7 +63,7 @@ async def all_settled(app: faust.App) -> bool:
 
 def claims_last(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("redis", "memory"):
-        monkeypatch.setattr(f"connectors.transports.{kind}.sharing.CLAIM_FOR", seconds)
+        monkeypatch.setattr(f"connectors.brokers.{kind}.sharing.CLAIM_FOR", seconds)
 
 
 async def letters_of(database_url: str) -> Sequence[DeadLetter]:

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from faust.types import TP
 
 from app.status.collector import ask_broker
+from connectors.brokers.broker import Beat, Outgoing, Record, TopicSpec
+from connectors.brokers.sharing import Claim, shared_group
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.parked_rows import parked_counts
 from connectors.processing.shared.inbox import Inbox, Known
 from connectors.processing.shared.message import SharedMessage
-from connectors.transports.broker import Beat, Outgoing, Record, TopicSpec
-from connectors.transports.brokers import broker_by_url
-from connectors.transports.sharing import Claim, shared_group
+from connectors.transports.by_url import broker_by_url
 
 
 async def test_what_waits_for_them_and_what_they_have_in_hand(any_broker_url: str) -> None:

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 
 from connectors import crash
+from connectors.brokers.broker import Broker, Outgoing
+from connectors.brokers.membership import NAME
 from connectors.postgres.database import Database
-from connectors.transports.broker import Broker, Outgoing
-from connectors.transports.brokers import broker_by_url
-from connectors.transports.membership import NAME
+from connectors.transports.by_url import broker_by_url
 from tests.integration.faust_apps import eventually
 from tests.integration.worker_processes import APP, PARTITIONS, Place, Workers, owned
 

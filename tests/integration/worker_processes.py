@@ -13,9 +13,9 @@ import faust
 import pytest
 
 from connectors import crash
-from connectors.transports.broker import Broker, Roll
-from connectors.transports.membership import NAME
-from connectors.transports.shares import name_of
+from connectors.brokers.broker import Broker, Roll
+from connectors.brokers.membership import NAME
+from connectors.brokers.shares import name_of
 from tests.integration import faust_apps
 
 APP = "workers"
@@ -23,7 +23,7 @@ PARTITIONS = 8
 PATIENCE = 30.0
 
 IMPATIENT: Mapping[str, float] = {
-    f"connectors.transports.{module}.{name}": seconds
+    f"connectors.brokers.{module}.{name}": seconds
     for module in ("liveness", "membership")
     for name, seconds in (("HEARTBEAT", 0.1), ("SILENCE", 1.5))
 }

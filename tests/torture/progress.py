@@ -9,9 +9,9 @@ from uuid import UUID
 
 from faust.types import TP
 
+from connectors.brokers.broker import Broker
 from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.postgres.database import Database
-from connectors.transports.broker import Broker
 from tests.torture.faults import Fault
 from tests.torture.ledger import APP, ENTRIES, PARTITIONS, TRANSFERS
 

@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from connectors.brokers.broker import Broker, TopicSpec
 from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
-from connectors.transports.broker import Broker, TopicSpec
-from connectors.transports.brokers import broker_by_url
+from connectors.transports.by_url import broker_by_url
 from tests.torture import ledger
 from tests.torture.appending import appending_to
 from tests.torture.checker import Violation, check

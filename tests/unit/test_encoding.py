@@ -11,8 +11,8 @@ import faust
 import pytest
 from pydantic import BaseModel
 
+from connectors.processing.producer import as_headers
 from connectors.processing.topic import Topic
-from connectors.transports.producer import as_headers
 
 TYPES: list[Any] = [None, str, bytes, int]
 CODECS = [None, "raw", "json", "json|binary"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from connectors.transports.broker import Outgoing, Record
-from connectors.transports.redis.entry import decode, encode, encode_numbered
-from connectors.transports.redis.offsets import offset_of, seconds_of, stream_id
+from connectors.brokers.broker import Outgoing, Record
+from connectors.brokers.redis.entry import decode, encode, encode_numbered
+from connectors.brokers.redis.offsets import offset_of, seconds_of, stream_id
 
 
 def read(entry_id: bytes, fields: list[bytes]) -> Record:

@@ -8,9 +8,9 @@ import pytest
 from redis import exceptions
 from redis.asyncio import sentinel
 
+from connectors.brokers.broker import LogTooShort
+from connectors.brokers.redis.client import our_errors
 from connectors.errors import BrokerError, BrokerUnavailable
-from connectors.transports.broker import LogTooShort
-from connectors.transports.redis.client import our_errors
 
 URL = "redis+sentinel://me:hidden@host/primary"
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from connectors.transports.shares import (
+from connectors.brokers.shares import (
     Owned,
     Plan,
     Register,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
+from connectors.brokers.broker import Advance, Record
 from connectors.processing.watermark import EVERYBODY as EVERYONE
 from connectors.processing.watermark import Committed, Identity, Readers, Source, Watermark
-from connectors.transports.broker import Advance, Record
 
 EVERYBODY = set(EVERYONE)
 

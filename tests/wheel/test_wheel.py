@@ -88,10 +88,10 @@ def test_connectors_come_alone(environment: Environment) -> None:
 @pytest.mark.parametrize(
     ("url", "transport"),
     [
-        ("redis://", "connectors.transports.redis.transport"),
-        ("rediss+sentinel://", "connectors.transports.redis.transport"),
-        ("redis+cluster://", "connectors.transports.redis.transport"),
-        ("memory://", "connectors.transports.memory.transport"),
+        ("redis://", "connectors.transports.redis"),
+        ("rediss+sentinel://", "connectors.transports.redis"),
+        ("redis+cluster://", "connectors.transports.redis"),
+        ("memory://", "connectors.transports.memory"),
         ("audited://", "parcels.audited"),
     ],
 )

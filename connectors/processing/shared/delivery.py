@@ -16,6 +16,9 @@ from faust.types import TP, AppT, EventT
 from mode import Service
 
 from connectors import crash
+from connectors.brokers import sharing
+from connectors.brokers.broker import Broker, TopicSpec
+from connectors.brokers.sharing import RENEW_EVERY, Claim, shared_group
 from connectors.errors import BrokerError, ConnectorError, DatabaseError
 from connectors.processing.backing import backing_of
 from connectors.processing.dead_letters import ADDRESSEE_HEADER, excused
@@ -26,15 +29,12 @@ from connectors.processing.shared.inbox import Known, Noting
 from connectors.processing.shared.message import SharedMessage, State
 from connectors.processing.shared.settling import Settling
 from connectors.processing.topic import Topic
-from connectors.transports import sharing
-from connectors.transports.broker import Broker, TopicSpec
-from connectors.transports.sharing import RENEW_EVERY, Claim, shared_group
 
 if TYPE_CHECKING:
     from connectors.processing.agent import Agent
+    from connectors.processing.consuming import Consuming
     from connectors.processing.event_stream import EventStream
-    from connectors.transports.consumer import Consumer
-    from connectors.transports.producer import Producer
+    from connectors.processing.producer import Producer
 
 TAKE_WAIT = 1.0
 """Seconds that taking waits for news."""
@@ -104,8 +104,8 @@ class SharedDelivery(Service):
         return cast("Broker", self.app.transport.broker)  # type: ignore[attr-defined]
 
     @property
-    def _consumer(self) -> Consumer:
-        return cast("Consumer", self.app.consumer)
+    def _consumer(self) -> Consuming:
+        return cast("Consuming", self.app.consumer)
 
     @Service.task
     async def _work(self) -> None:

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from faust.types import TP, EventT
 
+from connectors.brokers.sharing import Offsets
 from connectors.processing.shared.message import SharedMessage, State
-from connectors.transports.sharing import Offsets
 
 
 class Hand:

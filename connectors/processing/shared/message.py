@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from faust.types import TP, ConsumerMessage, Message
 
+from connectors.brokers.broker import Outgoing
+from connectors.brokers.sharing import Claim
 from connectors.outbox.outbox import Scheduled
-from connectors.transports.broker import Outgoing
-from connectors.transports.sharing import Claim
 
 if TYPE_CHECKING:
     from connectors.processing.dead_letters import NewDeadLetter

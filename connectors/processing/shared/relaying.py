@@ -12,11 +12,11 @@ import logging
 import asyncpg
 from faust.types import AppT
 
+from connectors.brokers.broker import Broker
 from connectors.errors import ConnectorError
 from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
 from connectors.processing.unsent import keep_unsent
-from connectors.transports.broker import Broker
 
 RETRY_EVERY = 1.0
 """Seconds between two attempts while broker or database are away."""

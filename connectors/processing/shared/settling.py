@@ -18,12 +18,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from connectors import crash
+from connectors.brokers.sharing import Sharing
 from connectors.errors import BrokerError, BrokerUnavailable, DatabaseError
 from connectors.processing.shared.hand import Hand, offsets_of
 from connectors.processing.shared.inbox import Known
 from connectors.processing.shared.message import SharedMessage, State
 from connectors.processing.shared.store import Effecting
-from connectors.transports.sharing import Sharing
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""

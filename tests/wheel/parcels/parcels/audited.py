@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from faust.types import TP
 
-from connectors.transports.broker import Appended, Broker, LaneBatch, Outgoing, Place
-from connectors.transports.memory import MemoryBroker
+from connectors.brokers.broker import Appended, Broker, LaneBatch, Outgoing, Place
+from connectors.brokers.memory import MemoryBroker
 from connectors.transports.transport import BrokerTransport
 
 written: Counter[str] = Counter()

@@ -1,0 +1,1 @@
+"""Stores of partitioned logs: what one is, and those that there are."""

@@ -1,0 +1,124 @@
+"""Has topics keep what they were declared with, and no more.
+
+One keeper at a time does it for all topics of a broker, whichever application has declared them and
+whether anybody reads them: of all workers and relays there, the one whom the broker takes
+(:meth:`~connectors.brokers.broker.Broker.keeps_house`). What may go is decided by the broker in
+the same instant, so the keeper need not own anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+
+from faust.types import TP
+
+from connectors.brokers.broker import Bound, Broker, HeldBack, Retention, Trimmed
+from connectors.brokers.capabilities import Capability
+from connectors.errors import BrokerError
+
+EVERY = 5.0
+"""Seconds between two rounds."""
+
+GOES = 100
+"""How often a partition is trimmed, and compacted, in a round, at most: the next one goes on."""
+
+logger = logging.getLogger(__name__)
+
+
+class Housekeeper:
+    """One of those who may keep house."""
+
+    def __init__(self, broker: Broker, name: str) -> None:
+        self._broker = broker
+        self._name = name
+        """Nobody else has it."""
+        self._told: frozenset[tuple[str, frozenset[str]]] = frozenset()
+        """Topics that are held back, and by whom, of which the log tells already."""
+
+    async def run(self) -> None:
+        """Keep house until cancelled, whenever it is this one's turn; not for a broker that cannot
+        be told to."""
+        if Capability.RETENTION not in self._broker.capabilities:
+            return
+        while True:
+            try:
+                if await self._broker.keeps_house(self._name):
+                    await self.keep()
+            except BrokerError as error:
+                logger.debug("Topics are not trimmed now: %s", error)
+            await asyncio.sleep(EVERY)
+
+    async def keep(self) -> None:
+        """One round. Raises what the broker raises."""
+        kept = await _kept(self._broker)
+        bounded = {tp: retention for tp, retention in kept.items() if retention.is_bounded}
+        trimmed = await _go_on(self._broker.trim, bounded)
+        held = {tp: each.held_back for tp, each in trimmed.items() if each.held_back}
+        self._tell(held, bounded)
+        compacted = {tp: retention for tp, retention in kept.items() if retention.compacted}
+        await _go_on(self._broker.compact, compacted)
+
+    def _tell(self, held: Mapping[TP, HeldBack], retentions: Mapping[TP, Retention]) -> None:
+        """Tell once who holds what back, until it is so no more."""
+        found = {(tp.topic, each.groups): tp for tp, each in held.items()}
+        for news in found.keys() - self._told:
+            tp = found[news]
+            logger.warning("%s", explain(tp, held[tp], retentions[tp]))
+        self._told = frozenset(found)
+
+
+async def bounded_partitions(broker: Broker) -> dict[TP, Retention]:
+    """The partitions of topics that have bounds which groups can hold back. Raises what the broker
+    raises."""
+    if Capability.RETENTION not in broker.capabilities:
+        return {}
+    kept = await _kept(broker)
+    return {tp: retention for tp, retention in kept.items() if retention.is_bounded}
+
+
+async def _kept(broker: Broker) -> dict[TP, Retention]:
+    counts = await broker.topics()
+    return {
+        TP(topic, number): retention
+        for topic, retention in (await broker.retentions()).items()
+        for number in range(counts.get(topic, 0))
+    }
+
+
+async def _go_on(
+    go: Callable[[Mapping[TP, Retention]], Awaitable[Mapping[TP, Trimmed]]],
+    retentions: Mapping[TP, Retention],
+) -> Mapping[TP, Trimmed]:
+    """Go again where there is more to do, within bounds; what came of the last goes."""
+    came: dict[TP, Trimmed] = {}
+    again = retentions
+    for _ in range(GOES):
+        if not again:
+            break
+        came |= await go(again)
+        again = {tp: again[tp] for tp in again if tp in came and came[tp].more}
+    return came
+
+
+def explain(tp: TP, held: HeldBack, retention: Retention) -> str:
+    """Who holds what back, and what to do about it."""
+    match held.bound:
+        case Bound.AGE:
+            much = f"what is {_shown(held.found)} old, and {_shown(retention.age or 0)} are wanted"
+        case Bound.SIZE:
+            much = f"{held.found:.0f} bytes, and {retention.size} are wanted"
+        case Bound.ENTRIES:
+            much = f"{held.found:.0f} entries, and {retention.entries} are wanted"
+    groups = ", ".join(sorted(held.groups))
+    return (
+        f"topic {tp.topic} keeps {much} (partition {tp.partition}), since it is not finished by "
+        f"{groups}: have it work, or, should it be gone for good, "
+        "`redfaust topics forget-group NAME`"
+    )
+
+
+def _shown(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

@@ -1,0 +1,345 @@
+"""The broker's contract, kept by a Kafka cluster and the Postgres beside it.
+
+Entries lie in Kafka; what it has no place for, or would let anybody move back, lies in Postgres,
+where the positions that rule are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, ClassVar, NamedTuple
+
+from faust.types import TP
+
+from connectors.brokers.broker import (
+    Advance,
+    Appended,
+    Beat,
+    HeldBack,
+    LaneBatch,
+    LogTooShort,
+    Numbered,
+    Outgoing,
+    PartitionStatus,
+    PartlyRefused,
+    Place,
+    Record,
+    Replaced,
+    Retention,
+    Roll,
+    TopicSpec,
+    Trimmed,
+)
+from connectors.brokers.capabilities import ALL, Capability
+from connectors.brokers.kafka.address import Address
+from connectors.brokers.kafka.appender import Appender, EntryRefused
+from connectors.brokers.kafka.clients import Admin, new_consumer, started
+from connectors.brokers.kafka.errors import our_errors
+from connectors.brokers.kafka.groups import Groups
+from connectors.brokers.kafka.lanes import Lanes, Lot
+from connectors.brokers.kafka.lookout import Lookout
+from connectors.brokers.kafka.reader import LogReader
+from connectors.brokers.kafka.registers import Registers
+from connectors.brokers.kafka.store import Store
+from connectors.brokers.kafka.topics import TopicCatalog
+from connectors.brokers.partitioner import partition_of, partition_of_numbered
+from connectors.brokers.shares import Register
+from connectors.brokers.sharing import Sharing
+from connectors.errors import BrokerError, BrokerUnavailable, BrokerUnsupported
+
+
+class _Parts(NamedTuple):
+    """What a broker that is open works with."""
+
+    store: Store
+    topics: TopicCatalog
+    lookout: Lookout
+    reader: LogReader
+    appender: Appender
+    lanes: Lanes
+    groups: Groups
+    registers: Registers
+
+
+class KafkaBroker:
+    """Topics as Kafka's topics; offsets are Kafka's, and compacted topics have gaps.
+
+    It joins no group of Kafka's: who owns what stands in the register.
+    """
+
+    capabilities: ClassVar[frozenset[Capability]] = ALL - {
+        Capability.SHARED_DELIVERY,
+        Capability.RETENTION,  # Kafka's own affair, once a topic is created
+    }
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        default_partitions: int,
+        store: str,
+        credentials: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``store`` is the database's URL, and ``credentials`` say how to log in, as options of
+        aiokafka, where the URL does not."""
+        self._address = Address.parse(url, credentials)
+        self._default_partitions = default_partitions
+        self._store_url = store
+        self._opened = 0
+        """By how many; consumer and producer of an application share one."""
+        self._opening = asyncio.Lock()
+        self._stack = AsyncExitStack()
+        self._open: _Parts | None = None
+
+    @property
+    def _parts(self) -> _Parts:
+        if self._open is None:
+            raise BrokerUnavailable("the connection to Kafka is not open: start the application")
+        return self._open
+
+    # -- opening and closing -----------------------------------------------------------------
+
+    async def open(self) -> None:
+        async with self._opening:
+            if self._open is None:
+                with our_errors(self._address.shown):
+                    async with AsyncExitStack() as stack:
+                        self._open = await self._connect(stack)
+                        self._stack = stack.pop_all()
+            self._opened += 1
+
+    async def _connect(self, stack: AsyncExitStack) -> _Parts:
+        admin = await Admin.connect(self._address)
+        stack.push_async_callback(admin.close)
+        store = await Store.connect(self._store_url, admin)
+        stack.push_async_callback(store.close)
+        await store.incarnation()
+        lookout = Lookout(await started(new_consumer(self._address)), self._address.shown)
+        stack.push_async_callback(lookout.close)
+        consumer = await started(new_consumer(self._address))
+        reader = LogReader(consumer, lookout, self._address.shown)
+        stack.push_async_callback(reader.close)
+        appender = Appender(self._address)
+        stack.push_async_callback(appender.close)
+        groups = Groups(store, lookout, self._address)
+        stack.push_async_callback(groups.close)
+        registers = Registers(store)
+        stack.push_async_callback(registers.close)
+        return _Parts(
+            store,
+            TopicCatalog(admin, store),
+            lookout,
+            reader,
+            appender,
+            Lanes(store, lookout, appender),
+            groups,
+            registers,
+        )
+
+    async def close(self) -> None:
+        async with self._opening:
+            self._opened = max(0, self._opened - 1)
+            if not self._opened and self._open is not None:
+                self._open = None
+                await self._stack.aclose()
+
+    async def identity(self) -> str:
+        return await self._parts.store.identity()
+
+    async def incarnation(self) -> str:
+        return await self._parts.store.incarnation()
+
+    # -- topics ------------------------------------------------------------------------------
+
+    async def create_topic(self, spec: TopicSpec) -> int:
+        return await self._parts.topics.create(spec)
+
+    async def topics(self) -> Mapping[str, int]:
+        return await self._parts.topics.all()
+
+    async def close_topics(self, topics: Collection[str]) -> None:
+        await self._parts.topics.close(topics)
+
+    async def open_topics(self, partitions: Mapping[str, int]) -> None:
+        tps = await self._parts.topics.add_partitions(partitions)
+        await self._parts.groups.begin(tps)
+        await self._parts.topics.open(partitions)
+
+    async def _partitions(self, topic: str) -> int:
+        return await self._parts.topics.partitions(topic, default=self._default_partitions)
+
+    async def _expand(self, topics: Iterable[str]) -> list[TP]:
+        return await self._parts.topics.expand(topics, default=self._default_partitions)
+
+    # -- appending ---------------------------------------------------------------------------
+
+    async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
+        targets: dict[TP, list[int]] = {}
+        for index, entry in enumerate(entries):
+            targets.setdefault(await self._target(entry), []).append(index)
+        outcomes: dict[int, Appended | BrokerError] = {}
+        done = await asyncio.gather(
+            *(self._append_to(tp, entries, left, outcomes) for tp, left in targets.items()),
+            return_exceptions=True,
+        )
+        for error in done:
+            if error is not None:
+                raise error
+        in_order = [outcomes[index] for index in range(len(entries))]
+        appended = [outcome for outcome in in_order if isinstance(outcome, Appended)]
+        if len(appended) < len(in_order):
+            raise PartlyRefused(in_order)
+        return appended
+
+    async def _append_to(
+        self,
+        tp: TP,
+        entries: Sequence[Outgoing],
+        left: Sequence[int],
+        outcomes: dict[int, Appended | BrokerError],
+    ) -> None:
+        while left:
+            try:
+                put = await self._parts.appender.put(tp, [entries[index] for index in left])
+            except EntryRefused as refused:
+                outcomes[left[0]] = refused
+                left = left[1:]
+                continue
+            for offset, index in zip(range(put.first, put.end), left, strict=False):
+                outcomes[index] = Appended(tp, offset, put.timestamp)
+            left = left[put.end - put.first :]
+
+    async def _target(self, entry: Outgoing) -> TP:
+        partitions = await self._partitions(entry.topic)
+        if entry.partition is not None:
+            return TP(entry.topic, entry.partition)
+        return TP(entry.topic, partition_of(entry.key, partitions))
+
+    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+        lots: dict[tuple[str, TP], list[Numbered]] = {}
+        for lane, entries, _ in batches:
+            for numbered in entries:
+                tp = await self._target_of_numbered(numbered)
+                lots.setdefault((lane, tp), []).append(numbered)
+        after = {batch.lane: batch.after for batch in batches}
+        return await self._parts.lanes.append(
+            Lot(lane, tp, after[lane].get(tp, 0), entries) for (lane, tp), entries in lots.items()
+        )
+
+    async def _target_of_numbered(self, numbered: Numbered) -> TP:
+        number, entry = numbered
+        partitions = await self._partitions(entry.topic)
+        if entry.partition is not None:
+            return TP(entry.topic, entry.partition)
+        return TP(entry.topic, partition_of_numbered(entry.key, number, partitions))
+
+    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        return await self._parts.lanes.marks(lanes)
+
+    # -- reading -----------------------------------------------------------------------------
+
+    async def read(
+        self, positions: Mapping[TP, int], *, limit: int, wait: float
+    ) -> Mapping[TP, Sequence[Record]]:
+        try:
+            return await self._parts.reader.read(positions, limit=limit, wait=wait)
+        except LogTooShort as error:
+            await self._parts.store.note_loss()
+            # Whoever reads asks then whether it is the same broker still.
+            raise BrokerUnavailable(str(error)) from error
+
+    async def wake(self) -> None:
+        self._parts.reader.wake()
+
+    async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
+        tps = list(tps)
+        found = await self._parts.lookout.bounds(await self._parts.topics.known(tps))
+        return {tp: found.get(tp, (0, 0)) for tp in tps}
+
+    # -- what is kept ------------------------------------------------------------------------
+
+    async def retentions(self) -> Mapping[str, Retention]:
+        return {}
+
+    async def keeps_house(self, keeper: str) -> bool:  # noqa: ARG002 - nobody has to
+        return False
+
+    async def trim(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:  # noqa: ARG002
+        return {}
+
+    async def compact(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:  # noqa: ARG002
+        return {}
+
+    async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:  # noqa: ARG002
+        return {}
+
+    # -- groups ------------------------------------------------------------------------------
+
+    async def confirm(self, tps: Collection[TP], incarnation: str) -> None:  # noqa: ARG002
+        # Kafka hands out nothing that the replicas in sync do not have. Another cluster has not
+        # got what was read.
+        if incarnation != await self._parts.store.incarnation_of_log():
+            raise Replaced
+
+    async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
+        await self._parts.groups.join(group, await self._expand(topics), from_start=from_start)
+
+    async def leave(self, group: str, topics: Iterable[str]) -> None:
+        await self._parts.groups.leave(group, topics)
+
+    async def groups(self, topics: Iterable[str]) -> Mapping[str, frozenset[str]]:
+        return await self._parts.groups.of_topics(topics)
+
+    async def positions(self, group: str, tps: Iterable[TP]) -> Mapping[TP, int]:
+        return await self._parts.groups.positions(group, tps)
+
+    async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        return await self._parts.groups.floors(tps)
+
+    async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
+        ends = await self._parts.lookout.ends(advances)
+        short = [tp for tp, advance in advances.items() if advance.position > ends[tp]]
+        await self._parts.groups.commit(
+            group, {tp: advance.position for tp, advance in advances.items() if tp not in short}
+        )
+        if short:
+            await self._parts.store.note_loss()
+            raise LogTooShort(
+                f"{len(short)} partitions, {short[0].partition} of {short[0].topic} among them, "
+                "end before the position of what was read in them: Kafka has lost entries"
+            )
+
+    async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
+        tps = await self._expand([topic])
+        bounds = await self.bounds(tps)
+        positions = await self.positions(group, tps)
+        status = []
+        for tp in tps:
+            first, end = bounds[tp]
+            position = positions.get(tp)
+            lag = end - max(first, position or first)
+            status.append(PartitionStatus(end - first, lag, position))
+        return status
+
+    # -- shared delivery ---------------------------------------------------------------------
+
+    def sharing(self, group: str, consumer: str) -> Sharing:
+        raise BrokerUnsupported(f"{consumer} of {group} needs shared delivery, which Kafka has not")
+
+    # -- membership --------------------------------------------------------------------------
+
+    async def beat(self, group: str, member: str, beat: Beat) -> Roll:
+        return await self._parts.registers.beat(group, member, beat)
+
+    async def roll(self, group: str) -> Roll:
+        return await self._parts.registers.roll(group)
+
+    async def reassign(
+        self, group: str, register: Register, *, version: str, silent: Mapping[str, int]
+    ) -> bool:
+        return await self._parts.registers.write(group, register, version, silent)
+
+    async def reassigned(self, group: str, version: str, *, wait: float) -> None:
+        await self._parts.registers.changed(group, version, wait)

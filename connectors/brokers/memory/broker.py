@@ -1,0 +1,317 @@
+"""The broker's contract, kept in this process.
+
+Brokers of the same URL share one :class:`Log`, as clients of one server would; it ends with the
+process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from faust.types import TP
+
+from connectors.brokers.broker import (
+    HOUSE_LEFT_AFTER,
+    Advance,
+    Appended,
+    Beat,
+    HeldBack,
+    LaneBatch,
+    LogSetBack,
+    Outgoing,
+    PartitionStatus,
+    Place,
+    Record,
+    Replaced,
+    Retention,
+    Roll,
+    TopicSpec,
+    Trimmed,
+)
+from connectors.brokers.capabilities import ALL, Capability
+from connectors.brokers.memory import retention
+from connectors.brokers.memory.records import Records
+from connectors.brokers.memory.registers import Registry
+from connectors.brokers.memory.sharing import MemorySharing, SharedPlace
+from connectors.brokers.partitioner import partition_of, partition_of_numbered
+from connectors.brokers.shares import Register
+from connectors.errors import TopicClosed
+
+
+@dataclass
+class Log:
+    """What a server would hold."""
+
+    identity: str = field(default_factory=lambda: secrets.token_hex(8))
+    topics: dict[str, int] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
+    retentions: dict[str, Retention] = field(default_factory=dict)
+    house: tuple[str, float] = ("", 0.0)
+    """Who keeps house, and until when by the monotonic clock."""
+    records: dict[TP, Records] = field(default_factory=lambda: defaultdict(Records))
+    marks: dict[tuple[str, TP], int] = field(default_factory=dict)
+    positions: dict[tuple[str, TP], int] = field(default_factory=dict)
+    shared: dict[tuple[str, TP], SharedPlace] = field(default_factory=dict)
+    registries: dict[str, Registry] = field(default_factory=lambda: defaultdict(Registry))
+    readers: set[asyncio.Event] = field(default_factory=set)
+
+
+_logs: dict[str, Log] = defaultdict(Log)
+
+
+class MemoryBroker:
+    """Offsets are dense and begin at 0."""
+
+    capabilities: ClassVar[frozenset[Capability]] = ALL
+
+    def __init__(self, url: str, *, default_partitions: int) -> None:
+        self._log = _logs[url]
+        self._default_partitions = default_partitions
+        self._news = asyncio.Event()
+
+    async def open(self) -> None:
+        self._log.readers.add(self._news)
+
+    async def close(self) -> None:
+        self._log.readers.discard(self._news)
+        self._news.set()
+
+    async def identity(self) -> str:
+        return self._log.identity
+
+    async def incarnation(self) -> str:
+        return self._log.identity
+
+    async def create_topic(self, spec: TopicSpec) -> int:
+        count = self._partitions(spec.name, default=spec.partitions)
+        if spec.retention is not None:
+            self._log.retentions[spec.name] = spec.retention
+        return count
+
+    async def topics(self) -> Mapping[str, int]:
+        return dict(sorted(self._log.topics.items()))
+
+    async def close_topics(self, topics: Collection[str]) -> None:
+        self._log.closed.update(topics)
+
+    async def open_topics(self, partitions: Mapping[str, int]) -> None:
+        self._log.topics.update(partitions)
+        self._log.closed.difference_update(partitions)
+        for tp in self._expand(partitions):
+            for group, other in list(self._log.positions):
+                if other == TP(tp.topic, 0):
+                    self._log.positions.setdefault((group, tp), 0)
+            for group, other in list(self._log.shared):
+                if other == TP(tp.topic, 0):
+                    self._log.shared.setdefault((group, tp), SharedPlace(0))
+
+    def _partitions(self, topic: str, *, default: int | None = None) -> int:
+        """Number of partitions of a topic that is open."""
+        if topic in self._log.closed:
+            raise TopicClosed(topic)
+        return self._log.topics.setdefault(topic, default or self._default_partitions)
+
+    async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
+        for entry in entries:
+            self._partitions(entry.topic)
+        appended = [self._append(entry) for entry in entries]
+        self._wake_readers()
+        return appended
+
+    def _append(self, entry: Outgoing, source: tuple[str, int] | None = None) -> Appended:
+        partitions = self._partitions(entry.topic)
+        partition = entry.partition
+        if partition is None:
+            partition = partition_of(entry.key, partitions)
+        tp = TP(entry.topic, partition)
+        records = self._log.records[tp]
+        now = time.time()
+        timestamp = now if entry.timestamp is None else entry.timestamp
+        record = Record(records.end, timestamp, entry.key, entry.value, entry.headers, source)
+        records.append(record, now)
+        return Appended(tp, record.offset, now)
+
+    def _wake_readers(self) -> None:
+        for reader in self._log.readers:
+            reader.set()
+
+    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+        lots = [
+            (lane, self._target_of_numbered(*numbered), numbered, after)
+            for lane, entries, after in batches
+            for numbered in entries
+        ]
+        marks = self._log.marks
+        if set_back := {
+            lane for lane, tp, _, after in lots if marks.get((lane, tp), 0) < after.get(tp, 0)
+        }:
+            raise LogSetBack(set_back)
+        for lane, tp, (number, entry), _ in lots:
+            if number > marks.get((lane, tp), 0):
+                marks[lane, tp] = number
+                self._append(replace(entry, partition=tp.partition), (lane, number))
+        self._wake_readers()
+        places: dict[str, dict[TP, Place]] = {}
+        for lane, tp, _, _ in lots:
+            place = Place(marks[lane, tp], self._log.records[tp].end)
+            places.setdefault(lane, {})[tp] = place
+        return places
+
+    def _target_of_numbered(self, number: int, entry: Outgoing) -> TP:
+        partitions = self._partitions(entry.topic)
+        if entry.partition is not None:
+            return TP(entry.topic, entry.partition)
+        return TP(entry.topic, partition_of_numbered(entry.key, number, partitions))
+
+    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
+        for (lane, tp), mark in self._log.marks.items():
+            if lane in found:
+                found[lane][tp] = mark
+        return found
+
+    async def read(
+        self, positions: Mapping[TP, int], *, limit: int, wait: float
+    ) -> Mapping[TP, Sequence[Record]]:
+        found = self._available(positions, limit)
+        if not found and wait > 0:
+            self._news.clear()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+            found = self._available(positions, limit)
+        return found
+
+    def _available(self, positions: Mapping[TP, int], limit: int) -> dict[TP, list[Record]]:
+        return {
+            tp: found
+            for tp, position in positions.items()
+            if (found := self._log.records[tp].read(position, limit))
+        }
+
+    async def wake(self) -> None:
+        self._news.set()
+
+    async def confirm(self, tps: Collection[TP], incarnation: str) -> None:  # noqa: ARG002
+        if incarnation != await self.incarnation():
+            raise Replaced
+
+    async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
+        for tp in self._expand(topics):
+            records = self._log.records[tp]
+            start = records.first if from_start else records.end
+            self._log.positions.setdefault((group, tp), start)
+
+    async def leave(self, group: str, topics: Iterable[str]) -> None:
+        for tp in self._expand(topics):
+            self._log.positions.pop((group, tp), None)
+            self._log.shared.pop((group, tp), None)
+
+    async def groups(self, topics: Iterable[str]) -> Mapping[str, frozenset[str]]:
+        joined = {*self._log.positions, *self._log.shared}
+        return {
+            topic: frozenset(group for group, tp in joined if tp.topic == topic) for topic in topics
+        }
+
+    async def positions(self, group: str, tps: Iterable[TP]) -> Mapping[TP, int]:
+        positions = self._log.positions
+        return {tp: positions[group, tp] for tp in tps if (group, tp) in positions}
+
+    async def floors(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        found = {tp: self._floors(tp) for tp in tps}
+        return {tp: min(floors.values()) for tp, floors in found.items() if floors}
+
+    def _floors(self, tp: TP) -> dict[str, int]:
+        """By group, the position below which it needs nothing any more."""
+        shared = {at: place.floor for at, place in self._log.shared.items()}
+        places = {**self._log.positions, **shared}
+        return {group: position for (group, at), position in places.items() if at == tp}
+
+    async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
+        for tp, advance in advances.items():
+            before = self._log.positions.get((group, tp), 0)
+            self._log.positions[group, tp] = max(before, advance.position)
+
+    async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
+        logs = {tp: self._log.records[tp] for tp in tps}
+        return {tp: (records.first, records.end) for tp, records in logs.items()}
+
+    async def retentions(self) -> Mapping[str, Retention]:
+        return dict(self._log.retentions)
+
+    async def keeps_house(self, keeper: str) -> bool:
+        holder, until = self._log.house
+        now = time.monotonic()
+        if holder != keeper and now < until:
+            return False
+        self._log.house = (keeper, now + HOUSE_LEFT_AFTER)
+        return True
+
+    async def trim(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
+        return {
+            tp: retention.trim(self._log.records[tp], kept, self._floors(tp))
+            for tp, kept in retentions.items()
+        }
+
+    async def compact(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
+        return {
+            tp: retention.compact(self._log.records[tp], kept, self._floors(tp))
+            for tp, kept in retentions.items()
+            if kept.compacted
+        }
+
+    async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:
+        found = {
+            tp: retention.held_back(self._log.records[tp], kept, self._floors(tp))
+            for tp, kept in retentions.items()
+        }
+        return {tp: each for tp, each in found.items() if each is not None}
+
+    async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
+        status = []
+        for tp in self._expand([topic]):
+            records = self._log.records[tp]
+            length = len(records)
+            if (shared := self._log.shared.get((group, tp))) is not None:
+                claimed = len(shared.claimed)
+                lag = length - records.count_below(shared.position) + claimed
+                status.append(PartitionStatus(length, lag, shared.position, claimed))
+                continue
+            position = self._log.positions.get((group, tp))
+            lag = length - records.count_below(position or 0)
+            status.append(PartitionStatus(length, lag, position))
+        return status
+
+    def _expand(self, topics: Iterable[str]) -> list[TP]:
+        return [
+            TP(topic, partition)
+            for topic in topics
+            for partition in range(self._log.topics.setdefault(topic, self._default_partitions))
+        ]
+
+    async def beat(self, group: str, member: str, beat: Beat) -> Roll:
+        return self._log.registries[group].beat(member, beat)
+
+    def sharing(self, group: str, consumer: str) -> MemorySharing:
+        return MemorySharing(
+            self._log.shared, self._log.records, self._log.readers, group, consumer, self._expand
+        )
+
+    async def roll(self, group: str) -> Roll:
+        return self._log.registries[group].roll()
+
+    async def reassign(
+        self, group: str, register: Register, *, version: str, silent: Mapping[str, int]
+    ) -> bool:
+        return self._log.registries[group].write(register, version, silent)
+
+    async def reassigned(self, group: str, version: str, *, wait: float) -> None:
+        await self._log.registries[group].changed(version, wait)

@@ -1,0 +1,83 @@
+"""One blocking read for all partitions of a node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from faust.types import TP
+from redis.asyncio import ConnectionPool, Redis
+
+from connectors.brokers.broker import Record
+from connectors.brokers.redis import keys
+from connectors.brokers.redis.client import REPLY_TIMEOUT
+from connectors.brokers.redis.entry import decode
+from connectors.brokers.redis.offsets import stream_id
+
+
+class StreamReader:
+    """Reads with ``XREAD`` on a connection of its own.
+
+    ``XREAD`` rather than ``XREADGROUP``: the owner of a partition knows its position, so no
+    pending list is filled that would have to be emptied again, or could leak.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._client = Redis(connection_pool=pool, single_connection_client=True)
+        self._client.auto_close_connection_pool = True
+        # The reply as it comes from the wire: turning entries into dicts would only be undone.
+        self._client.set_response_callback("XREAD", _as_it_is)  # type: ignore[arg-type]
+        self._waiting: asyncio.Task[dict[TP, list[Record]]] | None = None
+
+    async def read(
+        self, positions: Mapping[TP, int], *, limit: int, wait: float
+    ) -> Mapping[TP, Sequence[Record]]:
+        """See :meth:`~connectors.brokers.broker.Broker.read`."""
+        self._waiting = asyncio.create_task(self._read(positions, limit, wait))
+        try:
+            reply = await self._waiting
+        except asyncio.CancelledError:
+            if self._waiting.cancelled() and not _cancelled_ourselves():
+                return {}
+            raise
+        finally:
+            self._waiting.cancel()
+            self._waiting = None
+        return reply
+
+    async def _read(
+        self, positions: Mapping[TP, int], limit: int, wait: float
+    ) -> dict[TP, list[Record]]:
+        streams = {keys.stream(tp).encode(): tp for tp in positions}
+        last_read = [stream_id(position - 1) for position in positions.values()]
+        command = ["XREAD", "COUNT", limit]
+        if wait > 0:
+            command += ["BLOCK", max(1, int(wait * 1000))]
+        async with asyncio.timeout(wait + REPLY_TIMEOUT):
+            reply = await self._client.execute_command(  # type: ignore[no-untyped-call]
+                *command, "STREAMS", *streams, *last_read
+            )
+        return {
+            streams[stream]: decode(entries)
+            for stream, entries in cast("list[tuple[bytes, list[Any]]]", reply or [])
+        }
+
+    def wake(self) -> None:
+        """Make a waiting read return at once. What it would have read, the next one reads."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        self.wake()
+        await self._client.aclose()
+
+
+def _as_it_is(reply: object, **_: object) -> object:
+    return reply
+
+
+def _cancelled_ourselves() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

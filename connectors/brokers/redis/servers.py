@@ -1,0 +1,185 @@
+"""The Redis servers behind a URL: one, a primary that may change, or the nodes of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from faust.types import TP
+from redis.asyncio import ConnectionPool, Redis
+
+from connectors.brokers.broker import Record
+from connectors.brokers.redis import keys
+from connectors.brokers.redis.address import Address, Kind, without_password
+from connectors.brokers.redis.client import COMMANDS, READS, incarnation_of, info
+from connectors.brokers.redis.cluster import Cluster
+from connectors.brokers.redis.cluster_client import ClusterClient
+from connectors.brokers.redis.cluster_reader import ClusterReader
+from connectors.brokers.redis.connections import PackedConnection, PackedSSLConnection
+from connectors.brokers.redis.reader import StreamReader
+from connectors.brokers.redis.sentinel import Primary
+from connectors.errors import BrokerError
+
+
+class Reader(Protocol):
+    """Reads streams; see :class:`~connectors.brokers.broker.Broker`."""
+
+    async def read(
+        self, positions: Mapping[TP, int], *, limit: int, wait: float
+    ) -> Mapping[TP, Sequence[Record]]:
+        """Read, and wait for news if there are none."""
+
+    def wake(self) -> None:
+        """Make a waiting read return."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+
+class Servers(Protocol):
+    """What differs between them. All else works with their ``client``."""
+
+    @property
+    def client(self) -> Redis:
+        """Sends each command to the server that has its keys, which all lie in one slot."""
+
+    @property
+    def reader(self) -> Reader:
+        """Reads on connections of its own."""
+
+    def new_reader(self) -> Reader:
+        """Another one, to be closed by whoever asked for it."""
+
+    async def open(self) -> None:
+        """Connect; harmless if that is done. Raises BrokerError if the URL means something else."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+    async def incarnation(self) -> str:
+        """See :meth:`~connectors.brokers.broker.Broker.incarnation`."""
+
+    async def nodes(self, tps: Collection[TP]) -> Mapping[Redis, Collection[TP]]:
+        """The servers that have these partitions, each with those that it has."""
+
+    async def is_of(self, incarnation: str, node: str) -> bool:
+        """Whether a server whose own incarnation is ``node`` belongs to this incarnation."""
+
+
+def servers_by_url(url: str) -> Servers:
+    """The servers that a URL means. Raises BrokerError if it means none."""
+    address = Address.parse(url)
+    match address.kind:
+        case Kind.ONE:
+            return OneServer(url, address)
+        case Kind.SENTINEL:
+            return SentinelServers(url, address)
+        case Kind.CLUSTER:
+            return ClusterServers(url, address)
+
+
+class OneServer:
+    """The same server for good."""
+
+    def __init__(self, url: str, address: Address) -> None:
+        self._shown = without_password(url)
+        self.client = Redis.from_pool(_pool(address, COMMANDS))
+        self._address = address
+        self.reader = self.new_reader()
+
+    def new_reader(self) -> StreamReader:
+        return StreamReader(_pool(self._address, READS))
+
+    async def open(self) -> None:
+        server = await info(self.client, "server")
+        match server.get("redis_mode", server.get("server_mode")):
+            case "sentinel":
+                raise BrokerError(
+                    f"{self._shown} is a Sentinel: write redis+sentinel://host:26379/mymaster"
+                )
+            case "cluster":
+                raise BrokerError(f"{self._shown} is a node of a cluster: write redis+cluster://")
+
+    async def close(self) -> None:
+        await self.reader.close()
+        await self.client.aclose()
+
+    async def incarnation(self) -> str:
+        return await incarnation_of(self.client)
+
+    async def nodes(self, tps: Collection[TP]) -> Mapping[Redis, Collection[TP]]:
+        return {self.client: tps}
+
+    async def is_of(self, incarnation: str, node: str) -> bool:
+        return incarnation == node
+
+
+class SentinelServers:
+    """A primary that is replaced when it fails."""
+
+    def __init__(self, url: str, address: Address) -> None:
+        self._primary = Primary(without_password(url), address)
+        self.client = Redis.from_pool(self._primary.pool(COMMANDS))
+        self.reader = self.new_reader()
+
+    def new_reader(self) -> StreamReader:
+        return StreamReader(self._primary.pool(READS))
+
+    async def open(self) -> None:
+        await self._primary.prove(self.client)
+        self._primary.watch()
+
+    async def close(self) -> None:
+        await self.reader.close()
+        await self.client.aclose()
+        await self._primary.close()
+
+    async def incarnation(self) -> str:
+        return await incarnation_of(self.client)
+
+    async def nodes(self, tps: Collection[TP]) -> Mapping[Redis, Collection[TP]]:
+        return {self.client: tps}
+
+    async def is_of(self, incarnation: str, node: str) -> bool:
+        return incarnation == node
+
+
+class ClusterServers:
+    """Nodes that have the slots among them."""
+
+    def __init__(self, url: str, address: Address) -> None:
+        self._cluster = Cluster(without_password(url), address)
+        self.client = ClusterClient(self._cluster, address.hosts[0])
+        self.reader = self.new_reader()
+
+    def new_reader(self) -> ClusterReader:
+        return ClusterReader(self._cluster)
+
+    async def open(self) -> None:
+        await self._cluster.prove()
+
+    async def close(self) -> None:
+        await self.reader.close()
+        await self.client.aclose()
+
+    async def incarnation(self) -> str:
+        return await self._cluster.incarnation()
+
+    async def nodes(self, tps: Collection[TP]) -> Mapping[Redis, Collection[TP]]:
+        await self._cluster.map()
+        nodes: dict[Redis, list[TP]] = {}
+        for tp in tps:
+            host = self._cluster.owner(keys.stream(tp))
+            nodes.setdefault(self._cluster.node(host), []).append(tp)
+        return nodes
+
+    async def is_of(self, incarnation: str, node: str) -> bool:  # noqa: ARG002 - all nodes count
+        return incarnation == await self.incarnation()
+
+
+def _pool(address: Address, options: Mapping[str, Any]) -> ConnectionPool:
+    [(host, port)] = address.hosts
+    kind = PackedSSLConnection if address.encrypted else PackedConnection
+    return ConnectionPool(
+        connection_class=kind, **{"host": host, "port": port, **options, **address.options}
+    )

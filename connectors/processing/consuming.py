@@ -1,0 +1,22 @@
+"""What processing asks of the consumer that reads its events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from faust.types import Message
+
+if TYPE_CHECKING:
+    from connectors.processing.event_stream import EventStream
+
+
+class Consuming(Protocol):
+    """See :class:`~connectors.transports.consumer.Consumer`, which does it."""
+
+    progress_noted: bool
+
+    @property
+    def member(self) -> str: ...
+    def read_by(self, stream: EventStream[Any]) -> None: ...
+    def finished_by(self, message: Message, reader: str) -> None: ...
+    def note_progress(self) -> None: ...

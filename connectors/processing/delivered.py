@@ -1,0 +1,72 @@
+"""An entry on its way from the consumer through the agents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from connectors.brokers.broker import Record
+from connectors.processing.tenure import Held, Tenure
+
+
+class Delivered(Held):
+    """Faust's message, made from a record and knowing where it is to be counted as finished.
+
+    There is one for each entry, so it has no more of its own than it needs.
+    """
+
+    __slots__ = ("source",)
+
+    timestamp_type = 0
+    checksum = None
+    generation_id = 0
+
+    @classmethod
+    def all(cls, records: Iterable[Record], tenure: Tenure, time_in: float) -> list[Delivered]:
+        """One for each record of a partition."""
+        # In one loop, without a constructor, it takes a quarter of the time of Faust's.
+        messages, new = [], cls.__new__
+        topic, partition = tp = tenure.tp
+        for record in records:
+            message: Any = new(cls)
+            message.tp, message.topic, message.partition = tp, topic, partition
+            (
+                message.offset,
+                message.timestamp,
+                message.key,
+                message.value,
+                message.headers,
+                message.source,
+            ) = record
+            message.tenure = tenure
+            message.refcount = 0
+            message.time_in = time_in
+            message.time_out = message.time_total = None
+            message.acked = message.tracked = False
+            messages.append(message)
+        return messages
+
+    def ack(self, consumer: Any, n: int = 1) -> bool:
+        """Note the event as finished by ``n`` of those who got it; whether that were the last.
+
+        Faust's takes a lock for it. Here, all that is to be finished is so in the event loop.
+        """
+        self.refcount -= n
+        if self.refcount > 0 or self.acked:
+            return False
+        self.acked = True
+        tenure = self.tenure
+        if not tenure.counts:  # read before the partition moved, and delivered again
+            return False
+        tenure.watermark.finish(self.offset)
+        if not consumer.progress_noted:
+            consumer.note_progress()
+        return True
+
+    @property
+    def serialized_key_size(self) -> int:  # type: ignore[override] # Faust's is written once
+        return len(self.key or b"")
+
+    @property
+    def serialized_value_size(self) -> int:  # type: ignore[override]
+        return len(self.value or b"")

@@ -1,0 +1,311 @@
+"""Faust's producer, for any broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any, cast
+
+from faust.exceptions import ProducerSendError
+from faust.transport.producer import Producer as FaustProducer
+from faust.types import TP, FutureMessage, HeadersArg, RecordMetadata
+from faust.types.enums import ProcessingGuarantee
+from mode import Seconds, Service
+
+from connectors.brokers.broker import (
+    Appended,
+    Broker,
+    Headers,
+    Outgoing,
+    PartlyRefused,
+    TopicSpec,
+)
+from connectors.brokers.partitioner import partition_of
+from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.processing.backing import backing_of
+from connectors.processing.failures import set_aside_unsent
+from connectors.processing.retentions import retention_of
+from connectors.processing.scope import Scope, current_scope
+
+BATCH = 500
+"""Entries that are appended in one go."""
+
+MAX_BUFFERED = 10_000
+"""Entries that may wait to be appended; sending more waits."""
+
+FLUSH_FOR = 2.0
+"""Seconds for everything to be appended when the application stops. The events that sent what
+is left over are not committed, and send it again."""
+
+RETRY_EVERY = 0.5
+"""Seconds between two attempts."""
+
+_Waiting = tuple[Outgoing, "asyncio.Future[RecordMetadata]"]
+
+
+class Sent(RecordMetadata):
+    """Where an event came to lie, in the form that Faust knows."""
+
+    def _asdict(self) -> dict[str, Any]:
+        # `faust send` prints this as JSON, whose numbers are smaller than a stream's offsets.
+        return {**super()._asdict(), "offset": str(self.offset)}
+
+
+class Producer(FaustProducer):
+    """Collects what is sent while the last batch is on its way, then appends it in one go.
+
+    What an event sends where ``processing_guarantee`` is ``exactly_once`` is not sent from here:
+    it waits in the event's scope, is stored by the commit and published behind it. Everything
+    else is sent at least once: when the broker goes away in the middle of a batch, the batch is
+    repeated until it is there. An entry that the broker refuses for good becomes a dead letter.
+    """
+
+    mundane_level = "debug"
+
+    def __post_init__(self) -> None:
+        self._waiting: deque[_Waiting] = deque()
+        self._accepted = 0
+        self._done = 0
+        self._progress = asyncio.Event()
+        self._stop_by: float | None = None
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._partitions: dict[str, int] = {}
+
+    @property
+    def broker(self) -> Broker:
+        return cast("Broker", self.transport.broker)  # type: ignore[attr-defined]
+
+    async def on_start(self) -> None:
+        await self.broker.open()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        await self.flush()
+
+    async def on_shutdown(self) -> None:
+        # Faust's commands stop the producer first, while a client's consumer reads on.
+        if not self.app.client_only or self.app.should_stop:
+            await self.broker.close()
+
+    async def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None,
+        timestamp: float | None,
+        headers: HeadersArg | None,
+        *,
+        transactional_id: str | None = None,  # noqa: ARG002 - Kafka's
+    ) -> Awaitable[RecordMetadata]:
+        """Schedule an entry; the awaitable that is returned is done when it is appended.
+
+        Of an entry that is sent with the commit of its event it is done at once, and the offset is
+        -1: that it has none yet.
+        """
+        return await self.send_entry(
+            Outgoing(topic, value, key, as_headers(headers), partition, timestamp)
+        )
+
+    async def send_entry(self, entry: Outgoing) -> asyncio.Future[RecordMetadata]:
+        """As :meth:`send`."""
+        future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        entry = self._as_extended(entry)
+        if (scope := self._scope()) is not None:
+            future.set_result(self._send_with_commit(scope, entry))
+            return future
+        await self._room.wait()
+        self._waiting.append((entry, future))
+        self._accepted += 1
+        if len(self._waiting) >= MAX_BUFFERED:
+            self._room.clear()
+        self._news.set()
+        return future
+
+    def send_soon(self, fut: FutureMessage) -> None:
+        scope, message = self._scope(), fut.message
+        if scope is None:
+            super().send_soon(fut)
+            return
+        topic = message.channel.get_topic_name()
+        key, value = cast("tuple[bytes | None, bytes | None]", (message.key, message.value))
+        headers = as_headers(message.headers)
+        entry = Outgoing(topic, value, key, headers, message.partition, message.timestamp)
+        fut.set_result(self._send_with_commit(scope, self._as_extended(entry)))
+
+    def _as_extended(self, entry: Outgoing) -> Outgoing:
+        """With the headers that others add to all that is sent, as Faust's LiveCheck does."""
+        signal: Any = self.app.on_produce_message
+        if not (signal._receivers or signal._filter_receivers):
+            return entry
+        headers = list(entry.headers)
+        signal.send(
+            key=entry.key,
+            value=entry.value,
+            partition=entry.partition,
+            timestamp=entry.timestamp,
+            headers=headers,
+        )
+        return replace(entry, headers=as_headers(headers))
+
+    def _scope(self) -> Scope | None:
+        """The scope with which an event is to be sent; ``None``: it is to be sent at once."""
+        scope = current_scope()
+        if scope is None or not self._exactly_once or backing_of(self.app) is None:
+            return None
+        return scope
+
+    @cached_property
+    def _exactly_once(self) -> bool:
+        guarantee: object = self.app.conf.processing_guarantee
+        return guarantee is ProcessingGuarantee.EXACTLY_ONCE
+
+    def _send_with_commit(self, scope: Scope, entry: Outgoing) -> RecordMetadata:
+        backing = backing_of(self.app)
+        assert backing is not None
+        outlet = scope.outlet or backing.unit
+        scope.defer(partial(outlet.send, scope.source_of(entry.key), entry))
+        return _not_there_yet(entry)
+
+    async def send_and_wait(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None,
+        timestamp: float | None,
+        headers: HeadersArg | None,
+        *,
+        transactional_id: str | None = None,
+    ) -> RecordMetadata:
+        """Append an entry; returns where it came to lie."""
+        return await (
+            await self.send(
+                topic,
+                key,
+                value,
+                partition,
+                timestamp,
+                headers,
+                transactional_id=transactional_id,
+            )
+        )
+
+    async def flush(self) -> None:
+        """Wait until what was sent up to now is appended; when stopping, within bounds."""
+        if not await self.has_sent():
+            self.log.warning("%s events are not sent", self._accepted - self._done)
+
+    async def has_sent(self) -> bool:
+        """Wait as :meth:`flush` does; whether everything is appended."""
+        await self.buffer.flush()
+        accepted = self._accepted
+        try:
+            async with asyncio.timeout_at(self._deadline()):
+                while self._done < accepted:
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _deadline(self) -> float | None:
+        if not (self.should_stop or self.app.should_stop):
+            return None
+        if self._stop_by is None:
+            self._stop_by = asyncio.get_running_loop().time() + FLUSH_FOR
+        return self._stop_by
+
+    @Service.task
+    async def _sender(self) -> None:
+        # Until it is cancelled, not until the service should stop: on_stop flushes through it.
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                await self._send_batch(batch)
+                self._done += len(batch)
+                self._progress.set()
+                self._room.set()
+
+    async def _send_batch(self, batch: list[_Waiting]) -> None:
+        outcomes = await self._append([entry for entry, _ in batch])
+        for (entry, future), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, BrokerError):
+                await self._refused(entry, future, outcome)
+            elif not future.done():
+                tp, offset, timestamp = outcome
+                future.set_result(Sent(tp.topic, tp.partition, tp, offset, timestamp, None))
+
+    async def _refused(
+        self, entry: Outgoing, future: asyncio.Future[RecordMetadata], error: BrokerError
+    ) -> None:
+        await set_aside_unsent(self.app, entry, error)
+        if not future.done():
+            failure = ProducerSendError(f"An event for {entry.topic} was refused: {error}")
+            failure.__cause__ = error
+            future.set_exception(failure)
+            future.exception()  # retrieved: it is told already, where nobody awaits it
+
+    async def _append(self, entries: list[Outgoing]) -> Sequence[Appended | BrokerError]:
+        while True:
+            try:
+                return await self.broker.append(entries)
+            except PartlyRefused as refused:
+                return refused.outcomes
+            except BrokerUnavailable as error:
+                self.log.warning("Sending waits for the broker: %s", error)
+            except BrokerError as error:
+                self.log.error("Sending waits for the broker to be mended: %s", error)
+            await asyncio.sleep(RETRY_EVERY)
+
+    async def create_topic(
+        self,
+        topic: str,
+        partitions: int,
+        replication: int,  # noqa: ARG002 - the server's own affair
+        *,
+        config: Mapping[str, Any] | None = None,
+        timeout: Seconds = 1000.0,  # noqa: ARG002 - bounded by the client
+        retention: Seconds | None = None,
+        compacting: bool | None = None,
+        deleting: bool | None = None,
+        ensure_created: bool = False,  # noqa: ARG002 - returns only when it is
+    ) -> None:
+        """Declare a topic."""
+        kept = retention_of(
+            retention=retention, compacting=compacting, deleting=deleting, config=config
+        )
+        spec = TopicSpec(topic, partitions, kept)
+        self._partitions[topic] = await self.broker.create_topic(spec)
+
+    def key_partition(self, topic: str, key: bytes) -> TP:
+        """The partition that a key belongs to."""
+        partitions = self._partitions.get(topic, self.app.conf.topic_partitions)
+        return TP(topic, partition_of(key, partitions))
+
+    def supports_headers(self) -> bool:
+        return True
+
+
+def _not_there_yet(entry: Outgoing) -> Sent:
+    tp = TP(entry.topic, -1 if entry.partition is None else entry.partition)
+    return Sent(tp.topic, tp.partition, tp, -1, entry.timestamp, None)
+
+
+def as_headers(headers: HeadersArg | None) -> Headers:
+    """Headers as brokers take them."""
+    if not headers:
+        return ()
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return tuple((name, _as_bytes(value)) for name, value in pairs)
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()

@@ -1,0 +1,67 @@
+"""Which broker a URL means."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from connectors.brokers.broker import Broker
+from connectors.brokers.kafka.address import KAFKA
+from connectors.brokers.kafka.address import Address as KafkaAddress
+from connectors.brokers.kafka.broker import KafkaBroker
+from connectors.brokers.memory.broker import MemoryBroker
+from connectors.brokers.redis.address import KINDS, Address
+from connectors.brokers.redis.broker import RedisBroker
+from connectors.brokers.url import BrokerUrl
+from connectors.errors import BrokerError
+from connectors.transports.transport import BrokerTransport
+
+MEMORY = "memory"
+SCHEMES = frozenset({*KINDS, MEMORY})
+"""With which the URL of a broker of this package may begin, whatever the store. So may that of a
+Kafka, beside a database."""
+
+
+def is_broker(scheme: str) -> bool:
+    """Whether URLs that begin so mean a broker, of this package or of another."""
+    return scheme in SCHEMES or _guest(scheme) is not None
+
+
+def check_url(url: str) -> None:
+    """Raise BrokerError if this is no broker's URL. What it says holds no part of the URL."""
+    scheme = BrokerUrl.parse(url).scheme
+    if scheme == KAFKA:
+        KafkaAddress.parse(url)
+    elif scheme != MEMORY and _guest(scheme) is None:
+        Address.parse(url)
+
+
+def broker_by_url(url: str, *, default_partitions: int, store: str | None = None) -> Broker:
+    """Build the broker that a URL means; it is not connected yet.
+
+    ``default_partitions`` is given to topics that are written to before they are declared.
+    ``store`` is the URL of the database beside it, which ``kafka://`` needs.
+    """
+    scheme = BrokerUrl.parse(url).scheme
+    if scheme == KAFKA:
+        if store is None:
+            raise BrokerError("kafka:// needs a database beside it: name one by postgresql://")
+        return KafkaBroker(url, default_partitions=default_partitions, store=store)
+    if scheme in KINDS:
+        return RedisBroker(url, default_partitions=default_partitions)
+    if scheme == MEMORY:
+        return MemoryBroker(url, default_partitions=default_partitions)
+    if (guest := _guest(scheme)) is not None:
+        return guest.new_broker(url, default_partitions)
+    begins = ", ".join(f"{known}://" for known in sorted({*SCHEMES, KAFKA}))
+    raise BrokerError(f"No broker for {scheme}:// URLs: use one of {begins}")
+
+
+def _guest(scheme: str) -> type[BrokerTransport] | None:
+    """The transport that another package has for these URLs, where it is built on ours."""
+    if scheme in SCHEMES:
+        return None
+    for entry_point in entry_points(group="faust.transports", name=scheme):
+        transport = entry_point.load()
+        if isinstance(transport, type) and issubclass(transport, BrokerTransport):
+            return transport
+    return None
