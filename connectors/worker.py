@@ -11,6 +11,6 @@ class Worker(FaustWorker):
     def stop_and_shutdown(self) -> None:
         try:
             super().stop_and_shutdown()
-        except Exception as error:
+        except BaseException as error:  # a cancellation too, of which Faust logs nothing
             self.log.exception("Stopping failed: %r", error)
             raise
