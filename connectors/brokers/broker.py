@@ -57,8 +57,7 @@ class Record(NamedTuple):
     """The lane that sent it and its number there; ``None`` unless it was appended once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """An entry to append. Without a partition, the key's hash chooses it (none: any)."""
 
     topic: str

@@ -7,19 +7,43 @@ moves to Kafka keeps its placement, and producers in other languages agree.
 from __future__ import annotations
 
 import random
+from functools import lru_cache
+from struct import unpack_from
 
-from aiokafka.partitioner import murmur2
-
+_SEED = 0x9747B28C
+_M = 0x5BD1E995
+_WORD = 0xFFFFFFFF
 _POSITIVE = 0x7FFFFFFF
+
+REMEMBERED = 8_192
+"""Keys whose hash is remembered, since it costs more than all else that is done for an entry."""
+REMEMBERED_BYTES = 64
+"""Of the longest of them."""
 
 
 def partition_of(key: bytes | None, partitions: int) -> int:
     """The partition of a key; without a key, any."""
     if key is None:
         return random.randrange(partitions)  # noqa: S311 - spreads load, hides nothing
-    return int(murmur2(key) & _POSITIVE) % partitions
+    known = _remembered if len(key) <= REMEMBERED_BYTES else _murmur2
+    return (known(key) & _POSITIVE) % partitions
 
 
 def partition_of_numbered(key: bytes | None, number: int, partitions: int) -> int:
     """The partition of a key; without a key, one that a repeat of the number finds again."""
     return number % partitions if key is None else partition_of(key, partitions)
+
+
+def _murmur2(key: bytes) -> int:
+    size = len(key)
+    state = _SEED ^ size
+    for word in unpack_from(f"<{size // 4}I", key):
+        mixed = word * _M & _WORD
+        state = (state * _M ^ (mixed ^ mixed >> 24) * _M) & _WORD
+    if left := size % 4:
+        state = (state ^ int.from_bytes(key[-left:], "little")) * _M & _WORD
+    state = (state ^ state >> 13) * _M & _WORD
+    return state ^ state >> 15
+
+
+_remembered = lru_cache(REMEMBERED)(_murmur2)

@@ -7,7 +7,6 @@ must find the marks that they have left, so they have to go where they went.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from connectors.brokers.broker import Numbered
 from connectors.brokers.partitioner import partition_of_numbered
@@ -34,7 +33,7 @@ def _pinned(numbered: Numbered, partitions: Mapping[str, int]) -> Numbered:
     if entry.partition is not None or entry.topic not in partitions:
         return numbered
     partition = partition_of_numbered(entry.key, number, partitions[entry.topic])
-    return Numbered(number, replace(entry, partition=partition))
+    return Numbered(number, entry._replace(partition=partition))
 
 
 def _query(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -151,7 +150,7 @@ class Producer(FaustProducer):
             timestamp=entry.timestamp,
             headers=headers,
         )
-        return replace(entry, headers=as_headers(headers))
+        return entry._replace(headers=as_headers(headers))
 
     def _scope(self) -> Scope | None:
         """The scope with which an event is to be sent; ``None``: it is to be sent at once."""

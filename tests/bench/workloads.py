@@ -85,8 +85,12 @@ async def clear(servers: Servers) -> None:
 
 def event(number: int, keys: int) -> Outgoing:
     """One of 200 bytes. Each key comes once before any comes again."""
-    value = {"number": number, "amount": number * 7, "note": "x" * 150}
-    return Outgoing(TOPIC, orjson.dumps(value), b"key-%d" % (number % keys))
+    return Outgoing(TOPIC, orjson.dumps(value(number)), b"key-%d" % (number % keys))
+
+
+def value(number: int) -> dict[str, Any]:
+    """That of an event."""
+    return {"number": number, "amount": number * 7, "note": "x" * 150}
 
 
 async def bare_loop(servers: Servers) -> Speed:
@@ -264,12 +268,13 @@ async def _speed(app: faust.App, countdown: Countdown, *, arriving_in: str = "")
     await asyncio.sleep(0)  # the agent asks for the next event, and so is done with the last
     await app.consumer.maybe_wait_for_commit_to_finish()  # type: ignore[attr-defined]
     await app.consumer.commit()
-    while arriving_in and await _arrived(broker, arriving_in) < countdown.events:  # noqa: ASYNC110
+    while arriving_in and await arrived(broker, arriving_in) < countdown.events:  # noqa: ASYNC110
         await asyncio.sleep(LOOK_EVERY)
     speed = first_read.at.speed(countdown.events)
     await app.stop()
     return speed
 
 
-async def _arrived(broker: Broker, topic: str) -> int:
+async def arrived(broker: Broker, topic: str) -> int:
+    """How many entries a topic has."""
     return sum(partition.length for partition in await broker.status("bench", topic))

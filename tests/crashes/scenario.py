@@ -20,7 +20,7 @@ import faust
 import orjson
 
 from connectors.brokers.broker import Broker, Outgoing, TopicSpec
-from connectors.brokers.redis.lanes import MAX_HEADERS
+from connectors.brokers.redis.entry import MAX_HEADERS
 from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.outbox.outbox import Outbox
 from connectors.outbox.relay import Relay

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from connectors import crash
 from connectors.brokers.broker import Outgoing
 from connectors.brokers.redis import RedisBroker
-from connectors.brokers.redis.lanes import MAX_HEADERS
+from connectors.brokers.redis.entry import MAX_HEADERS
 from connectors.brokers.redis.offsets import BEGINNING
 from connectors.outbox.lanes import Lane, stage
 from connectors.outbox.publisher import Publisher

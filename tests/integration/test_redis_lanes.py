@@ -11,7 +11,8 @@ from yarl import URL
 
 from connectors.brokers.broker import EntriesRefused, LaneBatch, Numbered, Outgoing
 from connectors.brokers.redis import RedisBroker
-from connectors.brokers.redis.lanes import CALL_BYTES, MAX_HEADERS
+from connectors.brokers.redis.entry import MAX_HEADERS
+from connectors.brokers.redis.lanes import CALL_BYTES
 from connectors.brokers.redis.offsets import offset_of
 from connectors.errors import BrokerError, BrokerUnavailable
 

@@ -3,7 +3,6 @@ appended once, which names the lane that sent it and its number there (``lane:nu
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from connectors.brokers.broker import Numbered, Outgoing, Record
@@ -16,7 +15,7 @@ def with_source(lane: str, numbered: Numbered) -> Outgoing:
     """An entry that is appended once, as it is sent."""
     number, entry = numbered
     source = (SOURCE, b"%s:%d" % (lane.encode(), number))
-    return replace(entry, headers=(*entry.headers, source))
+    return entry._replace(headers=(*entry.headers, source))
 
 
 def as_record(stored: Any) -> Record:

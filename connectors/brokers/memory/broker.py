@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from faust.types import TP
@@ -155,7 +155,7 @@ class MemoryBroker:
         for lane, tp, (number, entry), _ in lots:
             if number > marks.get((lane, tp), 0):
                 marks[lane, tp] = number
-                self._append(replace(entry, partition=tp.partition), (lane, number))
+                self._append(entry._replace(partition=tp.partition), (lane, number))
         self._wake_readers()
         places: dict[str, dict[TP, Place]] = {}
         for lane, tp, _, _ in lots:

@@ -27,12 +27,12 @@ from connectors.brokers.broker import (
     Trimmed,
 )
 from connectors.brokers.capabilities import ALL, Capability
-from connectors.brokers.partitioner import partition_of, partition_of_numbered
+from connectors.brokers.partitioner import partition_of_numbered
 from connectors.brokers.redis import keys
+from connectors.brokers.redis.appending import Appender
 from connectors.brokers.redis.client import our_errors, script
-from connectors.brokers.redis.entry import encode
 from connectors.brokers.redis.lanes import Lanes, Lot
-from connectors.brokers.redis.offsets import BEGINNING, offset_of, seconds_of, stream_id
+from connectors.brokers.redis.offsets import BEGINNING, offset_of, stream_id
 from connectors.brokers.redis.registers import Registers
 from connectors.brokers.redis.replication import Replication
 from connectors.brokers.redis.retention import Retentions
@@ -61,6 +61,7 @@ class RedisBroker:
         self._servers = servers_by_url(url)
         self._client = self._servers.client
         self._topics = TopicCatalog(self._client)
+        self._appender = Appender(self._client, outcome_of=self._outcome_of)
         self._lanes = Lanes(self._client)
         self._registers = Registers(self._client)
         self._retentions = Retentions(self._client)
@@ -112,44 +113,32 @@ class RedisBroker:
 
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
         with our_errors(self._url):
-            targets = [await self._target(entry) for entry in entries]
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for tp, entry in zip(targets, entries, strict=True):
-                    pipeline.execute_command("XADD", keys.stream(tp), "*", *encode(entry))
-                # Redis-py's own error of a pipeline shows the command, and so the event.
-                ids = await pipeline.execute(raise_on_error=False)
-        outcomes = [self._outcome(tp, reply) for tp, reply in zip(targets, ids, strict=True)]
+            partitions = await self._partitions_of(entry.topic for entry in entries)
+            outcomes = await self._appender.append(entries, partitions)
         appended = [outcome for outcome in outcomes if isinstance(outcome, Appended)]
         if len(appended) < len(outcomes):
             raise PartlyRefused(outcomes)
         return appended
 
-    def _outcome(self, tp: TP, reply: bytes | Exception) -> Appended | BrokerError:
+    def _outcome_of(self, error: Exception) -> BrokerError:
         """What became of an entry. Raises BrokerUnavailable if it should be tried again."""
-        if not isinstance(reply, Exception):
-            offset = offset_of(reply)
-            return Appended(tp, offset, seconds_of(offset))
         try:
             with our_errors(self._url):
-                raise reply
+                raise error
         except BrokerUnavailable:
             raise
         except BrokerError as refused:
             return refused
 
-    async def _partitions(self, topic: str) -> int:
-        return await self._topics.partitions(topic, default=self._default_partitions)
-
-    async def _target(self, entry: Outgoing) -> TP:
-        partitions = await self._partitions(entry.topic)
-        if entry.partition is not None:
-            return TP(entry.topic, entry.partition)
-        return TP(entry.topic, partition_of(entry.key, partitions))
+    async def _partitions_of(self, topics: Iterable[str]) -> Mapping[str, int]:
+        default = self._default_partitions
+        return {t: await self._topics.partitions(t, default=default) for t in set(topics)}
 
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
         with our_errors(self._url):
-            topics = {entry.topic for batch in batches for _, entry in batch.entries}
-            partitions = {topic: await self._partitions(topic) for topic in topics}
+            partitions = await self._partitions_of(
+                entry.topic for batch in batches for _, entry in batch.entries
+            )
             lots: dict[tuple[str, TP], list[Numbered]] = {}
             for lane, entries, _ in batches:
                 for numbered in entries:

@@ -22,6 +22,7 @@ import orjson
 
 from connectors.brokers.broker import Headers, Outgoing, Record
 from connectors.brokers.redis.offsets import offset_of, seconds_of
+from connectors.errors import BrokerError
 
 VALUE = b"_v"
 NULL = b"_n"
@@ -30,16 +31,30 @@ TIME = b"_t"
 HEADER = b"_h:"
 SOURCE = b"_i"
 
+MAX_HEADERS = 3_000
+"""Headers of an entry; Lua hands no more than 8,000 values to a function."""
+
+
+def refusal_of(entry: Outgoing) -> BrokerError | None:
+    """Why an entry cannot be appended, if it cannot."""
+    if len(entry.headers) <= MAX_HEADERS:
+        return None
+    return BrokerError(
+        f"an entry for {entry.topic} has {len(entry.headers)} headers, more than can be appended: "
+        f"send up to {MAX_HEADERS}"
+    )
+
 
 def encode(entry: Outgoing) -> list[bytes]:
     """Fields and values, one after the other, as ``XADD`` takes them."""
-    fields = [NULL, b""] if entry.value is None else [VALUE, entry.value]
-    if entry.key is not None:
-        fields += (KEY, entry.key)
-    if entry.timestamp is not None:
-        fields += (TIME, b"%d" % round(entry.timestamp * 1000))
-    for name, value in entry.headers:
-        fields += (HEADER + name.encode("utf-8", "replace"), value)
+    _, value, key, headers, _, timestamp = entry
+    fields = [NULL, b""] if value is None else [VALUE, value]
+    if key is not None:
+        fields += (KEY, key)
+    if timestamp is not None:
+        fields += (TIME, b"%d" % round(timestamp * 1000))
+    for name, content in headers:
+        fields += (HEADER + name.encode("utf-8", "replace"), content)
     return fields
 
 

@@ -21,16 +21,13 @@ from connectors.brokers.broker import (
 )
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.client import script
-from connectors.brokers.redis.entry import encode_numbered
+from connectors.brokers.redis.entry import encode_numbered, refusal_of
 from connectors.brokers.redis.offsets import offset_of
 from connectors.errors import BrokerError
 
 CALL_BYTES = 1 << 20
 """Bytes after which a call of the script takes no further entry: Redis does nothing else while
 it runs, and holds it in memory twice."""
-
-MAX_HEADERS = 3_000
-"""Headers of an entry; Lua hands no more than 8,000 values to a function."""
 
 _Call: TypeAlias = list[bytes | int]
 _Reply: TypeAlias = list[bytes]
@@ -59,7 +56,12 @@ class Lanes:
         call waits for the success of the one before: a mark must not pass what has failed.
         """
         lots = list(lots)
-        if refused := [refusal for lot in lots for refusal in _with_too_many_headers(lot)]:
+        if refused := [
+            Refused(lot.lane, number, refusal)
+            for lot in lots
+            for number, entry in lot.entries
+            if entry.headers and (refusal := refusal_of(entry))
+        ]:
             raise EntriesRefused(refused)
         places: dict[str, dict[TP, Place]] = {}
         set_back: set[str] = set()
@@ -136,14 +138,6 @@ def _calls(lot: Lot) -> Iterator[_Call]:
             call, size = [number], 0
     if len(call) > 1:
         yield call
-
-
-def _with_too_many_headers(lot: Lot) -> Iterator[Refused]:
-    for number, entry in lot.entries:
-        if len(entry.headers) > MAX_HEADERS:
-            reason = f"an entry for {entry.topic} has {len(entry.headers)} headers"
-            error = BrokerError(f"{reason}, more than can be appended: send up to {MAX_HEADERS}")
-            yield Refused(lot.lane, number, error)
 
 
 def _refusals(lot: Lot, number: int, reason: str) -> list[Refused]:

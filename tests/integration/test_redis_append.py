@@ -1,0 +1,77 @@
+"""What Redis alone can do wrong while it appends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from faust.types import TP
+from redis.asyncio import Redis
+
+from connectors.brokers.broker import Appended, Outgoing, PartlyRefused
+from connectors.brokers.redis import RedisBroker
+from connectors.brokers.redis.entry import MAX_HEADERS
+from connectors.brokers.redis.lanes import CALL_BYTES
+from connectors.errors import BrokerError
+from tests.integration.test_redis_lanes import everything_said
+
+SECRET = b"4111-1111-1111-1111"
+HEADERS = tuple((f"h{number}", b"") for number in range(MAX_HEADERS + 1))
+
+
+@pytest.fixture
+async def broker(broker_url: str) -> AsyncIterator[RedisBroker]:
+    broker = RedisBroker(broker_url, default_partitions=2)
+    yield broker
+    await broker.close()
+
+
+@pytest.fixture
+async def redis(broker_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(broker_url, protocol=2) as client:
+        yield client
+
+
+def entry(value: bytes, partition: int = 0) -> Outgoing:
+    return Outgoing("events", value, partition=partition)
+
+
+async def values(broker: RedisBroker, partition: int) -> list[bytes | None]:
+    tp = TP("events", partition)
+    return [r.value for r in (await broker.read({tp: 1}, limit=100, wait=0)).get(tp, ())]
+
+
+async def test_one_bad_stream_and_a_bad_entry_are_refused_in_their_places(
+    broker: RedisBroker, redis: Redis
+) -> None:
+    await redis.set("{events:1}", "mine")
+    entries = [
+        entry(b"1"),
+        entry(SECRET, partition=1),
+        entry(SECRET)._replace(headers=HEADERS),
+        entry(b"2")._replace(headers=HEADERS[1:]),
+    ]
+    with pytest.raises(PartlyRefused) as raised:
+        await broker.append(entries)
+    first, of_bad_stream, with_too_many_headers, last = raised.value.outcomes
+    assert isinstance(first, Appended)
+    assert isinstance(last, Appended)
+    assert first.offset < last.offset
+    assert isinstance(of_bad_stream, BrokerError)
+    assert "WRONGTYPE" in str(of_bad_stream)
+    assert isinstance(with_too_many_headers, BrokerError)
+    assert f"send up to {MAX_HEADERS}" in str(with_too_many_headers)
+    assert SECRET.decode() not in everything_said(of_bad_stream)
+    assert await values(broker, 0) == [b"1", b"2"]
+
+
+async def test_what_takes_several_calls_stays_in_order(broker: RedisBroker) -> None:
+    large = [b"%d" % number * (CALL_BYTES // 2) for number in range(5)]
+    appended = await broker.append(
+        [entry(value, partition) for value in large for partition in (0, 1)]
+    )
+    for partition in (0, 1):
+        assert await values(broker, partition) == large
+        offsets = [a.offset for a in appended if a.tp.partition == partition]
+        assert offsets == sorted(offsets)
+        assert len(offsets) == len(large)
