@@ -36,7 +36,7 @@ from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
 from connectors.transports.by_url import broker_by_url
 from models.orders import Item
-from tests.bench.processes import STOP, cpu_seconds
+from tests.bench.costs import STOP, cpu_seconds
 
 ORDERS = 1000
 USERS = 500
