@@ -13,7 +13,7 @@ from faust.agents.agent import current_agent
 from faust.exceptions import Skip
 from faust.sensors import Monitor
 from faust.streams import Stream as FaustStream
-from faust.types import ChannelT, EventT, StreamT
+from faust.types import ChannelT, EventT, Message, StreamT
 from faust.types.streams import JoinableT
 from mode.utils.futures import maybe_async
 
@@ -135,7 +135,7 @@ class EventStream(FaustStream[T]):
                     or (backing is not None and backing.unit.parking.lines)
                 ) and self._passes_by(queue, event):
                     continue
-                scope = open_scope((event,), self.reader)
+                scope = open_scope((event,), self.reader, None, self)
                 if self._observed or not self.enable_acks or isinstance(message, ParkedMessage):
                     self._take_up(event, scope)
                 else:  # what _take_up comes to for nearly all: calling it would cost more
@@ -184,6 +184,7 @@ class EventStream(FaustStream[T]):
         backing = self._backed.backing
         if backing is not None and backing.unit.parking.holds(self.reader, message):
             backing.unit.parking.queue(self.reader, message)
+            self.in_hand[event] = Scope()
             self.settle(event)
             return True
         return False
@@ -287,9 +288,19 @@ class EventStream(FaustStream[T]):
             self._put_down(first)
 
     async def ack(self, event: EventT[Any]) -> bool:
-        """Faust's way to finish an event by hand; its batches use it."""
-        self._put_down(event)
-        return await super().ack(event)
+        """As ``event.ack()``, where it is known who says so."""
+        if self.own_queue() is None:
+            return await super().ack(event)
+        return self.finish(event.message)
+
+    def finish(self, message: Message) -> bool:
+        """See :class:`~connectors.processing.scope.Finisher`: what was written for the event counts,
+        and nothing more can be."""
+        for event in self.in_hand:
+            if event.message is message:
+                self.settle(event)
+                return message.acked
+        return False
 
     def _put_down(self, event: EventT[Any]) -> None:
         scope = self.in_hand.pop(event, None)
@@ -319,15 +330,17 @@ class EventStream(FaustStream[T]):
         self._queue.done(event)
 
     def settle(self, event: EventT[Any]) -> None:
-        """Note an event as finished by this stream, with what was written for it."""
+        """Note an event in hand as finished by this stream, with what was written for it."""
+        scope = self.in_hand.pop(event, None)
+        if scope is None:  # the application was earlier
+            return
         message: Any = event.message
         consumer = self._consumer
-        scope = self.in_hand.pop(event, None)
-        if scope is not None and message.tenure.counts:
+        if message.tenure.counts:
             scope.join()
         if self._keyed is not None:
             self._keyed.done(event)
-        last = message.ack(consumer)
+        last = message.finish(consumer)
         if not last:
             consumer.finished_by(message, self.reader)
         if not consumer.progress_noted:

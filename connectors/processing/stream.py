@@ -96,7 +96,7 @@ class Stream(EventStream[T]):
         """Events with their processed values, in one scope. Fewer at the end of the stream."""
         batch: list[tuple[EventT[Any], Any]] = []
         events: list[EventT[Any]] = []
-        scope = open_scope(events, self.reader)
+        scope = open_scope(events, self.reader, None, self)
         deadline: float | None = None
         while len(batch) < size:
             if queue.buffered and not queue._errors:
