@@ -46,8 +46,8 @@ class Delivered(Held):
             messages.append(message)
         return messages
 
-    def ack(self, consumer: Any, n: int = 1) -> bool:
-        """Note the event as finished by ``n`` of those who got it; whether that were the last.
+    def finish(self, consumer: Any, n: int = 1) -> bool:
+        """See :class:`~connectors.processing.tenure.Held`.
 
         Faust's takes a lock for it. Here, all that is to be finished is so in the event loop.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -12,14 +13,14 @@ from faust.agents.agent import current_agent
 from faust.exceptions import Skip
 from faust.sensors import Monitor
 from faust.streams import Stream as FaustStream
-from faust.types import ChannelT, EventT, StreamT
+from faust.types import ChannelT, EventT, Message, StreamT
 from faust.types.streams import JoinableT
 from mode.utils.futures import maybe_async
 
 from connectors.processing.backing import Backed, backed
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue, KeyedQueue
-from connectors.processing.scope import Scope, open_scope
+from connectors.processing.scope import Scope, State, open_scope
 from connectors.processing.tenure import Held
 from connectors.processing.topic import Topic
 
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 HandOut: TypeAlias = Callable[[EventT[Any], Any], Any]
 """What an iterator gives of an event and its processed value."""
+
+logger = logging.getLogger(__name__)
 
 YIELD_EVERY = 64
 """Events after which the loop lets other tasks run. Faust does so after each one."""
@@ -47,6 +50,9 @@ class EventStream(FaustStream[T]):
     _sensor_state: dict[Any, Any] | None = None
     reader = ""
     """The agent whose events these are, by name; empty where it is none."""
+    _is_agents = False
+    """Whether an agent reads it as its own, which starts it anew when it fails."""
+    _reading_task: asyncio.Task[Any] | None = None
     _queue: EventQueue
     _keyed: KeyedQueue | None = None
     _consumer: Consuming
@@ -57,9 +63,12 @@ class EventStream(FaustStream[T]):
         self.in_hand: dict[EventT[Any], Scope] = {}
         """Events that were handed out and are not finished, in their order: one, or those of a
         batch. With what was written for each."""
-        # Faust holds them weakly. But a batch that its function has dropped, since that failed,
-        # would be closed at once, and its events acknowledged before they are set aside.
-        self._active_agens = set()  # type: ignore[assignment]
+        self._left: Sequence[EventT[Any]] = ()
+        """What was in hand when an agent left its loop, until it asks for the next or ends."""
+        self._loops = 0
+        """How many have been begun."""
+        self._waiting: asyncio.Timeout | None = None
+        """For the next event."""
         self._is_over = False
         """As ``should_stop``, which calls three functions, and is asked for each event."""
         self.told_to_end = False
@@ -103,6 +112,7 @@ class EventStream(FaustStream[T]):
         self, queue: EventQueue, hand_out: HandOut | None
     ) -> AsyncGenerator[Any, None]:
         stop_after = await self._begin(queue)
+        loop = self._loops
         buffered, in_hand, backed_by = queue.buffered, self.in_hand, self._backed
         since_yield = 0
         try:
@@ -125,7 +135,7 @@ class EventStream(FaustStream[T]):
                     or (backing is not None and backing.unit.parking.lines)
                 ) and self._passes_by(queue, event):
                     continue
-                scope = open_scope((event,), self.reader)
+                scope = open_scope((event,), self.reader, None, self)
                 if self._observed or not self.enable_acks or isinstance(message, ParkedMessage):
                     self._take_up(event, scope)
                 else:  # what _take_up comes to for nearly all: calling it would cost more
@@ -141,12 +151,18 @@ class EventStream(FaustStream[T]):
                     yield value if hand_out is None else hand_out(event, value)
                 self.current_event = None
                 put_down(event)
+        except GeneratorExit:
+            self._leave_loop(loop, (event,))
+            raise
         finally:
             await self._end(stop_after)
 
     def _stopped_set(self) -> None:
         self._is_over = True
         super()._stopped_set()
+        if self._waiting is not None:
+            with suppress(RuntimeError):  # it has come
+                self._waiting.reschedule(0)
 
     def _crash(self, reason: BaseException) -> None:
         self._is_over = True
@@ -168,6 +184,7 @@ class EventStream(FaustStream[T]):
         backing = self._backed.backing
         if backing is not None and backing.unit.parking.holds(self.reader, message):
             backing.unit.parking.queue(self.reader, message)
+            self.in_hand[event] = Scope()
             self.settle(event)
             return True
         return False
@@ -187,8 +204,12 @@ class EventStream(FaustStream[T]):
         self._keyed = queue if isinstance(queue, KeyedQueue) else None
         self._backed = backed(self.app)
         self.reader = cast(Topic, self.channel).reader
+        self._is_agents, self._reading_task = self._is_an_agents(), asyncio.current_task()
         # An agent's stream outlives its function, which is started anew after a failure.
-        stop_after = await self.maybe_start() and not self._is_an_agents()
+        stop_after = await self.maybe_start() and not self._is_agents
+        self._loops += 1
+        left, self._left = self._left, ()
+        self._have_done_with(left)
         self._announce()
         # The built-in monitor is told of batches by the conductor: asking it about each event
         # would cost more than the event. Sensors that the application added see each one.
@@ -202,11 +223,35 @@ class EventStream(FaustStream[T]):
     async def _wait_for(self, queue: EventQueue) -> EventT[Any] | None:
         """The next event; ``None`` at the end."""
         try:
-            event: EventT[Any] = await queue.get()
-        except StopAsyncIteration:  # how Faust ends a stream from outside
+            async with asyncio.timeout(None) as self._waiting:
+                event: EventT[Any] = await queue.get()
+        except (StopAsyncIteration, TimeoutError):  # how Faust ends a stream; ours was stopped
             self.told_to_end = True
             return None
         return event
+
+    def _leave_loop(self, loop: int, events: Sequence[EventT[Any]]) -> None:
+        """What is in hand when a loop is left, by ``break`` for instance, is finished.
+
+        An agent may have left it because it failed, and awaits things on its way out: there it is
+        finished when the agent asks for the next event, in another loop, or ends. Elsewhere it is
+        not if the task has failed or is cancelled: then it is delivered again.
+        """
+        if self._is_agents and loop == self._loops:
+            self._left = events
+        elif not self._is_agents and has_failed(self._reading_task):
+            self.log.warning("The loop over %s was interrupted; the event is delivered again", self)
+            for event in events:
+                self.in_hand.pop(event, Scope()).drop()
+        else:
+            self._have_done_with(events)
+
+    def _have_done_with(self, events: Sequence[EventT[Any]]) -> None:
+        put_down = self.settle if self.enable_acks else self._leave
+        for event in events:
+            # If it was dropped it has failed, and is being dealt with.
+            if event in self.in_hand and self.in_hand[event].state is not State.DROPPED:
+                put_down(event)
 
     def _is_an_agents(self) -> bool:
         agent = current_agent()
@@ -243,9 +288,19 @@ class EventStream(FaustStream[T]):
             self._put_down(first)
 
     async def ack(self, event: EventT[Any]) -> bool:
-        """Faust's way to finish an event by hand; its batches use it."""
-        self._put_down(event)
-        return await super().ack(event)
+        """As ``event.ack()``, where it is known who says so."""
+        if self.own_queue() is None:
+            return await super().ack(event)
+        return self.finish(event.message)
+
+    def finish(self, message: Message) -> bool:
+        """See :class:`~connectors.processing.scope.Finisher`: what was written for the event counts,
+        and nothing more can be."""
+        for event in self.in_hand:
+            if event.message is message:
+                self.settle(event)
+                return message.acked
+        return False
 
     def _put_down(self, event: EventT[Any]) -> None:
         scope = self.in_hand.pop(event, None)
@@ -265,6 +320,7 @@ class EventStream(FaustStream[T]):
             with suppress(RuntimeError):  # another task is reading it, and goes on
                 await iterator.aclose()
                 self._active_agens.discard(iterator)
+        self._left = ()
 
     def _leave(self, event: EventT[Any]) -> None:
         """What was written for an event counts; when it is finished is up to the application."""
@@ -274,15 +330,17 @@ class EventStream(FaustStream[T]):
         self._queue.done(event)
 
     def settle(self, event: EventT[Any]) -> None:
-        """Note an event as finished by this stream, with what was written for it."""
+        """Note an event in hand as finished by this stream, with what was written for it."""
+        scope = self.in_hand.pop(event, None)
+        if scope is None:  # the application was earlier
+            return
         message: Any = event.message
         consumer = self._consumer
-        scope = self.in_hand.pop(event, None)
-        if scope is not None and message.tenure.counts:
+        if message.tenure.counts:
             scope.join()
         if self._keyed is not None:
             self._keyed.done(event)
-        last = message.ack(consumer)
+        last = message.finish(consumer)
         if not last:
             consumer.finished_by(message, self.reader)
         if not consumer.progress_noted:
@@ -291,6 +349,17 @@ class EventStream(FaustStream[T]):
             self._on_stream_event_out(message.tp, message.offset, self, event, self._sensor_state)
             if last:
                 self._on_message_out(message.tp, message.offset, message)
+
+
+def has_failed(task: asyncio.Task[Any] | None) -> bool:
+    """Whether a task has ended with an exception, which is logged, or is being cancelled."""
+    if task is None or not task.done():
+        return task is not None and task.cancelling() > 0
+    if task.cancelled() or (error := task.exception()) is None:
+        return task.cancelled()
+    # asyncio takes it as dealt with once it was asked for.
+    logger.error("%s failed while it read a stream", task.get_name(), exc_info=error)
+    return True
 
 
 def counts(event: EventT[Any]) -> bool:

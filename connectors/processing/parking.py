@@ -96,9 +96,9 @@ class ParkedMessage(Held):
         self.line = line
         self.id: int = row["id"]
         self.attempts: int = row["attempts"]
-        self.incref()
 
-    def on_final_ack(self, consumer: Any) -> bool:
+    def finish(self, consumer: Any, n: int = 1) -> bool:  # noqa: ARG002 - one agent has it
+        """See :class:`~connectors.processing.tenure.Held`."""
         self.acked = True
         # Its position was passed when it was parked.
         consumer.note_progress()

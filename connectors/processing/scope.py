@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from faust import streams
-from faust.types import TP, EventT
+from faust.types import TP, EventT, Message
 
 from connectors.brokers.broker import Outgoing
 from connectors.processing.changes import Causes, Row
@@ -41,6 +41,13 @@ class Outlet(Protocol):
 
     def schedule(self, entry: Outgoing, at: datetime) -> None:
         """Send an entry when its time has come."""
+
+
+class Finisher(Protocol):
+    """What a scope knows of the stream whose events it is for."""
+
+    def finish(self, message: Message) -> bool:
+        """Finish an event of this stream; whether all who got it have. Harmless if repeated."""
 
 
 class State(enum.Enum):
@@ -72,6 +79,7 @@ class Scope:
         "reader",
         "state",
         "strays",
+        "stream",
         "table",
     )
 
@@ -80,8 +88,10 @@ class Scope:
         events: Sequence[EventT[Any]] = (),
         reader: str = "",
         outlet: Outlet | None = None,
+        stream: Finisher | None = None,
     ) -> None:
         self.state = _OPEN
+        self.stream = stream
         self.events = events
         """What is being processed, in order."""
         self.reader = reader
@@ -183,10 +193,13 @@ _current: ContextVar[Any] = streams._current_event
 
 
 def open_scope(
-    events: Sequence[EventT[Any]] = (), reader: str = "", outlet: Outlet | None = None
+    events: Sequence[EventT[Any]] = (),
+    reader: str = "",
+    outlet: Outlet | None = None,
+    stream: Finisher | None = None,
 ) -> Scope:
     """Begin the scope of what this task works on from now on; its last event is the current one."""
-    scope = Scope(events, reader, outlet)
+    scope = Scope(events, reader, outlet, stream)
     _current.set(scope)
     return scope
 
@@ -199,6 +212,12 @@ def outside_of_events() -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def acknowledging() -> Finisher | None:
+    """Whose events this task acknowledges, also when their scope is closed."""
+    scope = _current.get(None)
+    return scope.stream if type(scope) is Scope else None
 
 
 def current_scope() -> Scope | None:

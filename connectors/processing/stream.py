@@ -68,6 +68,7 @@ class Stream(EventStream[T]):
         self, queue: EventQueue, size: int, within: float, hand_out: HandOut
     ) -> AsyncGenerator[list[Any], None]:
         stop_after = await self._begin(queue)
+        loop = self._loops
         try:
             while not self.should_stop:
                 await asyncio.sleep(0)
@@ -83,6 +84,9 @@ class Stream(EventStream[T]):
                 self.current_event = None
                 for event, _ in batch:
                     put_down(event)
+        except GeneratorExit:
+            self._leave_loop(loop, [event for event, _ in batch])
+            raise
         finally:
             await self._end(stop_after)
 
@@ -92,7 +96,7 @@ class Stream(EventStream[T]):
         """Events with their processed values, in one scope. Fewer at the end of the stream."""
         batch: list[tuple[EventT[Any], Any]] = []
         events: list[EventT[Any]] = []
-        scope = open_scope(events, self.reader)
+        scope = open_scope(events, self.reader, None, self)
         deadline: float | None = None
         while len(batch) < size:
             if queue.buffered and not queue._errors:

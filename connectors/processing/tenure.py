@@ -12,8 +12,11 @@ same worker perhaps, in another tenure.
 
 from __future__ import annotations
 
+from typing import Any
+
 from faust.types import TP, ConsumerMessage
 
+from connectors.processing.scope import acknowledging
 from connectors.processing.watermark import Committed, Watermark
 
 
@@ -62,3 +65,13 @@ class Held(ConsumerMessage):
     __slots__ = ("tenure",)
 
     tenure: Tenure
+
+    def ack(self, consumer: Any, n: int = 1) -> bool:
+        """What an application says by its event: finished, on behalf of who reads it here. That
+        counts once, however often it is said. Elsewhere nobody knows who says it, and it counts."""
+        stream = acknowledging()
+        return self.finish(consumer, n) if stream is None else stream.finish(self)
+
+    def finish(self, consumer: Any, n: int = 1) -> bool:
+        """Note the event as finished by ``n`` of those who got it; whether that were the last."""
+        raise NotImplementedError

@@ -19,6 +19,7 @@ from connectors.processing.failures import set_aside
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue
 from connectors.processing.shared.delivery import readers_of
+from connectors.processing.tenure import Held
 from connectors.processing.topic import Topic
 from connectors.processing.watermark import EVERYBODY, Readers
 from connectors.tables.prefetch import Delivery, prefetch_of, put_all
@@ -208,7 +209,7 @@ class Conductor(FaustConductor):
         return False
 
     def _settle(self, message: Message, channel: Topic) -> None:
-        if not message.ack(self.app.consumer):
+        if not cast(Held, message).finish(self.app.consumer):
             cast("Consumer", self.app.consumer).finished_by(message, channel.reader)
 
     async def _hand_over(self, tp: TP, deliveries: Sequence[Delivery]) -> None:

@@ -250,7 +250,7 @@ class Consumer(FaustConsumer):
 
     def ack(self, message: Any) -> bool:
         """Note a message as finished by all who got it."""
-        return bool(message.ack(self, message.refcount))
+        return bool(message.finish(self, message.refcount))
 
     def finished_by(self, message: Message, reader: str) -> None:
         """Note a message as finished by one of several agents; the last one acknowledges it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -133,6 +134,43 @@ async def test_who_acknowledges_himself(app: faust.App, monkeypatch: pytest.Monk
     await run(app, topic, heard, list(range(6)))
     status = await app.transport.broker.status("test", "numbers")  # type: ignore[attr-defined]
     assert [partition.lag for partition in status] == [3]
+
+
+@pytest.mark.parametrize("noack", [False, True])
+async def test_who_acknowledges_twice_does_so_for_nobody_else(noack: bool) -> None:
+    app = new_app(f"memory://{uuid.uuid4().hex}")
+    topic, heard, others = app.topic("numbers", partitions=1), [], []
+    others_may = asyncio.Event()
+
+    @app.agent(topic)
+    async def hear(stream: Any) -> None:
+        async for event in (stream.noack() if noack else stream).events():
+            await stream.ack(event)
+            event.ack()
+            heard.append(event.value)
+
+    @app.agent(topic)
+    async def hear_too(stream: Any) -> None:
+        async for number in stream:
+            await others_may.wait()
+            others.append(number)
+
+    async def unfinished() -> int:
+        await app.consumer.commit()
+        [partition] = await app.transport.broker.status("test", "numbers")  # type: ignore[attr-defined]
+        return int(partition.lag or 0)
+
+    async def all_are_finished() -> bool:
+        return await unfinished() == 0
+
+    async with running(app):
+        for number in range(6):
+            await (await topic.send(value=number))
+        await eventually(lambda: heard == list(range(6)))
+        assert await unfinished() == 6
+        others_may.set()
+        await eventually(all_are_finished)
+    assert others == list(range(6))
 
 
 async def test_sinks(app: faust.App) -> None:

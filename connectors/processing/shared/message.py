@@ -27,6 +27,7 @@ from faust.types import TP, ConsumerMessage, Message
 from connectors.brokers.broker import Outgoing
 from connectors.brokers.sharing import Claim
 from connectors.outbox.outbox import Scheduled
+from connectors.processing.scope import acknowledging
 
 if TYPE_CHECKING:
     from connectors.processing.dead_letters import NewDeadLetter
@@ -96,7 +97,12 @@ class SharedMessage(ConsumerMessage):
         self.time_out = self.time_total = None
         self.acked = self.tracked = False
 
-    def ack(self, consumer: Any, n: int = 1) -> bool:  # noqa: ARG002 - it was not his to deliver
+    def ack(self, consumer: Any, n: int = 1) -> bool:
+        """What an application says by its event; what it did counts."""
+        stream = acknowledging()
+        return self.finish(consumer, n) if stream is None else stream.finish(self)
+
+    def finish(self, consumer: Any, n: int = 1) -> bool:  # noqa: ARG002 - it was not his to deliver
         """Note the event as finished."""
         if not self.acked:
             self.acked = True
