@@ -294,8 +294,8 @@ class EventStream(FaustStream[T]):
         return self.finish(event.message)
 
     def finish(self, message: Message) -> bool:
-        """See :class:`~connectors.processing.scope.Finisher`: what was written for the event counts,
-        and nothing more can be."""
+        """See :class:`~connectors.processing.scope.Finisher`. What was written for the event
+        counts, and nothing more can be."""
         for event in self.in_hand:
             if event.message is message:
                 self.settle(event)
