@@ -98,8 +98,9 @@ class Commits:
                 await consumer.sleep(RETRY_EVERY)
                 self.pace.want()
             else:
-                reading.held_back = False
-                reading.wake()
+                if reading.held_back:
+                    reading.held_back = False
+                    reading.wake()
                 if (backing := backing_of(consumer.app)) is not None and backing.unit.behind:
                     await consumer.sleep(RETRY_EVERY)
                     self.pace.want()

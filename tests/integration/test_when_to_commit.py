@@ -11,7 +11,7 @@ import pytest
 
 from connectors.brokers.broker import Broker, Outgoing
 from connectors.transports.consumer import Consumer
-from tests.integration.faust_apps import PATIENCE, new_app, running
+from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 
 
 @pytest.fixture
@@ -47,3 +47,27 @@ async def test_a_commit_has_company_while_events_wait_for_the_agent(
             await asyncio.wait_for(news.wait(), PATIENCE)
             news.clear()
     assert wanted[:3] == [False, True, True]
+
+
+async def test_who_waits_for_news_is_not_disturbed_by_commits(
+    app: faust.App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers, woken = app.topic("numbers"), 0
+
+    @app.agent(numbers)
+    async def work(stream: Any) -> None:
+        async for _ in stream:
+            pass
+
+    async def wake() -> None:
+        nonlocal woken
+        woken += 1
+
+    async with running(app):
+        broker: Broker = app.transport.broker  # type: ignore[attr-defined] # ours
+        monkeypatch.setattr(broker, "wake", wake)
+        for number in range(3):
+            [place] = await broker.append([Outgoing("numbers", b"%d" % number, None)])
+            committed = app.consumer._committed_offset  # type: ignore[attr-defined]
+            await eventually(lambda: (committed.get(place.tp) or 0) > place.offset)  # noqa: B023
+        assert not woken
