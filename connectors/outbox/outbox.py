@@ -94,7 +94,7 @@ class Outbox:
         it may have happened all the same. It is raised too if the block says nothing to the
         database for ``SILENT_FOR`` seconds: wait for other servers outside of it.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(reset=True) as connection:
             yield Transaction(connection)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -16,6 +16,11 @@ from connectors.errors import DatabaseError, DatabaseUnavailable
 from connectors.postgres.hosts import UNAVAILABLE, Hosts
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+if TYPE_CHECKING:
+    _Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    _Connection = asyncpg.Connection  # which knows its type of rows in stubs alone
 
 ACQUIRE_TIMEOUT = 30.0
 """Seconds to wait for a free connection of the pool."""
@@ -47,6 +52,23 @@ REFUSED = (
     UnicodeEncodeError,
 )
 """What says that a row cannot be stored, however often it is tried."""
+
+
+class _Session(_Connection):
+    """A connection of the pool, which resets it whenever it is given back. That is a round trip,
+    and what nobody has changed, and what answers, needs none."""
+
+    _is_as_before = False
+
+    def is_as_before(self) -> None:
+        """Say that a transaction has ended well, and left nothing behind in the session."""
+        self._is_as_before = True
+
+    async def reset(self, *, timeout: float | None = None) -> None:
+        if self._is_as_before:
+            self._is_as_before = False
+        else:
+            await super().reset(timeout=timeout)
 
 
 class Database:
@@ -94,6 +116,7 @@ class Database:
                     "idle_in_transaction_session_timeout": f"{SILENT_FOR * 1000:.0f}",
                 },
                 init=_prepare,
+                connection_class=_Session,
             )
         except (*_DRIVER, ValueError) as error:
             raise _refused(error, where) from error
@@ -107,10 +130,12 @@ class Database:
             self.pool.terminate()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, *, reset: bool = False) -> AsyncIterator[Connection]:
         """A transaction on a connection of the pool; an exception rolls it back.
 
-        A :class:`TimeoutError` in the block counts as the database's.
+        A :class:`TimeoutError` in the block counts as the database's. ``reset`` has forgotten
+        afterwards, for one more round trip, what the block may have set for longer than the
+        transaction.
         """
         try:
             connection = await self.pool.acquire(timeout=ACQUIRE_TIMEOUT)
@@ -126,6 +151,8 @@ class Database:
                     await transaction.rollback()
                 raise
             await transaction.commit()
+            if not reset:
+                cast("_Session", connection).is_as_before()
         except _DRIVER as error:
             if _is_lost(error, connection):
                 # The others of the pool lead to the same server, which may not be the primary.

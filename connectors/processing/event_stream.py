@@ -172,6 +172,11 @@ class EventStream(FaustStream[T]):
         super().service_reset()
         self._is_over = False
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether events wait to be handed out."""
+        return bool(self._queue.buffered)
+
     def hurry(self) -> None:
         """Hand out what is held back, since partitions are about to move. Single events are not."""
 

@@ -1,10 +1,11 @@
 """When to commit.
 
-A commit costs a transaction, however little is in it. Waiting lets more events share one, and makes
-them all wait. So the pause between two commits grows with what the last one took: an event that
-comes alone is committed almost at once, and under load committing takes a tenth of the time. More
-it takes only where the database is so slow that events would grow older than they may. Nothing is
-committed while there is nothing to commit.
+A commit costs a transaction, however little is in it. Where agents keep up with what comes, that is
+paid from time that nobody needs: one commit follows the other, and what is finished while one is on
+its way shares the next. Where events wait for agents, these would wait longer for it. There a pause
+lets more events share a commit, and grows with what the last one took: committing takes a tenth of
+the time. More it takes only where the database is so slow that events would grow older than they
+may. Nothing is committed while there is nothing to commit.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import asyncio
 from contextlib import suppress
 
 SHORTEST = 0.005
-"""Seconds that the first event after a pause is given company."""
+"""Seconds of the shortest pause."""
 
 SHARE = 9
-"""How much longer than the commit before a pause is."""
+"""How much longer than the commit before it a pause is."""
 
 MAX_EVENTS = 20_000
 """Delivered since the last commit. With more the next one does not wait, nor with more bytes: what
@@ -36,29 +37,31 @@ class Pace:
         self._most = min(events, MAX_EVENTS)
         self._pause = SHORTEST
         self._wanted = asyncio.Event()
-        self._full = asyncio.Event()
+        self._at_once = asyncio.Event()
         self._events = 0
         self._bytes = 0
 
-    def want(self) -> None:
-        """There is something to commit."""
+    def want(self, *, at_once: bool = False) -> None:
+        """There is something to commit; ``at_once`` unless events wait for agents."""
         self._wanted.set()
+        if at_once:
+            self._at_once.set()
 
     def delivered(self, events: int, size: int) -> None:
         """So many events of so many bytes are on their way to be committed."""
         self._events += events
         self._bytes += size
         if self._events > self._most or self._bytes > MAX_BYTES:
-            self._full.set()
+            self._at_once.set()
 
     async def due(self) -> None:
         """Wait until a commit is to be made."""
         await self._wanted.wait()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._pause):
-                await self._full.wait()
+                await self._at_once.wait()
         self._wanted.clear()
-        self._full.clear()
+        self._at_once.clear()
         self._events = self._bytes = 0
 
     def took(self, seconds: float) -> None:

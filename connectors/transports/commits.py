@@ -60,6 +60,11 @@ class Commits:
         """Note a stream, whose events in progress are waited for before partitions move."""
         self._streams.add(stream)
 
+    def note_progress(self) -> None:
+        """Note that events were finished."""
+        self.finished.set()
+        self.pace.want(at_once=not any(stream.is_behind for stream in self._streams))
+
     def in_progress(self, tps: Collection[TP]) -> list[EventT[Any]]:
         """What agents have in hand of these partitions, and have not finished."""
         return [
@@ -93,8 +98,9 @@ class Commits:
                 await consumer.sleep(RETRY_EVERY)
                 self.pace.want()
             else:
-                reading.held_back = False
-                reading.wake()
+                if reading.held_back:
+                    reading.held_back = False
+                    reading.wake()
                 if (backing := backing_of(consumer.app)) is not None and backing.unit.behind:
                     await consumer.sleep(RETRY_EVERY)
                     self.pace.want()

@@ -275,8 +275,7 @@ class Consumer(FaustConsumer):
     def _tell_progress(self) -> None:
         self.progress_noted = False
         crash.point("consumer.finished")
-        self.commits.finished.set()
-        self.commits.pace.want()
+        self.commits.note_progress()
         self.reading.relieve()
 
     @property

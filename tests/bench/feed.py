@@ -10,23 +10,25 @@ from connectors.brokers.broker import LaneBatch, Numbered
 from connectors.transports.by_url import broker_by_url
 from tests.bench.workloads import PARTITIONS, event
 
-EVERY = 0.01
+EVERY = 0.002
 """Seconds between two batches."""
 
 
 async def feed(url: str, rate: float, events: int, keys: int) -> None:
     """Append so many events, at so many per second or, should the broker be slower, behind that.
 
-    In a lane, since one call for all entries takes less of the machine than one for each.
+    Each says when it was sent. They go in a lane, since one call for all entries takes less of the
+    machine than one for each.
     """
-    numbered = [Numbered(number + 1, event(number, keys)) for number in range(events)]
     broker = broker_by_url(url, default_partitions=PARTITIONS)
     await broker.open()
     started, sent = time.perf_counter(), 0
     while sent < events:
         due = min(events, int((time.perf_counter() - started) * rate))
         if due > sent:
-            await broker.append_once([LaneBatch("feed", numbered[sent:due])])
+            now = time.time_ns()
+            batch = [Numbered(n + 1, event(n, keys, sent=now)) for n in range(sent, due)]
+            await broker.append_once([LaneBatch("feed", batch)])
             sent = due
         await asyncio.sleep(EVERY)
     await broker.close()

@@ -83,9 +83,9 @@ async def clear(servers: Servers) -> None:
     await connection.close()
 
 
-def event(number: int, keys: int) -> Outgoing:
+def event(number: int, keys: int, **more: int) -> Outgoing:
     """One of 200 bytes. Each key comes once before any comes again."""
-    return Outgoing(TOPIC, orjson.dumps(value(number)), b"key-%d" % (number % keys))
+    return Outgoing(TOPIC, orjson.dumps(value(number) | more), b"key-%d" % (number % keys))
 
 
 def value(number: int) -> dict[str, Any]:

@@ -67,3 +67,14 @@ async def test_too_much_to_wait_for_is_committed_at_once(events: int, size: int)
     await asyncio.wait_for(pace.due(), PATIENCE)
     pace.want()
     assert not await is_due(pace)
+
+
+async def test_what_nothing_else_is_expected_with_is_committed_at_once() -> None:
+    pace = Pace(1000.0)
+    pace.took(100.0)
+    pace.want(at_once=True)
+    assert await is_due(pace)
+    pace.want()
+    assert not await is_due(pace)
+    pace.want(at_once=True)
+    assert await is_due(pace)

@@ -22,15 +22,12 @@ from redis.exceptions import AskError, MovedError, TryAgainError
 
 from connectors.brokers.broker import Replaced
 from connectors.brokers.redis import keys
-from connectors.brokers.redis.client import TELLS_INCARNATION, incarnation_in
+from connectors.brokers.redis.client import TELLS_INCARNATION, incarnation_in, info
 from connectors.brokers.redis.servers import Servers
 from connectors.errors import BrokerUnavailable
 
 WAIT = 0.5
 """Seconds for which a replica that is there is waited for in one go."""
-
-SHORTEST = 0.001
-"""Seconds for which one is waited for where there may be none."""
 
 GRACE = 10.0
 """Seconds without an answer after which a replica counts as gone. A cut-off primary should be
@@ -79,7 +76,10 @@ class Replication:
             replicas = self._replicas[node] = _Replicas(incarnation)
         if time.monotonic() < replicas.alone_until:
             return
-        confirmed, said = await self._ask(node, tps, replicas)
+        if replicas.heard is None:  # where there is none, waiting would be for nothing
+            confirmed, said = False, await info(node, *TELLS_INCARNATION)
+        else:
+            confirmed, said = await self._ask(node, tps)
         if not await self._servers.is_of(incarnation, incarnation_in(said)):
             raise Replaced
         now = time.monotonic()
@@ -97,16 +97,13 @@ class Replication:
             replicas.heard = None
             replicas.alone_until = now + ALONE_FOR
 
-    async def _ask(
-        self, node: Redis, tps: Iterable[TP], replicas: _Replicas
-    ) -> tuple[bool, dict[str, Any]]:
+    async def _ask(self, node: Redis, tps: Iterable[TP]) -> tuple[bool, dict[str, Any]]:
         """Whether a replica has all that this server had before, and what it says of itself: on
         one connection, since the next may lead to another server."""
-        wait = SHORTEST if replicas.heard is None else WAIT
         async with node.pipeline(transaction=False) as pipeline:
             for tp in islice(tps, TRIED):
                 pipeline.set(keys.confirmed(tp), 1, ex=KEPT_FOR)
-            pipeline.execute_command("WAIT", 1, round(wait * 1000))
+            pipeline.execute_command("WAIT", 1, round(WAIT * 1000))
             pipeline.execute_command("INFO", *TELLS_INCARNATION)
             *written, confirmed, said = await pipeline.execute(raise_on_error=False)
         for reply in (*written, confirmed, said):
