@@ -94,6 +94,7 @@ class Database:
                     "idle_in_transaction_session_timeout": f"{SILENT_FOR * 1000:.0f}",
                 },
                 init=_prepare,
+                reset=_leave,
             )
         except (*_DRIVER, ValueError) as error:
             raise _refused(error, where) from error
@@ -106,18 +107,20 @@ class Database:
         except _DRIVER:
             self.pool.terminate()
 
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """The rows of one statement, which is a transaction of its own and one round trip."""
+        async with self._connection() as connection:
+            return await connection.fetch(query, *arguments)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A transaction on a connection of the pool; an exception rolls it back.
 
-        A :class:`TimeoutError` in the block counts as the database's.
+        A :class:`TimeoutError` in the block counts as the database's. What the block sets, it sets
+        with ``SET LOCAL``: nobody asks the server to take back what was set for the session.
         """
-        try:
-            connection = await self.pool.acquire(timeout=ACQUIRE_TIMEOUT)
-        except _DRIVER as error:
-            raise _refused(error, self._where) from error
-        transaction = connection.transaction()
-        try:
+        async with self._connection() as connection:
+            transaction = connection.transaction()
             await transaction.start()
             try:
                 yield connection
@@ -126,6 +129,15 @@ class Database:
                     await transaction.rollback()
                 raise
             await transaction.commit()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        try:
+            connection = await self.pool.acquire(timeout=ACQUIRE_TIMEOUT)
+        except _DRIVER as error:
+            raise _refused(error, self._where) from error
+        try:
+            yield connection
         except _DRIVER as error:
             if _is_lost(error, connection):
                 # The others of the pool lead to the same server, which may not be the primary.
@@ -167,6 +179,10 @@ async def _prepare(connection: Connection) -> None:
         decoder=lambda data: orjson.loads(data[1:]),
         format="binary",
     )
+
+
+async def _leave(_: Connection) -> None:
+    """What asyncpg does otherwise costs a round trip with each transaction."""
 
 
 def _is_lost(error: BaseException, connection: Connection) -> bool:
