@@ -1,1 +1,1 @@
-SELECT email FROM users WHERE user_id = $1
+SELECT user_id, email FROM users WHERE user_id = ANY ($1::text[])
