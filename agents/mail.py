@@ -1,7 +1,7 @@
 """Mail: tells users what is to be told, once for each request.
 
 A mail server is waited for, so this agent's events are shared: as many mails are on their way as
-there are instances on all workers, however many partitions the topic has.
+all workers together may send, however many partitions the topic has.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ PATIENCE = Retries(
 )
 """A mail server may be away for an hour. What it refuses for good is not sent again."""
 
+AT_HAND = 4 * AT_ONCE
+"""Events in work at a time: while some mails are on their way, others are made ready, and others
+noted as sent."""
+
 AddressOf = Callable[[str], Awaitable[str | None]]
 """The mail address of a user by id; ``None`` where nobody knows it."""
 
@@ -52,7 +56,7 @@ def install(app: faust.App, topics: Topics, mailer: SendsMail, address_of: Addre
         topics.notifications,
         name="mail",
         delivery="shared",
-        concurrency=AT_ONCE,
+        concurrency=AT_HAND,
         retries=PATIENCE,
         on_give_up=tell_why,
     )

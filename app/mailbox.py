@@ -29,25 +29,25 @@ class StoredMail(MailHeading):
     body: str
 
 
-async def keep(database: Database, mail: ReceivedMail) -> None:
-    """Store a mail; one with a Message-ID that is there already is the same mail."""
-    texts = (mail.message_id, ", ".join(mail.recipients), mail.subject, mail.text)
-    async with database.transaction() as connection:
-        await connection.execute(load("app", "insert_mail"), *map(_storable, texts))
+async def keep(database: Database, mails: Sequence[ReceivedMail]) -> None:
+    """Store mails; one with a Message-ID that is there already is the same mail."""
+    rows = [
+        (mail.message_id, ", ".join(mail.recipients), mail.subject, mail.text) for mail in mails
+    ]
+    columns = [[_storable(text) for text in column] for column in zip(*rows, strict=True)]
+    await database.fetch(load("app", "insert_mails"), *columns)
 
 
 async def latest(database: Database, limit: int) -> Sequence[MailHeading]:
     """The newest first."""
-    async with database.transaction() as connection:
-        rows = await connection.fetch(load("app", "select_mails"), limit)
+    rows = await database.fetch(load("app", "select_mails"), limit)
     return [MailHeading.model_validate(dict(row)) for row in rows]
 
 
 async def find(database: Database, number: int) -> StoredMail | None:
     """One mail by its number."""
-    async with database.transaction() as connection:
-        row = await connection.fetchrow(load("app", "select_mail"), number)
-    return None if row is None else StoredMail.model_validate(dict(row))
+    rows = await database.fetch(load("app", "select_mail"), number)
+    return StoredMail.model_validate(dict(rows[0])) if rows else None
 
 
 def _storable(text: str) -> str:

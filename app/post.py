@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping, Sequence
 
 from app.mailbox import keep
 from app.settings import Settings
 from connectors.mail import Mail, Mailer, MailSink, ReceivedMail, RecordedMailer
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
+from connectors.together import Together
 
 
 class Post:
@@ -21,6 +22,8 @@ class Post:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._opened: tuple[Database, RecordedMailer] | None = None
+        self._addresses = Together(self._find_addresses)
+        self._mailbox = Together(self._keep)
         self._sink: MailSink | None = None
 
     async def open(self) -> None:
@@ -52,14 +55,18 @@ class Post:
 
     async def address_of(self, user_id: str) -> str | None:
         """The mail address of a user; ``None`` where there is no such user."""
-        async with self._database.transaction() as connection:
-            return cast(
-                "str | None",
-                await connection.fetchval(load("app", "select_address"), user_id),
-            )
+        return await self._addresses.ask(user_id)
+
+    async def _find_addresses(self, user_ids: Sequence[str]) -> Mapping[str, str]:
+        rows = await self._database.fetch(load("app", "select_addresses"), user_ids)
+        return {row["user_id"]: row["email"] for row in rows}
 
     async def _deliver(self, mail: ReceivedMail) -> None:
-        await keep(self._database, mail)
+        await self._mailbox.ask(mail)
+
+    async def _keep(self, mails: Sequence[ReceivedMail]) -> Mapping[ReceivedMail, None]:
+        await keep(self._database, mails)
+        return {}
 
     @property
     def _database(self) -> Database:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
-from email.utils import formatdate, parseaddr
+from email.utils import parseaddr
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
 from connectors.errors import MailError, MailRejected, MailUnavailable
+from connectors.mail.composing import compose
+from connectors.mail.connections import Connection, Connections
 
 COMMAND_TIMEOUT = 10.0
 """Seconds to wait for one answer of the server."""
 SEND_TIMEOUT = 30.0
 """Seconds for a mail as a whole, connecting included."""
-GOODBYE_TIMEOUT = 2.0
-"""Seconds to wait for the answer to the last word."""
 _REFUSED_FOR_GOOD = range(500, 600)
 _TOO_LARGE = 552
 
@@ -39,7 +37,7 @@ class Mail:
 
 
 class Mailer:
-    """Hands mails to an SMTP server, each over a connection of its own.
+    """Hands mails to an SMTP server. Connections are kept for those that follow at once.
 
     ``url`` is ``smtp://[user:password@]host[:port]``, with STARTTLS where the server offers it,
     or ``smtps://…``. ``sender`` is an address, with or without a name.
@@ -58,8 +56,13 @@ class Mailer:
         self._tls = parts.scheme == "smtps"
         self._user = unquote(parts.username) if parts.username else None
         self._password = unquote(parts.password) if parts.password else None
-        self._sender = sender
-        self._domain = parseaddr(sender)[1].rpartition("@")[2] or "localhost"
+        # As a header has it: what is no ASCII in the name is encoded.
+        header = EmailMessage()
+        header["From"] = sender
+        self._sender = header.as_string().partition(": ")[2].strip()
+        self._address = parseaddr(sender)[1]
+        self._domain = self._address.rpartition("@")[2] or "localhost"
+        self._connections = Connections(self._new_connection)
 
     async def send(self, mail: Mail) -> None:
         """Return when the server has taken the mail.
@@ -69,15 +72,48 @@ class Mailer:
         recipient or the mail for good, :class:`~connectors.errors.MailUnavailable` if trying
         again may help.
         """
-        async with self.sending(mail):
-            pass
+        try:
+            content = compose(
+                sender=self._sender,
+                recipient=mail.recipient,
+                subject=mail.subject,
+                message_id=self.message_id(mail),
+                text=mail.text,
+                html=mail.html,
+            )
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await self._send(mail.recipient, content)
+        except ValueError as error:
+            raise MailRejected(f"this cannot be written as a mail: {error}") from error
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise self._failure(error, mail.recipient) from error
 
-    @asynccontextmanager
-    async def sending(self, mail: Mail) -> AsyncIterator[None]:
-        """Send a mail as :meth:`send` does, and run the block as soon as the server has taken it:
-        before goodbye is said, which takes as long as the server likes."""
-        message = self._compose(mail)
-        client = aiosmtplib.SMTP(
+    async def _send(self, recipient: str, content: bytes) -> None:
+        connection = await self._connections.take()
+        try:
+            await connection.sendmail(
+                self._address,
+                recipient,
+                content,
+                mail_options=[] if recipient.isascii() else ["SMTPUTF8"],
+            )
+        except BaseException:
+            # In the middle of a mail, perhaps.
+            self._connections.leave(connection)
+            raise
+        self._connections.keep(connection)
+
+    async def close(self) -> None:
+        """Say goodbye to the server, when all mails have been sent."""
+        await self._connections.close()
+
+    def message_id(self, mail: Mail) -> str:
+        """The Message-ID that a mail is sent with."""
+        digest = hashlib.sha256(mail.idempotency_key.encode()).hexdigest()[:32]
+        return f"<{digest}@{self._domain}>"
+
+    def _new_connection(self) -> Connection:
+        return Connection(
             hostname=self._host,
             port=self._port,
             username=self._user,
@@ -86,36 +122,6 @@ class Mailer:
             local_hostname=self._domain,
             timeout=COMMAND_TIMEOUT,
         )
-        try:
-            try:
-                async with asyncio.timeout(SEND_TIMEOUT):
-                    await client.connect()
-                    await client.send_message(message)
-            except (aiosmtplib.SMTPException, OSError) as error:
-                raise self._failure(error, mail.recipient) from error
-            yield
-        finally:
-            await _leave(client)
-
-    def message_id(self, mail: Mail) -> str:
-        """The Message-ID that a mail is sent with."""
-        digest = hashlib.sha256(mail.idempotency_key.encode()).hexdigest()[:32]
-        return f"<{digest}@{self._domain}>"
-
-    def _compose(self, mail: Mail) -> EmailMessage:
-        message = EmailMessage()
-        try:
-            message["From"] = self._sender
-            message["To"] = mail.recipient
-            message["Subject"] = mail.subject
-        except ValueError as error:
-            raise MailRejected(f"this cannot be written as a mail: {error}") from error
-        message["Message-ID"] = self.message_id(mail)
-        message["Date"] = formatdate()
-        message.set_content(mail.text)
-        if mail.html is not None:
-            message.add_alternative(mail.html, subtype="html")
-        return message
 
     def _failure(self, error: Exception, recipient: str) -> MailError:
         for refusal in _refusals(error):
@@ -129,15 +135,6 @@ class Mailer:
             f"the mail server {self._host} takes no mail now ({reason}): "
             "check that it runs and lets this sender in, and send again"
         )
-
-
-async def _leave(client: aiosmtplib.SMTP) -> None:
-    """Say goodbye. Whatever comes of it, the mail is where it is."""
-    try:
-        with suppress(aiosmtplib.SMTPException, OSError):
-            await client.quit(timeout=GOODBYE_TIMEOUT)
-    finally:
-        client.close()
 
 
 def _refusals(error: Exception) -> list[aiosmtplib.SMTPResponseException]:

@@ -9,7 +9,9 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from email.message import EmailMessage
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from email.message import Message
 from typing import Final
 from weakref import WeakSet
 
@@ -112,23 +114,36 @@ class _Handler:
 
 def _read(envelope: Envelope) -> ReceivedMail:
     content = envelope.original_content or b""
-    message = email.message_from_bytes(content, policy=email.policy.default)
+    # By the old policy, which looks at a header when it is asked for, and is ten times as fast.
+    message = email.message_from_bytes(content, policy=email.policy.compat32)
     fallback_id = f"<{hashlib.sha256(content).hexdigest()[:32]}@localhost>"
     return ReceivedMail(
-        message_id=str(message.get("Message-ID", fallback_id)).strip(),
+        message_id=_header(message, "Message-ID", fallback_id).strip(),
         sender=envelope.mail_from or "",
         recipients=tuple(envelope.rcpt_tos),
-        subject=str(message.get("Subject", "")),
+        subject=_header(message, "Subject", ""),
         text=_text(message).replace("\r\n", "\n"),
     )
 
 
-def _text(message: EmailMessage) -> str:
-    part = message.get_body(preferencelist=("plain", "html"))
-    if part is None:
-        return ""
+def _header(message: Message, name: str, otherwise: str) -> str:
+    """As it is to be read; as it stands there if it cannot be decoded."""
+    value = str(message.get(name, otherwise)).replace("\r\n", "")
     try:
-        return str(part.get_content())
-    except LookupError:  # a charset that nobody knows
+        return str(make_header(decode_header(value)))
+    except (HeaderParseError, LookupError, UnicodeError):
+        return value
+
+
+def _text(message: Message) -> str:
+    """The plain text, or else the first that is any."""
+    parts = [part for part in message.walk() if part.get_content_maintype() == "text"]
+    parts.sort(key=lambda part: part.get_content_subtype() != "plain")
+    for part in parts:
         payload = part.get_payload(decode=True)
-        return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else ""
+        content = payload if isinstance(payload, bytes) else b""
+        try:
+            return content.decode(part.get_content_charset("utf-8"), "replace")
+        except LookupError:  # a charset that nobody knows
+            return content.decode("utf-8", "replace")
+    return ""

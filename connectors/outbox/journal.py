@@ -256,17 +256,15 @@ class Journal:
             for tp, (mark, position) in of_lane.items()
         ]
         columns = map(list, zip(*rows, strict=True)) if rows else ([],) * 5
-        async with self._database.transaction() as connection:
-            await connection.execute(
-                _query("note_published"),
-                [batch.lane for batch in batches],
-                [batch.last_number for batch in batches],
-                *columns,
-            )
+        await self._database.fetch(
+            _query("note_published"),
+            [batch.lane for batch in batches],
+            [batch.last_number for batch in batches],
+            *columns,
+        )
 
     async def _fetch(self, query: str, *arguments: object) -> list[Staged]:
-        async with self._database.transaction() as connection:
-            return staged(await connection.fetch(_query(query), *arguments))
+        return staged(await self._database.fetch(_query(query), *arguments))
 
 
 def _query(name: str) -> str:

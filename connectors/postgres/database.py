@@ -61,7 +61,7 @@ class _Session(_Connection):
     _is_as_before = False
 
     def is_as_before(self) -> None:
-        """Say that a transaction has ended well, and left nothing behind in the session."""
+        """Say that what was done has ended well, and left nothing behind in the session."""
         self._is_as_before = True
 
     async def reset(self, *, timeout: float | None = None) -> None:
@@ -129,6 +129,13 @@ class Database:
         except _DRIVER:
             self.pool.terminate()
 
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """The rows of one statement, which is a transaction of its own and one round trip."""
+        async with self._connection() as connection:
+            rows = await connection.fetch(query, *arguments)
+            cast("_Session", connection).is_as_before()
+            return rows
+
     @asynccontextmanager
     async def transaction(self, *, reset: bool = False) -> AsyncIterator[Connection]:
         """A transaction on a connection of the pool; an exception rolls it back.
@@ -137,12 +144,8 @@ class Database:
         afterwards, for one more round trip, what the block may have set for longer than the
         transaction.
         """
-        try:
-            connection = await self.pool.acquire(timeout=ACQUIRE_TIMEOUT)
-        except _DRIVER as error:
-            raise _refused(error, self._where) from error
-        transaction = connection.transaction()
-        try:
+        async with self._connection() as connection:
+            transaction = connection.transaction()
             await transaction.start()
             try:
                 yield connection
@@ -153,6 +156,15 @@ class Database:
             await transaction.commit()
             if not reset:
                 cast("_Session", connection).is_as_before()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        try:
+            connection = await self.pool.acquire(timeout=ACQUIRE_TIMEOUT)
+        except _DRIVER as error:
+            raise _refused(error, self._where) from error
+        try:
+            yield connection
         except _DRIVER as error:
             if _is_lost(error, connection):
                 # The others of the pool lead to the same server, which may not be the primary.

@@ -97,7 +97,7 @@ async def something_to_show(database: Database, broker: MemoryBroker) -> int:
     await broker.create_topic(TopicSpec("orders", 4))
     await broker.join("shop", ["orders"], from_start=True)
     await broker.beat("shop", "worker-1", worker(processed=5))
-    await keep(database, ReceivedMail("<1@x>", "shop@x", ("ann@example.org",), "Hello", "Hi Ann"))
+    await keep(database, [ReceivedMail("<1@x>", "shop@x", ("ann@example.org",), "Hello", "Hi Ann")])
     return await DeadLetters(database).add(
         NewDeadLetter(
             app="shop",

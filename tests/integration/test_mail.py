@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from connectors.errors import MailError, MailRejected, MailUnavailable
-from connectors.mail import Mail, Mailer, MailSink, ReceivedMail, mailer
+from connectors.mail import Mail, Mailer, MailSink, ReceivedMail, connections, mailer
 from connectors.mail.sink import MAX_MAIL_BYTES
 
 WELCOME = Mail("ann@example.org", "Welcome, Änn", "Grüße\n", None, idempotency_key="n-1")
@@ -76,6 +76,43 @@ async def test_a_mail_with_html_is_read_as_text() -> None:
     async with kept() as (outgoing, mails):
         await outgoing.send(mail)
     assert mails[0].text == "plain\n"
+
+
+@pytest.mark.parametrize("text", ["", "Grüße\n", "no line break", "x" * 5000 + "\n", ".\n..\n"])
+async def test_a_text_arrives_as_it_is(text: str) -> None:
+    mail = Mail("ann@example.org", "Änn, " * 40, text, f"<p>{text}</p>", idempotency_key="n-2")
+    async with kept() as (outgoing, mails):
+        await outgoing.send(mail)
+    assert (mails[0].subject, mails[0].text) == (mail.subject, text)
+
+
+async def test_a_connection_that_rests_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "KEPT_FOR", 0.05)
+    greeted, left = 0, asyncio.Event()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal greeted
+        greeted += 1
+        writer.write(b"220 hi\r\n")
+        while line := await reader.readline():
+            if line == b"DATA\r\n":
+                writer.write(b"354 go on\r\n")
+                await reader.readuntil(b"\r\n.\r\n")
+            writer.write(b"250 ok\r\n")
+            if line == b"QUIT\r\n":
+                left.set()
+        writer.close()
+
+    server = await asyncio.start_server(converse, "127.0.0.1", 0)
+    async with server:
+        outgoing = Mailer(f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}", SENDER)
+        await outgoing.send(WELCOME)
+        await outgoing.send(WELCOME)
+        assert greeted == 1
+        await asyncio.wait_for(left.wait(), 5)
+        await outgoing.send(WELCOME)
+        assert greeted == 2
+        await outgoing.close()
 
 
 async def test_the_same_key_gives_the_same_message_id_and_another_key_another() -> None:
@@ -159,7 +196,7 @@ async def test_answers_are_told_apart(answers: tuple[bytes, ...], error: type[Ma
 async def test_a_mail_that_was_taken_is_sent_whatever_the_server_says_last(
     last: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mailer, "GOODBYE_TIMEOUT", 0.1)
+    monkeypatch.setattr(connections, "GOODBYE_TIMEOUT", 0.1)
     answers = (b"220 hi", b"250 ok", b"250 ok", b"250 ok", b"354 go on", b"250 taken")
     async with server_that_says(*answers, then=last) as url:
         await asyncio.wait_for(Mailer(url, SENDER).send(WELCOME), 15)

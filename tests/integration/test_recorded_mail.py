@@ -12,7 +12,7 @@ import pytest
 
 from connectors import crash
 from connectors.errors import MailRejected, MailUnavailable
-from connectors.mail import Mail, Mailer, MailSink, ReceivedMail, RecordedMailer, recorded
+from connectors.mail import Mail, Mailer, MailSink, ReceivedMail, RecordedMailer, recorded, rounds
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from tests.integration.faust_apps import eventually
@@ -133,7 +133,7 @@ async def test_nobody_waits_for_ever_for_the_other(
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recorded, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(rounds, "LOCK_TIMEOUT", 0.2)
     server.answers.clear()
     first = asyncio.create_task(mailer.send(WELCOME))
     await server.asked.wait()
@@ -146,7 +146,7 @@ async def test_nobody_waits_for_ever_for_the_other(
 
 
 async def test_who_is_cancelled_leaves_the_mail_on_its_way(
-    mailer: RecordedMailer, server: Server, database: Database
+    mailer: RecordedMailer, other_mailer: RecordedMailer, server: Server, database: Database
 ) -> None:
     server.answers.clear()
     sending = asyncio.create_task(mailer.send(WELCOME))
@@ -155,9 +155,11 @@ async def test_who_is_cancelled_leaves_the_mail_on_its_way(
     with pytest.raises(asyncio.CancelledError):
         await sending
     again = asyncio.create_task(mailer.send(WELCOME))
+    other = asyncio.create_task(other_mailer.send(WELCOME))
     await eventually(lambda: _somebody_waits(database))
+    assert not again.done()
     server.answers.set()
-    await asyncio.wait_for(again, TIMEOUT)
+    await asyncio.wait_for(asyncio.gather(again, other), TIMEOUT)
     assert len(server.mails) == 1
 
 

@@ -465,8 +465,10 @@ async def something_to_show(database: Database, broker: MemoryBroker) -> int:
     await broker.append([Outgoing("orders", b"{}", partition=1)])
     await broker.beat("shop", "w-1", worker([["orders", 0], ["orders", 1]]))
     await broker.beat("shop", "w-2", worker([]))
-    await keep(database, ReceivedMail("<m-1>", "shop@x", ("ann@example.org",), "Hi", "a\0b\udcff"))
-    await keep(database, ReceivedMail("<m-1>", "shop@x", ("ann@example.org",), "Hi", "twice"))
+    await keep(
+        database, [ReceivedMail("<m-1>", "shop@x", ("ann@example.org",), "Hi", "a\0b\udcff")]
+    )
+    await keep(database, [ReceivedMail("<m-1>", "shop@x", ("ann@example.org",), "Hi", "twice")])
     return await DeadLetters(database).add(
         NewDeadLetter(
             app="shop",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import Counter
 from collections.abc import Iterable
 from itertools import count
 from typing import Any, cast
@@ -39,8 +38,7 @@ class Hand:
     @property
     def busy(self) -> int:
         """Messages that are with the agent, or are the next to be."""
-        states = Counter(message.state for message in self._messages.values())
-        return states[State.WAITING] + states[State.IN_HAND]
+        return len(self.find(State.WAITING, State.IN_HAND))
 
     @property
     def postponed(self) -> int:

@@ -57,8 +57,7 @@ class Inbox:
     async def look_up(self, messages: Collection[SharedMessage]) -> Mapping[SharedMessage, Known]:
         """What is known of messages, of those of which anything is."""
         by_event = {self._event(message): message for message in messages}
-        async with self._database.transaction() as connection:
-            rows = await connection.fetch(_query("select_known"), self._agent, list(by_event))
+        rows = await self._database.fetch(_query("select_known"), self._agent, list(by_event))
         return {by_event[event]: Known(attempts, due_in) for event, attempts, due_in in rows}
 
     async def finish(

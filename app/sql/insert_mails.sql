@@ -1,3 +1,3 @@
 INSERT INTO mailbox (message_id, recipient, subject, body)
-VALUES ($1, $2, $3, $4)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
 ON CONFLICT (message_id) DO NOTHING

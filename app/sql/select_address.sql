@@ -1,1 +1,0 @@
-SELECT email FROM users WHERE user_id = $1

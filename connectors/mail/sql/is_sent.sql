@@ -1,1 +1,0 @@
-SELECT EXISTS (SELECT FROM redfaust.mails_sent WHERE idempotency_key = $1)
