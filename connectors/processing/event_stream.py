@@ -20,7 +20,7 @@ from mode.utils.futures import maybe_async
 from connectors.processing.backing import Backed, backed
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue, KeyedQueue
-from connectors.processing.scope import Scope, State, open_scope
+from connectors.processing.scope import Scope, State, new_scope, set_current
 from connectors.processing.tenure import Held
 from connectors.processing.topic import Topic
 
@@ -135,7 +135,8 @@ class EventStream(FaustStream[T]):
                     or (backing is not None and backing.unit.parking.lines)
                 ) and self._passes_by(queue, event):
                     continue
-                scope = open_scope((event,), self.reader, None, self)
+                scope = new_scope((event,), self.reader, None, self)
+                set_current(scope)
                 if self._observed or not self.enable_acks or isinstance(message, ParkedMessage):
                     self._take_up(event, scope)
                 else:  # what _take_up comes to for nearly all: calling it would cost more
@@ -189,7 +190,7 @@ class EventStream(FaustStream[T]):
         backing = self._backed.backing
         if backing is not None and backing.unit.parking.holds(self.reader, message):
             backing.unit.parking.queue(self.reader, message)
-            self.in_hand[event] = Scope()
+            self.in_hand[event] = new_scope()
             self.settle(event)
             return True
         return False
@@ -247,7 +248,7 @@ class EventStream(FaustStream[T]):
         elif not self._is_agents and has_failed(self._reading_task):
             self.log.warning("The loop over %s was interrupted; the event is delivered again", self)
             for event in events:
-                self.in_hand.pop(event, Scope()).drop()
+                self.in_hand.pop(event, new_scope()).drop()
         else:
             self._have_done_with(events)
 

@@ -66,7 +66,10 @@ _NOTHING: Mapping[Any, Row] = {}
 
 
 class Scope:
-    """What one agent writes and sends for one event, or for those of one batch."""
+    """What one agent writes and sends for one event, or for those of one batch.
+
+    :func:`new_scope` makes it.
+    """
 
     __slots__ = (
         "_deferred",
@@ -83,33 +86,26 @@ class Scope:
         "table",
     )
 
-    def __init__(
-        self,
-        events: Sequence[EventT[Any]] = (),
-        reader: str = "",
-        outlet: Outlet | None = None,
-        stream: Finisher | None = None,
-    ) -> None:
-        self.state = _OPEN
-        self.stream = stream
-        self.events = events
-        """What is being processed, in order."""
-        self.reader = reader
-        """The agent, by name; empty where it is none."""
-        self.outlet = outlet
-        """Of an event that was delivered to one of many, whoever owns its partition; ``None``: what
-        is sent goes with the commit of this worker's partitions."""
-        self.strays: frozenset[TP] = frozenset()
-        """Other partitions than those of the events, of which rows were written."""
-        # Most events write one row, or none: what holds more is made for those that do.
-        self.table: Table | None = None
-        """The first that was written."""
-        self._key: Any = None
-        self._row: Any = None
-        self._writes: dict[Table, dict[Any, Row]] | None = None
-        """All rows, where there are several."""
-        self._deferred: list[Callable[[], None]] | None = None
-        self._sources: dict[bytes | None, TP] | None = None
+    state: State
+    stream: Finisher | None
+    events: Sequence[EventT[Any]]
+    """What is being processed, in order."""
+    reader: str
+    """The agent, by name; empty where it is none."""
+    outlet: Outlet | None
+    """Of an event that was delivered to one of many, whoever owns its partition; ``None``: what is
+    sent goes with the commit of this worker's partitions."""
+    strays: frozenset[TP]
+    """Other partitions than those of the events, of which rows were written."""
+    # Most events write one row, or none: what holds more is made for those that do.
+    table: Table | None
+    """The first that was written."""
+    _key: Any
+    _row: Any
+    _writes: dict[Table, dict[Any, Row]] | None
+    """All rows, where there are several."""
+    _deferred: list[Callable[[], None]] | None
+    _sources: dict[bytes | None, TP] | None
 
     def __call__(self) -> EventT[Any] | None:
         """The current event; see :data:`_current`."""
@@ -190,6 +186,28 @@ class Scope:
 # Faust keeps a weak reference to the current event there, and calls it. A scope stands in for that:
 # a second variable would cost each event more than its scope does.
 _current: ContextVar[Any] = streams._current_event
+set_current = _current.set
+"""Makes a scope that of this task."""
+
+_new = Scope.__new__
+_NO_STRAYS: frozenset[TP] = frozenset()
+
+
+def new_scope(
+    events: Sequence[EventT[Any]] = (),
+    reader: str = "",
+    outlet: Outlet | None = None,
+    stream: Finisher | None = None,
+) -> Scope:
+    """A scope that is nobody's yet."""
+    # As the constructor of its class it would cost each event twice as much.
+    scope = _new(Scope)
+    scope.state = _OPEN
+    scope.events, scope.reader, scope.outlet, scope.stream = events, reader, outlet, stream
+    scope.strays = _NO_STRAYS
+    scope.table = scope._key = scope._row = None
+    scope._writes = scope._deferred = scope._sources = None
+    return scope
 
 
 def open_scope(
@@ -199,8 +217,8 @@ def open_scope(
     stream: Finisher | None = None,
 ) -> Scope:
     """Begin the scope of what this task works on from now on; its last event is the current one."""
-    scope = Scope(events, reader, outlet, stream)
-    _current.set(scope)
+    scope = new_scope(events, reader, outlet, stream)
+    set_current(scope)
     return scope
 
 

@@ -45,9 +45,11 @@ UPSERTS = Row(
 ROWS = [
     BARE,
     Row("agent, dict values", workloads.consume),
+    Row("agent, pydantic values", workloads.consume_typed),
     COUNT,
     Row("  the same with 10 keys", workloads.count_in_table, keys=10),
     NEW_KEYS,
+    Row("  1,000 keys, at least once", workloads.count_at_least_once),
     Row("  1,000 keys in Faust's table in memory, at least once", workloads.count_in_memory),
     UPSERTS,
     Row("sending an event for each, exactly once", workloads.transform_once),

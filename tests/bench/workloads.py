@@ -12,6 +12,7 @@ import faust
 import orjson
 import redis.asyncio
 from faust.types import TP
+from pydantic import BaseModel
 
 from connectors.brokers.broker import Broker, Outgoing, Record, TopicSpec
 from connectors.postgres.queries import load
@@ -93,6 +94,14 @@ def value(number: int) -> dict[str, Any]:
     return {"number": number, "amount": number * 7, "note": "x" * 150}
 
 
+class Typed(BaseModel):
+    """The value of an event, for who wants it as a model."""
+
+    number: int
+    amount: int
+    note: str
+
+
 async def bare_loop(servers: Servers) -> Speed:
     """What redis-py does with nothing around it: the ceiling to compare with."""
     client: Any = redis.asyncio.Redis.from_url(servers.broker, protocol=2)
@@ -160,12 +169,34 @@ def add_looking_agent(app: faust.App, countdown: Countdown) -> None:
     @app.agent(app.topic(TOPIC, key_type=str))
     async def work(stream: Any) -> None:
         async for value in stream:
-            countdown.tick(value)
+            countdown.tick(value["note"])
+
+
+async def consume_typed(servers: Servers) -> Speed:
+    """An agent that looks at each event, whose value is a pydantic model."""
+    app = new_app(servers, "memory://")
+    countdown = Countdown(servers.events)
+
+    @app.agent(app.topic(TOPIC, key_type=str, value_type=Typed))  # type: ignore[arg-type]
+    async def work(stream: Any) -> None:
+        async for value in stream:
+            countdown.tick(value.note)
+
+    return await _speed(app, countdown)
 
 
 async def count_in_table(servers: Servers) -> Speed:
     """An agent that counts per key in a table of Postgres, committed with its positions."""
-    app = new_app(servers, servers.database)
+    return await _count_in_table(servers)
+
+
+async def count_at_least_once(servers: Servers) -> Speed:
+    """The same, with the weaker promise."""
+    return await _count_in_table(servers, processing_guarantee="at_least_once")
+
+
+async def _count_in_table(servers: Servers, **settings: Any) -> Speed:
+    app = new_app(servers, servers.database, **settings)
     countdown = Countdown(servers.events)
     add_counting_agent(app, countdown)
     return await _speed(app, countdown)
@@ -187,7 +218,7 @@ def add_counting_agent(app: faust.App, countdown: Countdown) -> None:
     async def work(stream: Any) -> None:
         async for key, value in stream.items():
             counts[key] += 1
-            countdown.tick(value)
+            countdown.tick(value["note"])
 
 
 async def transform_once(servers: Servers) -> Speed:
@@ -209,7 +240,7 @@ async def _transform(servers: Servers, store: str) -> Speed:
     async def work(stream: Any) -> None:
         async for key, value in stream.items():
             await output.send(key=key, value={"twice": value["amount"] * 2, **value})
-            countdown.tick(value)
+            countdown.tick(value["note"])
 
     return await _speed(app, countdown, arriving_in=OUTPUT)
 
@@ -221,15 +252,15 @@ class Countdown:
         self.events = self._left = events
         self.done = asyncio.Event()
 
-    def tick(self, value: dict[str, Any]) -> None:
-        """Note one event."""
-        assert value["note"]
+    def tick(self, note: str) -> None:
+        """Note one event, of which at least this was looked at."""
+        assert note
         self._left -= 1
         if not self._left:
             self.done.set()
 
 
-def new_app(servers: Servers, store: str) -> faust.App:
+def new_app(servers: Servers, store: str, **settings: Any) -> faust.App:
     """An application as anybody writes it, in a process that is a worker."""
     return faust.App(
         "bench",
@@ -238,6 +269,7 @@ def new_app(servers: Servers, store: str) -> faust.App:
         web_enabled=False,
         topic_partitions=PARTITIONS,
         topic_disable_leader=True,
+        **settings,
     )
 
 

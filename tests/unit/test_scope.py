@@ -39,16 +39,16 @@ def row(value: int) -> Row:
 def test_a_batch_sends_on_behalf_of_the_event_of_the_same_key(
     key: bytes | None, partition: int
 ) -> None:
-    scope = Scope([event(b"a", 2), event(b"b", 1), event(b"a", 2), event(b"c", 3)])
+    scope = open_scope([event(b"a", 2), event(b"b", 1), event(b"a", 2), event(b"c", 3)])
     assert scope.source_of(key) == TP("words", partition)
 
 
 def test_an_event_sends_on_behalf_of_its_own_partition() -> None:
-    assert Scope([event(b"a", 2)]).source_of(b"b") == TP("words", 2)
+    assert open_scope([event(b"a", 2)]).source_of(b"b") == TP("words", 2)
 
 
 def test_an_event_reads_what_it_has_written() -> None:
-    scope, store, other = Scope([event(b"a", 0)]), Store(), Store()
+    scope, store, other = open_scope([event(b"a", 0)]), Store(), Store()
     assert scope.row(store, "a") is None
     scope.write(store, "a", row(1))
     scope.write(store, "a", row(2))
@@ -62,7 +62,7 @@ def test_an_event_reads_what_it_has_written() -> None:
 
 
 def test_what_an_event_has_written_counts_once_it_is_finished() -> None:
-    scope, store = Scope([event(b"a", 0, offset=5)], "agent"), Store()
+    scope, store = open_scope([event(b"a", 0, offset=5)], "agent"), Store()
     scope.write(store, "a", row(1))
     assert not store.applied
     scope.join()
@@ -71,7 +71,11 @@ def test_what_an_event_has_written_counts_once_it_is_finished() -> None:
 
 
 def test_all_rows_count_with_all_events_of_a_batch() -> None:
-    scope, store, other = Scope([event(b"a", 0, 5), event(b"b", 1, 6)], "agent"), Store(), Store()
+    scope, store, other = (
+        open_scope([event(b"a", 0, 5), event(b"b", 1, 6)], "agent"),
+        Store(),
+        Store(),
+    )
     scope.write(store, "a", row(1))
     scope.write(other, "b", row(2))
     scope.write(store, "b", row(3))
@@ -82,7 +86,7 @@ def test_all_rows_count_with_all_events_of_a_batch() -> None:
 
 
 def test_nothing_counts_of_an_event_that_failed() -> None:
-    scope, store = Scope([event(b"a", 0)]), Store()
+    scope, store = open_scope([event(b"a", 0)]), Store()
     scope.write(store, "a", row(1))
     scope.drop()
     scope.join()
