@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from faust.worker import Worker as FaustWorker
 
 
 class Worker(FaustWorker):
-    """Faust's, which ends with 1 and says nothing where something raises while it stops."""
+    """Faust's, which may end with 1 and say nothing."""
 
-    def stop_and_shutdown(self) -> None:
+    def execute_from_commandline(self) -> NoReturn:
         try:
-            super().stop_and_shutdown()
-        except BaseException as error:  # a cancellation too, of which Faust logs nothing
-            self.log.exception("Stopping failed: %r", error)
+            super().execute_from_commandline()
+        except SystemExit as end:
+            if end.code:
+                self.log.error("The worker failed", exc_info=end.__context__ or end)
+            raise
+        except BaseException as error:
+            self.log.error("The worker failed", exc_info=error)
             raise

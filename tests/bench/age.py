@@ -40,8 +40,8 @@ class Stopwatch(Countdown):
         self.finished: list[float] = []
         self.ages: list[float] = []
 
-    def tick(self, note: str) -> None:
-        super().tick(note)
+    def tick(self, value: dict[str, Any]) -> None:
+        super().tick(value)
         self.finished.append(time.perf_counter())
 
     def committed(self, count: int) -> None:

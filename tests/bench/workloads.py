@@ -169,7 +169,7 @@ def add_looking_agent(app: faust.App, countdown: Countdown) -> None:
     @app.agent(app.topic(TOPIC, key_type=str))
     async def work(stream: Any) -> None:
         async for value in stream:
-            countdown.tick(value["note"])
+            countdown.tick(value)
 
 
 async def consume_typed(servers: Servers) -> Speed:
@@ -180,7 +180,7 @@ async def consume_typed(servers: Servers) -> Speed:
     @app.agent(app.topic(TOPIC, key_type=str, value_type=Typed))  # type: ignore[arg-type]
     async def work(stream: Any) -> None:
         async for value in stream:
-            countdown.tick(value.note)
+            countdown.tick({"note": value.note})
 
     return await _speed(app, countdown)
 
@@ -218,7 +218,7 @@ def add_counting_agent(app: faust.App, countdown: Countdown) -> None:
     async def work(stream: Any) -> None:
         async for key, value in stream.items():
             counts[key] += 1
-            countdown.tick(value["note"])
+            countdown.tick(value)
 
 
 async def transform_once(servers: Servers) -> Speed:
@@ -240,7 +240,7 @@ async def _transform(servers: Servers, store: str) -> Speed:
     async def work(stream: Any) -> None:
         async for key, value in stream.items():
             await output.send(key=key, value={"twice": value["amount"] * 2, **value})
-            countdown.tick(value["note"])
+            countdown.tick(value)
 
     return await _speed(app, countdown, arriving_in=OUTPUT)
 
@@ -252,9 +252,9 @@ class Countdown:
         self.events = self._left = events
         self.done = asyncio.Event()
 
-    def tick(self, note: str) -> None:
-        """Note one event, of which at least this was looked at."""
-        assert note
+    def tick(self, value: dict[str, Any]) -> None:
+        """Note one event, whose value was decoded."""
+        assert value["note"]
         self._left -= 1
         if not self._left:
             self.done.set()
