@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from faust.worker import Worker as FaustWorker
+
+END_FOR = 1.0
+"""Seconds that tasks are given to end which were cancelled when the worker had stopped."""
 
 
 class Worker(FaustWorker):
@@ -11,6 +16,11 @@ class Worker(FaustWorker):
     def stop_and_shutdown(self) -> None:
         try:
             super().stop_and_shutdown()
-        except BaseException as error:  # a cancellation too, of which Faust logs nothing
+        except Exception as error:
             self.log.exception("Stopping failed: %r", error)
             raise
+
+    async def _sentinel_task(self) -> None:
+        # What runs last in the loop. Faust's sleeps for a second, whether or not anything is left.
+        if left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left, timeout=END_FOR)
