@@ -80,7 +80,11 @@ class Producer(FaustProducer):
         return cast("Broker", self.transport.broker)  # type: ignore[attr-defined]
 
     async def on_start(self) -> None:
-        await self.broker.open()
+        try:
+            await self.broker.open()
+        except BrokerError:
+            if not self.app.should_stop:  # otherwise it was closed meanwhile
+                raise
         await super().on_start()
 
     async def on_stop(self) -> None:
