@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 from connectors.brokers.broker import TopicSpec
 from connectors.transports.by_url import broker_by_url
+from tests.bench.events import PARTITIONS, TOPIC
 from tests.bench.workloads import (
-    PARTITIONS,
-    TOPIC,
     Countdown,
     Servers,
     add_counting_agent,
