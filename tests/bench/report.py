@@ -140,7 +140,7 @@ class Report:
         return "\n\n".join(parts)
 
     def _heading(self) -> str:
-        described = "\n".join(f"{name}: {told}" for name, told in self.machine.items())
+        described = "\n".join(f"{name}: {_told(told)}" for name, told in self.machine.items())
         return (
             f"{described}\nevents of about 200 bytes, one worker, medians of {self.rounds} rounds"
         )
@@ -168,6 +168,13 @@ class Report:
             verdict = {True: "reached", False: "NOT REACHED", None: "not measured"}[reached]
             parts.append(f"{goal.name:{width}} {goal.target:>14}  {told:>12}  {verdict}")
         return "\n".join(parts)
+
+
+def _told(what: object) -> str:
+    if not isinstance(what, Mapping):
+        return str(what)
+    nested = any(isinstance(each, Mapping) for each in what.values())
+    return ("; " if nested else ", ").join(f"{name} {_told(each)}" for name, each in what.items())
 
 
 def _number(value: float, goal: Goal) -> str:

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import workloads
+from tests.bench import produce, workloads
+from tests.bench.events import KEYS
 from tests.bench.goals import OURS
 from tests.bench.peers import processes
 from tests.bench.peers.contract import ROWS as WORKS
@@ -19,6 +20,9 @@ from tests.kafka_server import running_kafka
 EVENTS = 100_000
 
 
+Measure = Callable[[Servers], Awaitable[Speed]]
+
+
 class Row(NamedTuple):
     """What is measured."""
 
@@ -26,24 +30,29 @@ class Row(NamedTuple):
     key: str
     name: str
     events: int
-    measure: Callable[[Servers], Awaitable[Speed]]
+    measure: Measure
     """Beside servers in which others have left something; raises Unavailable."""
 
 
-def _ours(
-    work: str,
-    key: str,
-    name: str,
-    measure: Callable[[Servers], Awaitable[Speed]],
-    *,
-    keys: int = 1000,
-) -> Row:
+def _reading(work: str, key: str, name: str, measure: Measure, *, keys: int = KEYS) -> Row:
+    """Of our own, with events that are there before."""
+
     async def fill_and_measure(servers: Servers) -> Speed:
         filled = servers._replace(events=EVENTS)
         await workloads.fill(filled, keys=keys)
         return await measure(filled)
 
     return Row(work, key, name, EVENTS, fill_and_measure)
+
+
+def _sending(key: str, name: str, measure: Measure, events: int) -> Row:
+    """Of our own, with nothing there before."""
+
+    async def clear_and_measure(servers: Servers) -> Speed:
+        await workloads.clear(servers)
+        return await measure(servers._replace(events=events))
+
+    return Row("produce", key, name, events, clear_and_measure)
 
 
 def _of(peer: Peer, work: str, versions: dict[str, Mapping[str, str]]) -> Row:
@@ -69,14 +78,19 @@ async def _broker_of(peer: Peer, servers: Servers) -> AsyncIterator[str]:
 
 
 OUR_ROWS = (
-    _ours("consume", OURS, "agent, dict values", workloads.consume),
-    _ours("count", OURS, "exactly once in Postgres, 1,000 keys", workloads.count_in_table),
-    _ours("count", "10 keys", "  the same with 10 keys", workloads.count_in_table, keys=10),
-    _ours("count", "new keys", "  a new key per event", workloads.count_in_table, keys=EVENTS),
-    _ours("count", "upserts", "bare asyncpg loop: its upserts, no events", workloads.upsert),
-    _ours("count", "memory", "Faust's table in memory, at least once", workloads.count_in_memory),
-    _ours("transform", OURS, "send an event for each, exactly once", workloads.transform_once),
-    _ours("transform", "at least once", "  at least once", workloads.transform),
+    _reading("consume", OURS, "agent, dict values", workloads.consume),
+    _reading("count", OURS, "exactly once in Postgres, 1,000 keys", workloads.count_in_table),
+    _reading("count", "10 keys", "  the same with 10 keys", workloads.count_in_table, keys=10),
+    _reading("count", "new keys", "  a new key per event", workloads.count_in_table, keys=EVENTS),
+    _reading("count", "upserts", "bare asyncpg loop: its upserts, no events", workloads.upsert),
+    _reading(
+        "count", "memory", "Faust's table in memory, at least once", workloads.count_in_memory
+    ),
+    _reading("transform", OURS, "send an event for each, exactly once", workloads.transform_once),
+    _reading("transform", "at least once", "  at least once", workloads.transform),
+    _sending(OURS, "topic.send(), 1,000 awaited together", produce.send, 50_000),
+    _sending("many", "outbox, transactions of 100 events", produce.publish_many, 10_000),
+    _sending("singly", "  of one event", produce.publish_singly, 5_000),
 )
 
 
