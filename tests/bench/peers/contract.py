@@ -3,9 +3,9 @@
     python -m tests.bench.peers.NAME.HOW ROW URL EVENTS
 
 The process finds an empty broker at URL and puts EVENTS events there, in the form of its own. Then
-it does the work of ROW with them, and prints one line of JSON, a :class:`Result`. It is measured
-from the first read until the last effect is there: an event is acknowledged, what was sent is on
-its stream.
+it does the work of ROW with them; the last line that it prints is JSON, a :class:`Result`. It is
+measured from the first read until the last effect is there: an event is acknowledged, what was sent
+is on its stream.
 
 Nothing is imported but Python: it runs in the environment of any peer.
 """

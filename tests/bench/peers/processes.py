@@ -67,6 +67,21 @@ PEERS = (
         "Faust's own driver, Kafka's protocol",
         {"consume": 10_000, "count": 5_000, "transform": 5_000, "produce": 10_000},
     ),
+    Peer(
+        "runnel.batch",
+        "runnel, batches",
+        {"consume": 10_000, "count": 10_000, "transform": 5_000, "produce": 10_000},
+    ),
+    Peer(
+        "taskiq.streams",
+        "taskiq",
+        {"consume": 3_000, "count": 3_000, "transform": 2_000, "produce": 3_000},
+    ),
+    Peer(
+        "protean.handlers",
+        "protean",
+        {"consume": 1_000, "count": 1_000, "transform": 1_000, "produce": 1_000},
+    ),
 )
 
 
@@ -84,4 +99,4 @@ async def measure(peer: Peer, row: str, url: str, *, events: int | None = None) 
     printed = await run(
         *(python, "-m", f"{__package__}.{peer.module}", row, url, str(count)), within=RUN_FOR
     )
-    return cast("Result", json.loads(printed))
+    return cast("Result", json.loads(printed.splitlines()[-1]))
