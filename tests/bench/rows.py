@@ -79,7 +79,9 @@ async def _broker_of(peer: Peer, servers: Servers) -> AsyncIterator[str]:
 
 OUR_ROWS = (
     _reading("consume", OURS, "agent, dict values", workloads.consume),
+    _reading("consume", "pydantic", "agent, pydantic values", workloads.consume_typed),
     _reading("count", OURS, "exactly once in Postgres, 1,000 keys", workloads.count_in_table),
+    _reading("count", "at least once", "  at least once", workloads.count_at_least_once),
     _reading("count", "10 keys", "  the same with 10 keys", workloads.count_in_table, keys=10),
     _reading("count", "new keys", "  a new key per event", workloads.count_in_table, keys=EVENTS),
     _reading("count", "upserts", "bare asyncpg loop: its upserts, no events", workloads.upsert),

@@ -142,7 +142,7 @@ def add_looking_agent(app: faust.App, countdown: Countdown) -> None:
     @app.agent(app.topic(TOPIC, key_type=str))
     async def work(stream: Any) -> None:
         async for event in stream:
-            countdown.tick(event["note"])
+            countdown.tick(event)
 
 
 async def consume_typed(servers: Servers) -> Speed:
@@ -153,7 +153,7 @@ async def consume_typed(servers: Servers) -> Speed:
     @app.agent(app.topic(TOPIC, key_type=str, value_type=Typed))  # type: ignore[arg-type]
     async def work(stream: Any) -> None:
         async for event in stream:
-            countdown.tick(event.note)
+            countdown.tick(vars(event))
 
     return await _speed(app, countdown)
 
@@ -191,7 +191,7 @@ def add_counting_agent(app: faust.App, countdown: Countdown) -> None:
     async def work(stream: Any) -> None:
         async for name, event in stream.items():
             counts[name] += 1
-            countdown.tick(event["note"])
+            countdown.tick(event)
 
 
 async def transform_once(servers: Servers) -> Speed:
@@ -213,7 +213,7 @@ async def _transform(servers: Servers, store: str) -> Speed:
     async def work(stream: Any) -> None:
         async for name, event in stream.items():
             await output.send(key=name, value=twice(event))
-            countdown.tick(event["note"])
+            countdown.tick(event)
 
     return await _speed(app, countdown, arriving_in=OUTPUT)
 
@@ -225,9 +225,9 @@ class Countdown:
         self.events = self._left = events
         self.done = asyncio.Event()
 
-    def tick(self, note: str) -> None:
+    def tick(self, value: dict[str, Any]) -> None:
         """Note one event, of which at least this was looked at."""
-        assert note
+        assert value["note"]
         self._left -= 1
         if not self._left:
             self.done.set()
