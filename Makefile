@@ -42,7 +42,7 @@ format: $(VENV)/.tests ## Format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.tests ## Measure events per second beside a bare loop
+bench: $(VENV)/.tests ## Measure events per second beside bare loops and peers; ARGS=--no-peers
 	$(BIN)/python -m tests.bench $(ARGS)
 
 scale: $(VENV)/.tests ## Measure how long partitions pause when workers come, go and die
@@ -59,6 +59,8 @@ lock: $(VENV)/.tests ## Lock the newest releases that pyproject.toml and tests/r
 		$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml -
 	$(COMPILE) --upgrade --constraint requirements.lock \
 		--output-file tests/requirements.lock tests/requirements.in
+	for peer in tests/bench/peers/*/requirements.in; do \
+		$(COMPILE) --upgrade --output-file $${peer%.in}.lock $$peer || exit 1; done
 
 clean: ## Remove the environment; data directories stay
 	rm -rf $(VENV)

@@ -8,7 +8,8 @@ import time
 
 from connectors.brokers.broker import LaneBatch, Numbered
 from connectors.transports.by_url import broker_by_url
-from tests.bench.workloads import PARTITIONS, event
+from tests.bench.events import PARTITIONS
+from tests.bench.workloads import event
 
 EVERY = 0.002
 """Seconds between two batches."""

@@ -29,9 +29,8 @@ from connectors.postgres.database import Database
 from connectors.processing.backing import backing_of
 from connectors.transports.by_url import broker_by_url
 from connectors.transports.consumer import Consumer
+from tests.bench.events import KEYS, PARTITIONS, TOPIC
 from tests.bench.workloads import (
-    PARTITIONS,
-    TOPIC,
     Countdown,
     Servers,
     add_counting_agent,
@@ -42,7 +41,6 @@ from tests.bench.workloads import (
 
 SECONDS = 6
 """That a load is fed."""
-KEYS = 1000
 SINGLE = 150
 """Events that are published through the outbox, one at a time."""
 LONGEST_PAUSE = 0.2

@@ -17,11 +17,8 @@ from pydantic import BaseModel
 from connectors.brokers.broker import Broker, Outgoing, Record, TopicSpec
 from connectors.postgres.queries import load
 from connectors.transports.by_url import broker_by_url
+from tests.bench.events import BATCH, OUTPUT, PARTITIONS, TOPIC, key, twice, value
 
-TOPIC = "bench"
-OUTPUT = "bench-out"
-PARTITIONS = 4
-BATCH = 1000
 COMMITTED = 5000
 """Rows of one transaction in the loop of upserts, which is about what a commit has of new keys."""
 LOOK_EVERY = 0.002
@@ -86,12 +83,7 @@ async def clear(servers: Servers) -> None:
 
 def event(number: int, keys: int, **more: int) -> Outgoing:
     """One of 200 bytes. Each key comes once before any comes again."""
-    return Outgoing(TOPIC, orjson.dumps(value(number) | more), b"key-%d" % (number % keys))
-
-
-def value(number: int) -> dict[str, Any]:
-    """That of an event."""
-    return {"number": number, "amount": number * 7, "note": "x" * 150}
+    return Outgoing(TOPIC, orjson.dumps(value(number) | more), key(number, keys).encode())
 
 
 class Typed(BaseModel):
@@ -100,25 +92,6 @@ class Typed(BaseModel):
     number: int
     amount: int
     note: str
-
-
-async def bare_loop(servers: Servers) -> Speed:
-    """What redis-py does with nothing around it: the ceiling to compare with."""
-    client: Any = redis.asyncio.Redis.from_url(servers.broker, protocol=2)
-    streams = {f"{{{TOPIC}:{n}}}": ">" for n in range(PARTITIONS)}
-    for stream in streams:
-        await client.xgroup_create(stream, "bare", id="0")
-    done = 0
-    beginning = Beginning.now()
-    while done < servers.events:
-        for stream, entries in await client.xreadgroup("bare", "me", streams, count=BATCH):
-            for _, fields in entries:
-                orjson.loads(fields[b"_v"])
-            done += len(entries)
-            await client.xack(stream, "bare", *(entry_id for entry_id, _ in entries))
-    speed = beginning.speed(servers.events)
-    await client.aclose()
-    return speed
 
 
 async def upsert(servers: Servers) -> Speed:
@@ -168,8 +141,8 @@ def add_looking_agent(app: faust.App, countdown: Countdown) -> None:
 
     @app.agent(app.topic(TOPIC, key_type=str))
     async def work(stream: Any) -> None:
-        async for value in stream:
-            countdown.tick(value)
+        async for event in stream:
+            countdown.tick(event)
 
 
 async def consume_typed(servers: Servers) -> Speed:
@@ -179,8 +152,8 @@ async def consume_typed(servers: Servers) -> Speed:
 
     @app.agent(app.topic(TOPIC, key_type=str, value_type=Typed))  # type: ignore[arg-type]
     async def work(stream: Any) -> None:
-        async for value in stream:
-            countdown.tick({"note": value.note})
+        async for event in stream:
+            countdown.tick(vars(event))
 
     return await _speed(app, countdown)
 
@@ -216,9 +189,9 @@ def add_counting_agent(app: faust.App, countdown: Countdown) -> None:
 
     @app.agent(app.topic(TOPIC, key_type=str))
     async def work(stream: Any) -> None:
-        async for key, value in stream.items():
-            counts[key] += 1
-            countdown.tick(value)
+        async for name, event in stream.items():
+            counts[name] += 1
+            countdown.tick(event)
 
 
 async def transform_once(servers: Servers) -> Speed:
@@ -238,9 +211,9 @@ async def _transform(servers: Servers, store: str) -> Speed:
 
     @app.agent(app.topic(TOPIC, key_type=str))
     async def work(stream: Any) -> None:
-        async for key, value in stream.items():
-            await output.send(key=key, value={"twice": value["amount"] * 2, **value})
-            countdown.tick(value)
+        async for name, event in stream.items():
+            await output.send(key=name, value=twice(event))
+            countdown.tick(event)
 
     return await _speed(app, countdown, arriving_in=OUTPUT)
 
@@ -253,7 +226,7 @@ class Countdown:
         self.done = asyncio.Event()
 
     def tick(self, value: dict[str, Any]) -> None:
-        """Note one event, whose value was decoded."""
+        """Note one event, of which at least this was looked at."""
         assert value["note"]
         self._left -= 1
         if not self._left:
