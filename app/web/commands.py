@@ -35,25 +35,28 @@ async def create_user(tx: Transaction, caller: Caller, new: NewUser) -> User:
 
 async def replace_cart(tx: Transaction, caller: Caller, user_id: str, new: NewCart) -> Cart:
     """Say what a user's cart holds."""
-    await _require_user(tx, user_id)
+    if await tx.connection.fetchval(load("app.web", "lock_user"), user_id) is None:
+        raise _unknown(user_id)
     await _publish(tx, caller, "users", CartUpdated(user_id=user_id, items=new.items))
     return Cart(user_id=user_id, items=new.items)
 
 
 async def place_order(tx: Transaction, caller: Caller, new: NewOrder) -> PlacedOrder:
     """Take an order; the agents confirm it."""
-    await _require_user(tx, new.user_id)
     order = OrderCreated(
         order_id=str(uuid4()), user_id=new.user_id, items=new.items, currency=new.currency
     )
-    await tx.connection.execute(
-        load("app.web", "insert_order"),
-        order.order_id,
-        order.user_id,
-        _plain(order.items),
-        order.currency,
-        total(order.items),
-    )
+    try:
+        await tx.connection.execute(
+            load("app.web", "insert_order"),
+            order.order_id,
+            order.user_id,
+            _plain(order.items),
+            order.currency,
+            total(order.items),
+        )
+    except asyncpg.ForeignKeyViolationError as error:
+        raise _unknown(order.user_id) from error
     await _publish(tx, caller, "orders", order)
     return PlacedOrder(
         order_id=order.order_id,
@@ -64,9 +67,8 @@ async def place_order(tx: Transaction, caller: Caller, new: NewOrder) -> PlacedO
     )
 
 
-async def _require_user(tx: Transaction, user_id: str) -> None:
-    if await tx.connection.fetchval(load("app.web", "lock_user"), user_id) is None:
-        raise NotFound(f"no user has the id {user_id}")
+def _unknown(user_id: str) -> NotFound:
+    return NotFound(f"no user has the id {user_id}")
 
 
 async def _publish(tx: Transaction, caller: Caller, topic: str, event: Event) -> None:

@@ -48,14 +48,23 @@ async def carry_out(
     with another ``request``.
     """
     key = caller.idempotency_key
+    if key is None:
+        try:
+            async with outbox.transaction() as tx:
+                return _granted(await command(tx), status)
+        except Refusal as refusal:
+            return _refused(refusal)
     async with outbox.transaction() as tx:
-        if key is not None and (first := await _first_answer(tx, key, request)) is not None:
+        if (first := await _first_answer(tx, key, request)) is not None:
             return first
-        answer = await _run(tx, command, status)
-        if key is not None:
-            await tx.connection.execute(
-                load("app.web", "store_answer"), key, answer.status, answer.body
-            )
+        try:
+            async with tx.connection.transaction():  # a savepoint: a refusal is still to be stored
+                answer = _granted(await command(tx), status)
+        except Refusal as refusal:
+            answer = _refused(refusal)
+        await tx.connection.execute(
+            load("app.web", "store_answer"), key, answer.status, answer.body
+        )
         return answer
 
 
@@ -79,10 +88,9 @@ async def _first_answer(tx: Transaction, key: str, request: bytes) -> Answer | N
     return Answer(row["status"], row["body"], replayed=True)
 
 
-async def _run(tx: Transaction, command: Command, status: HTTPStatus) -> Answer:
-    try:
-        async with tx.connection.transaction():  # a savepoint: a refusal is still to be stored
-            result = await command(tx)
-    except Refusal as refusal:
-        return Answer(refusal.status, {"detail": str(refusal)})
+def _granted(result: BaseModel, status: HTTPStatus) -> Answer:
     return Answer(status, result.model_dump(mode="json"))
+
+
+def _refused(refusal: Refusal) -> Answer:
+    return Answer(refusal.status, {"detail": str(refusal)})
