@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import orjson
 from pydantic import ValidationError
 
-from models.envelope import Envelope, Message, derived_id, explain, fields_of
+from models.envelope import FIELDS, Envelope, Message, derived_id, explain, fields_of
 from models.errors import InvalidEvent, UnknownEventType, UnknownEventVersion
 from models.events import Event
 from models.traces import new_trace
 from models.upcasters import Body, Upcaster
 
+_NEEDED: Final = frozenset(
+    name for name, field in Envelope.model_fields.items() if field.is_required()
+)
+"""Of the fields of an envelope. What nobody says is made up."""
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+
+class Origin(NamedTuple):
     """Where and since when an entry lies; what it does not say of itself is taken from here."""
 
     place: str
@@ -62,23 +65,27 @@ class Registry:
         Raises :class:`~models.errors.EventError`.
         """
         body = _json_object(value)
-        in_body = {name: body[name] for name in Envelope.model_fields if body.get(name) is not None}
-        envelope = self._envelope({**in_body, **fields_of(headers)}, origin)
+        said = {name: body[name] for name in FIELDS if body.get(name) is not None}
+        envelope = self._envelope({**said, **fields_of(headers)}, origin)
         return Message(envelope, self._event(envelope, body))
 
     def _envelope(self, said: dict[str, Any], origin: Origin | None) -> Envelope:
         if "type" not in said:
             raise InvalidEvent("type: missing from the headers and from the body")
+        if not said.keys() >= _NEEDED:
+            said = {**self._made_up(said, origin), **said}
+        return Envelope.from_fields(said)
+
+    def _made_up(self, said: Mapping[str, Any], origin: Origin | None) -> dict[str, Any]:
         event_id = said.get("event_id") or (derived_id(origin.place) if origin else str(uuid4()))
         appended_at = origin.appended_at if origin else datetime.now(UTC)
-        made_up = {
+        return {
             "event_id": event_id,
             "version": max(self._known_versions(str(said["type"]))),
             "occurred_at": appended_at.isoformat(),
             "correlation_id": event_id,
             "traceparent": new_trace(),
         }
-        return Envelope.from_fields({**made_up, **said})
 
     def _known_versions(self, name: str) -> Mapping[int, type[Event]]:
         try:

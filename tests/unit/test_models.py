@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID, uuid5
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import text
 from pydantic import ValidationError
 
-from models.envelope import Envelope, Message, first_message
+from models.envelope import Envelope, Message, derived_id, first_message
 from models.errors import IllegalTransition, InvalidEvent
 from models.events import CartUpdated, NotificationRequested, OrderCreated, UserCreated
 from models.fields import MAX_ITEMS, MAX_QUANTITY, MAX_UNIT_PRICE
@@ -185,3 +188,9 @@ def test_every_status_has_its_transitions_and_none_leads_back_to_placed() -> Non
 def test_a_notification_without_data_has_an_empty_one() -> None:
     body = {"notification_id": "n-1", "user_id": "u-1", "kind": "welcome"}
     assert NotificationRequested.model_validate(body).data == {}
+
+
+@given(text(), text())
+def test_a_derived_id_stays_what_it_was(one: str, other: str) -> None:
+    namespace = UUID("5d3a7b8e-64d1-5c0e-9f53-0d6d6a1f9b27")
+    assert derived_id(one, other) == str(uuid5(namespace, f"{one}\n{other}"))
