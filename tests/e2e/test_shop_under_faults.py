@@ -21,6 +21,7 @@ from app.schema import migrate_all
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.offsets import BEGINNING
 from connectors.mail import Mail, Mailer, MailSink, ReceivedMail
+from connectors.mail.recorded import AT_ONCE
 from connectors.outbox.outbox import outbox_status
 from connectors.postgres.database import Database
 from connectors.transports.by_url import broker_by_url
@@ -95,8 +96,8 @@ async def test_an_order_is_confirmed_once_and_mailed_once_whatever_is_killed(
             f"ended by themselves {ended}; {visits.repeated} requests sent again, "
             f"{visits.replayed} answered again; {len(server.mails)} mails, {again} of them again"
         )
-    # A worker sends one mail at a time, and may die before it has noted that it was sent.
-    assert again <= KILLED["worker"]
+    # Of the mails on their way when a worker dies some are taken, and not noted as sent.
+    assert again <= KILLED["worker"] * AT_ONCE
 
 
 def shop_processes(
