@@ -7,7 +7,7 @@ https://www.w3.org/TR/trace-context/#traceparent-header.
 from __future__ import annotations
 
 import re
-import secrets
+from random import getrandbits
 
 _FORM = re.compile(
     r"[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})"
@@ -18,7 +18,7 @@ _SAMPLED = 0x01
 
 def new_trace() -> str:
     """A trace that begins here."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-{_SAMPLED:02x}"
+    return f"00-{_number(128)}-{_number(64)}-{_SAMPLED:02x}"
 
 
 def child_of(traceparent: str | None) -> str:
@@ -33,4 +33,9 @@ def child_of(traceparent: str | None) -> str:
         return new_trace()
     # Only flags that version 00 defines may be handed on.
     flags = int(match["flags"], 16) & _SAMPLED
-    return f"00-{match['trace']}-{secrets.token_hex(8)}-{flags:02x}"
+    return f"00-{match['trace']}-{_number(64)}-{flags:02x}"
+
+
+def _number(bits: int) -> str:
+    """Never 0, which means none. No secret, so that none is asked of the system for each event."""
+    return f"{getrandbits(bits) or 1:0{bits // 4}x}"

@@ -32,7 +32,8 @@ class Caller:
     idempotency_key: str | None = None
 
 
-def _caller(
+# Not a plain function, for which each request would wait for a thread.
+async def _caller(
     request: Request,
     idempotency_key: _IdempotencyKey = None,
     traceparent: _Traceparent = None,
