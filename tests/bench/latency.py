@@ -29,15 +29,8 @@ from connectors.postgres.database import Database
 from connectors.processing.backing import backing_of
 from connectors.transports.by_url import broker_by_url
 from connectors.transports.consumer import Consumer
-from tests.bench.events import KEYS, PARTITIONS, TOPIC
-from tests.bench.workloads import (
-    Countdown,
-    Servers,
-    add_counting_agent,
-    clear,
-    event,
-    new_app,
-)
+from tests.bench.events import PARTITIONS, TOPIC
+from tests.bench.workloads import Servers, clear, event, new_app
 
 SECONDS = 6
 """That a load is fed."""
@@ -80,21 +73,27 @@ class Latency(NamedTuple):
     """Microseconds of the worker's own time for an event."""
 
 
-class Stopwatch(Countdown):
+class Stopwatch:
     """Remembers when each event was sent, was finished, and was committed."""
 
     def __init__(self, events: int) -> None:
-        super().__init__(events)
+        self.events = events
         self.sent: list[int] = []
         self.finished: list[int] = []
         self.committed: list[int] = []
         self.commits = 0
         self.news = asyncio.Event()
 
-    def tick(self, value: dict[str, Any]) -> None:
-        super().tick(value)
-        self.sent.append(value["sent"])
-        self.finished.append(time.time_ns())
+    def add_agent(self, app: faust.App) -> None:
+        """Have events counted per key, and noted."""
+        counts = app.Table("counts", default=int, key_type=str, value_type=int)
+
+        @app.agent(app.topic(TOPIC, key_type=str))
+        async def work(stream: Any) -> None:
+            async for key, value in stream.items():
+                counts[key] += 1
+                self.sent.append(value["sent"])
+                self.finished.append(time.time_ns())
 
     def watch(self, app: faust.App) -> None:
         """Have the commits of a started application noted."""
@@ -186,7 +185,7 @@ async def _counting(servers: Servers, stopwatch: Stopwatch) -> AsyncIterator[Non
     await broker.create_topic(TopicSpec(TOPIC, PARTITIONS))
     await broker.close()
     app = new_app(servers, servers.database)
-    add_counting_agent(app, stopwatch)
+    stopwatch.add_agent(app)
     async with app:
         stopwatch.watch(app)
         yield

@@ -67,7 +67,7 @@ class RedisBroker:
         self._retentions = Retentions(self._client)
         self._replication = Replication(self._servers)
         self._join = script(self._client, "streams", "join")
-        self._commit = script(self._client, "streams", "commit")
+        self._commit = script(self._client, "streams", "commit").script
 
     async def open(self) -> None:
         with our_errors(self._url):
@@ -248,14 +248,16 @@ class RedisBroker:
     async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
         with our_errors(self._url):
             async with self._client.pipeline(transaction=False) as pipeline:
-                for tp, advance in advances.items():
-                    last_finished = stream_id(advance.position - 1)
-                    await self._commit(
-                        keys=[keys.stream(tp)],
-                        args=[group, last_finished, advance.finished],
-                        client=pipeline,
+                for tp, (position, finished) in advances.items():
+                    # The source: by its hash redis-py would ask first whether it is known.
+                    pipeline.execute_command(
+                        *("EVAL", self._commit, 1, keys.stream(tp)),
+                        *(group, stream_id(position - 1), finished),
                     )
-                await pipeline.execute()
+                replies = await pipeline.execute(raise_on_error=False)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
 
     async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
         with our_errors(self._url):
