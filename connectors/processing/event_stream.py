@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from faust.agents.agent import current_agent
 from faust.exceptions import Skip
-from faust.sensors import Monitor
 from faust.streams import Stream as FaustStream
 from faust.types import ChannelT, EventT, Message, StreamT
 from faust.types.streams import JoinableT
 from mode.utils.futures import maybe_async
 
 from connectors.processing.backing import Backed, backed
+from connectors.processing.monitoring import Tally, only_monitor
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import Scope, State, new_scope, set_current
@@ -46,7 +46,14 @@ class EventStream(FaustStream[T]):
     that event then is :class:`~connectors.processing.agent.Agent`.
     """
 
+    is_conducted = True
+    """Whether the conductor has seen its events, and told the built-in monitor of them."""
     _observed = False
+    """Whether there are sensors that see each event."""
+    _tally: Tally | None = None
+    """Where the built-in monitor is the only one."""
+    skipped_total = 0
+    """Events that its processors have filtered out."""
     _sensor_state: dict[Any, Any] | None = None
     reader = ""
     """The agent whose events these are, by name; empty where it is none."""
@@ -119,7 +126,7 @@ class EventStream(FaustStream[T]):
             while not self._is_over:
                 if since_yield >= YIELD_EVERY:
                     since_yield = 0
-                    await asyncio.sleep(0)
+                    await self._pause()
                 if buffered and not queue._errors:
                     event = buffered.popleft()
                     since_yield += 1
@@ -196,6 +203,7 @@ class EventStream(FaustStream[T]):
         return False
 
     async def _end(self, stop_after: bool) -> None:
+        self.tell_monitor(0)
         self._channel_stop_iteration(self.channel)
         if stop_after:
             await self.stop()
@@ -217,23 +225,39 @@ class EventStream(FaustStream[T]):
         left, self._left = self._left, ()
         self._have_done_with(left)
         self._announce()
-        # The built-in monitor is told of batches by the conductor: asking it about each event
-        # would cost more than the event. Sensors that the application added see each one.
-        self._observed = any(type(sensor) is not Monitor for sensor in self.app.sensors)
+        monitor = only_monitor(self.app) if self.is_conducted else None
+        self._observed = monitor is None
+        if monitor is not None and self._tally is None:
+            self._tally = Tally(monitor, self)
+        self.tell_monitor(1)
         return stop_after
 
     def _announce(self) -> None:
         """Have the events in hand waited for when partitions move."""
         self._consumer.read_by(self)
 
+    def tell_monitor(self, active: int | None = None) -> None:
+        """Tell the built-in monitor what was done, and how much is in progress: what is in hand,
+        unless it is said."""
+        if self._tally is not None:
+            taken, in_hand = self.events_total + self.skipped_total, len(self.in_hand)
+            self._tally.tell(taken, taken - in_hand, in_hand if active is None else active)
+
+    async def _pause(self) -> None:
+        """Let other tasks run."""
+        self.tell_monitor(1)
+        await asyncio.sleep(0)
+
     async def _wait_for(self, queue: EventQueue) -> EventT[Any] | None:
         """The next event; ``None`` at the end."""
+        self.tell_monitor()
         try:
             async with asyncio.timeout(None) as self._waiting:
                 event: EventT[Any] = await queue.get()
         except (StopAsyncIteration, TimeoutError):  # how Faust ends a stream; ours was stopped
             self.told_to_end = True
             return None
+        self.tell_monitor(len(self.in_hand) + 1)
         return event
 
     def _leave_loop(self, loop: int, events: Sequence[EventT[Any]]) -> None:
@@ -286,6 +310,7 @@ class EventStream(FaustStream[T]):
                 value = await maybe_async(processor(value))
             return await self.on_merge(value)
         except Skip:
+            self.skipped_total += 1
             return self._skipped_value
 
     def _let_go_of_acknowledged(self) -> None:

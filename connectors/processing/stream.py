@@ -80,6 +80,7 @@ class Stream(EventStream[T]):
                     continue
                 put_down = self.settle if self.enable_acks else self._leave
                 self.events_total += len(batch)
+                self.tell_monitor()
                 yield [hand_out(event, value) for event, value in batch]
                 self.current_event = None
                 for event, _ in batch:

@@ -9,7 +9,6 @@ from functools import cached_property, partial
 from typing import Any, cast
 
 from faust.exceptions import ImproperlyConfigured
-from faust.sensors import Monitor
 from faust.topics import Topic as FaustTopic
 from faust.types import ChannelT, HeadersArg, Message, ProducerT, RecordMetadata
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
@@ -20,6 +19,7 @@ from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.decoding import Decode, Decoded, decoder
 from connectors.processing.encoding import Encoder, encoder
+from connectors.processing.monitoring import only_monitor
 from connectors.processing.producer import Producer, as_headers
 from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import current_scope, outside_of_events
@@ -136,8 +136,8 @@ class Topic(FaustTopic):
     @cached_property
     def _goes_short_ways(self) -> bool:
         ours = isinstance(self.app.producer, Producer)
-        monitor_only = [type(sensor) for sensor in self.app.sensors] == [Monitor]
-        return ours and monitor_only and not self.app.conf.stream_publish_on_commit
+        watched = only_monitor(self.app) is None
+        return ours and not watched and not self.app.conf.stream_publish_on_commit
 
     @cached_property
     def _encoder(self) -> Encoder:

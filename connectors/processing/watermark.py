@@ -81,6 +81,12 @@ class Watermark:
         return len(self._unfinished)
 
     @property
+    def unfinished(self) -> int:
+        """Events that were delivered and that somebody has not finished."""
+        ahead = sum(not readers for readers in self._ahead.values())
+        return len(self._unfinished) - ahead - len(self._repeats)
+
+    @property
     def position(self) -> int:
         """Everything below is finished."""
         return self._position

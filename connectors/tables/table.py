@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from typing import Any, ClassVar, cast
 
 from faust import stores
-from faust.sensors.monitor import Monitor, TableState
+from faust.sensors.monitor import TableState
 from faust.tables.table import Table as FaustTable
 from faust.tables.wrappers import WindowWrapper as FaustWindowWrapper
 from faust.types import TP, EventT, StoreT
@@ -20,6 +20,7 @@ from yarl import URL
 from connectors.brokers.partitioner import partition_of
 from connectors.errors import WrongPartition
 from connectors.processing.backing import Backing, backing_of
+from connectors.processing.monitoring import only_monitor
 from connectors.processing.scope import Scope, current_scope
 from connectors.processing.typed_values import dumps_json
 from connectors.tables.prefetch import Prefetch, prefetch_of
@@ -94,8 +95,7 @@ class Table(FaustTable[Any, Any]):
     async def on_start(self) -> None:
         if not self.in_postgres:
             await super().on_start()
-        monitor, *others = self.app.sensors
-        if type(monitor) is Monitor and not others:
+        if (monitor := only_monitor(self.app)) is not None:
             self._counts = monitor._table_or_create(self)
 
     def __getitem__(self, key: Any) -> Any:

@@ -29,12 +29,14 @@ class PartitionAssignor(FaustPartitionAssignor):
 
     def assign_to_this_worker(self, owned: Iterable[TP]) -> None:
         """Note the partitions that this worker owns now."""
+        state = self.app.sensors.on_assignment_start(self)
         actives: dict[str, list[int]] = {}
         for tp in sorted(owned):
             actives.setdefault(tp.topic, []).append(tp.partition)
         self._assignment = ClientAssignment(actives=actives, standbys={})
         self._active_tps = self._assignment.active_tps
         self._standby_tps = set()
+        self.app.sensors.on_assignment_completed(self, state)
 
     # -- where keys are ----------------------------------------------------------------------
 

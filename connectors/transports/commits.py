@@ -17,6 +17,7 @@ from connectors.processing.backing import backing_of
 from connectors.processing.commit import commit_progress
 from connectors.processing.committer import Fenced, RowsRefused, SetBack
 from connectors.processing.event_stream import EventStream
+from connectors.processing.monitoring import only_monitor
 from connectors.processing.pace import Pace
 from connectors.processing.producer import Producer
 
@@ -55,6 +56,8 @@ class Commits:
         """Set whenever an event is finished."""
         self._streams: weakref.WeakSet[EventStream[Any]] = weakref.WeakSet()
         self._stop_by: float | None = None
+        self._active = 0
+        """Messages that the monitor was told to be active."""
 
     def read_by(self, stream: EventStream[Any]) -> None:
         """Note a stream, whose events in progress are waited for before partitions move."""
@@ -207,7 +210,19 @@ class Commits:
                 consumer.note_committed(tp, progress[tp].advance.position)
         consumer.condemned.forget(progress)
         consumer.app.sensors.on_commit_completed(consumer, state)
+        consumer.app.monitor.on_tp_commit({tp: p.advance.position for tp, p in progress.items()})
+        self.tell_monitor()
         return True
+
+    def tell_monitor(self) -> None:
+        """Tell the built-in monitor what has become of the messages that this worker has."""
+        for stream in self._streams:
+            stream.tell_monitor()
+        if (monitor := only_monitor(self._consumer.app)) is not None:
+            tenures = self._consumer.tenures.values()
+            active = sum(tenure.watermark.unfinished for tenure in tenures)
+            monitor.messages_active += active - self._active
+            self._active = active
 
     def _touched(self) -> set[TP]:
         backing = backing_of(self._consumer.app)

@@ -16,6 +16,7 @@ from connectors.errors import BrokerUnavailable
 from connectors.processing.dead_letters import ADDRESSEE_HEADER, excused
 from connectors.processing.decoding import Decoded
 from connectors.processing.failures import set_aside
+from connectors.processing.monitoring import only_monitor
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue
 from connectors.processing.shared.delivery import readers_of
@@ -142,9 +143,10 @@ class Conductor(FaustConductor):
         """
         channels = [cast(Topic, channel) for channel in self._tp_index.get(tp, ())]
         done_by = self._with_excused(channels, messages, done_by)
-        monitor = self.app.monitor
-        monitor.messages_received_total += len(messages)
-        monitor.messages_received_by_topic[tp.topic] += len(messages)
+        if messages and (monitor := only_monitor(self.app)) is not None:
+            monitor.messages_received_total += len(messages)
+            monitor.messages_received_by_topic[tp.topic] += len(messages)
+            monitor.tp_read_offsets[tp] = messages[-1].offset
         for message in messages:
             # Before anything can finish it, so that it does not count as done too early.
             message.refcount = len(channels)

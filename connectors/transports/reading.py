@@ -172,6 +172,8 @@ class Reading:
         if done_by:
             records = [r for r in records if done_by.get(r.offset) != EVERYBODY]
         messages = Delivered.all(records, tenure, now)
+        consumer.app.monitor.track_tp_end_offset(tenure.tp, tenure.log_end)
+        consumer.commits.tell_monitor()
         await cast(Conductor, consumer.app.topics).deliver(tenure.tp, messages, done_by)
 
 

@@ -19,12 +19,7 @@ T = TypeVar("T")
 class SharedStream(Stream[T]):
     """The same loop, whose events do not depend on who owns partitions."""
 
-    async def _begin(self, queue: EventQueue) -> bool:
-        stop_after = await super()._begin(queue)
-        # The conductor, who tells the monitor of all others, has not seen them. So the loop has
-        # each of them taken up by _take_up.
-        self._observed = True
-        return stop_after
+    is_conducted = False
 
     def _passes_by(self, queue: EventQueue, event: EventT[Any]) -> bool:
         """Whether an event has been given back, or claimed by another worker, while it waited."""
