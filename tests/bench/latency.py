@@ -29,7 +29,7 @@ from connectors.postgres.database import Database
 from connectors.processing.backing import backing_of
 from connectors.transports.by_url import broker_by_url
 from connectors.transports.consumer import Consumer
-from tests.bench.events import PARTITIONS, TOPIC
+from tests.bench.events import KEYS, PARTITIONS, TOPIC
 from tests.bench.workloads import Servers, clear, event, new_app
 
 SECONDS = 6
