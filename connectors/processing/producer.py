@@ -23,9 +23,9 @@ from connectors.brokers.broker import (
 )
 from connectors.brokers.partitioner import partition_of
 from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.failures import set_aside_unsent
-from connectors.processing.retentions import retention_of
 from connectors.processing.scope import Scope, current_scope
 from connectors.processing.sending import Sending, Sent
 
@@ -219,6 +219,7 @@ class Producer(FaustProducer):
     ) -> Sequence[Appended | BrokerError]:
         while True:
             try:
+                await retentions.declare(self.app, self.broker)
                 return await self.broker.append(entries)
             except PartlyRefused as refused:
                 return refused.outcomes
@@ -243,7 +244,7 @@ class Producer(FaustProducer):
         ensure_created: bool = False,  # noqa: ARG002 - returns only when it is
     ) -> None:
         """Declare a topic."""
-        kept = retention_of(
+        kept = retentions.retention_of(
             retention=retention, compacting=compacting, deleting=deleting, config=config
         )
         spec = TopicSpec(topic, partitions, kept)
