@@ -15,6 +15,7 @@ from faust.types import TP, AppT
 from connectors import crash
 from connectors.brokers.broker import Advance, Broker, LogTooShort
 from connectors.errors import BrokerError, BrokerUnavailable, DatabaseError
+from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.committer import Logs
 from connectors.processing.unit_of_work import UnitOfWork
@@ -96,6 +97,7 @@ async def commit_progress(
         crash.point("commit.begun")
         try:
             await _has_been_sent(sent)
+            await retentions.declare(app, broker)
             await backing.publisher.has_room()
             await broker.confirm(progress.keys(), incarnation)
             crash.point("commit.confirmed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, cast
@@ -24,16 +23,11 @@ from connectors.brokers.broker import (
 )
 from connectors.brokers.partitioner import partition_of
 from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.failures import set_aside_unsent
-from connectors.processing.retentions import retention_of
 from connectors.processing.scope import Scope, current_scope
-
-BATCH = 500
-"""Entries that are appended in one go."""
-
-MAX_BUFFERED = 10_000
-"""Entries that may wait to be appended; sending more waits."""
+from connectors.processing.sending import Sending, Sent
 
 FLUSH_FOR = 2.0
 """Seconds for everything to be appended when the application stops. The events that sent what
@@ -41,16 +35,6 @@ is left over are not committed, and send it again."""
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts."""
-
-_Waiting = tuple[Outgoing, "asyncio.Future[RecordMetadata]"]
-
-
-class Sent(RecordMetadata):
-    """Where an event came to lie, in the form that Faust knows."""
-
-    def _asdict(self) -> dict[str, Any]:
-        # `faust send` prints this as JSON, whose numbers are smaller than a stream's offsets.
-        return {**super()._asdict(), "offset": str(self.offset)}
 
 
 class Producer(FaustProducer):
@@ -65,14 +49,8 @@ class Producer(FaustProducer):
     mundane_level = "debug"
 
     def __post_init__(self) -> None:
-        self._waiting: deque[_Waiting] = deque()
-        self._accepted = 0
-        self._done = 0
-        self._progress = asyncio.Event()
+        self._sending = Sending(self._append, self.app.monitor)
         self._stop_by: float | None = None
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
         self._partitions: dict[str, int] = {}
 
     @property
@@ -80,6 +58,7 @@ class Producer(FaustProducer):
         return cast("Broker", self.transport.broker)  # type: ignore[attr-defined]
 
     async def on_start(self) -> None:
+        self._sending.begin()
         try:
             await self.broker.open()
         except BrokerError:
@@ -115,20 +94,16 @@ class Producer(FaustProducer):
             Outgoing(topic, value, key, as_headers(headers), partition, timestamp)
         )
 
-    async def send_entry(self, entry: Outgoing) -> asyncio.Future[RecordMetadata]:
-        """As :meth:`send`."""
-        future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+    async def send_entry(
+        self, entry: Outgoing, since: float | None = None
+    ) -> asyncio.Future[RecordMetadata]:
+        """As :meth:`send`. ``since`` is when it was sent, for the monitor."""
         entry = self._as_extended(entry)
         if (scope := self._scope()) is not None:
+            future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
             future.set_result(self._send_with_commit(scope, entry))
             return future
-        await self._room.wait()
-        self._waiting.append((entry, future))
-        self._accepted += 1
-        if len(self._waiting) >= MAX_BUFFERED:
-            self._room.clear()
-        self._news.set()
-        return future
+        return await self._sending.send(entry, since)
 
     def send_soon(self, fut: FutureMessage) -> None:
         scope, message = self._scope(), fut.message
@@ -158,10 +133,9 @@ class Producer(FaustProducer):
 
     def _scope(self) -> Scope | None:
         """The scope with which an event is to be sent; ``None``: it is to be sent at once."""
-        scope = current_scope()
-        if scope is None or not self._exactly_once or backing_of(self.app) is None:
+        if not self._exactly_once or (scope := current_scope()) is None:
             return None
-        return scope
+        return None if backing_of(self.app) is None else scope
 
     @cached_property
     def _exactly_once(self) -> bool:
@@ -202,17 +176,15 @@ class Producer(FaustProducer):
     async def flush(self) -> None:
         """Wait until what was sent up to now is appended; when stopping, within bounds."""
         if not await self.has_sent():
-            self.log.warning("%s events are not sent", self._accepted - self._done)
+            sending = self._sending
+            self.log.warning("%s events are not sent", sending.accepted - sending.done)
 
     async def has_sent(self) -> bool:
         """Wait as :meth:`flush` does; whether everything is appended."""
         await self.buffer.flush()
-        accepted = self._accepted
         try:
             async with asyncio.timeout_at(self._deadline()):
-                while self._done < accepted:
-                    self._progress.clear()
-                    await self._progress.wait()
+                await self._sending.sent()
         except TimeoutError:
             return False
         return True
@@ -227,42 +199,32 @@ class Producer(FaustProducer):
     @Service.task
     async def _sender(self) -> None:
         # Until it is cancelled, not until the service should stop: on_stop flushes through it.
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                await self._send_batch(batch)
-                self._done += len(batch)
-                self._progress.set()
-                self._room.set()
+        await self._sending.run()
 
-    async def _send_batch(self, batch: list[_Waiting]) -> None:
-        outcomes = await self._append([entry for entry, _ in batch])
-        for (entry, future), outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, BrokerError):
-                await self._refused(entry, future, outcome)
-            elif not future.done():
-                tp, offset, timestamp = outcome
-                future.set_result(Sent(tp.topic, tp.partition, tp, offset, timestamp, None))
+    async def _append(self, entries: Sequence[Outgoing]) -> Sequence[Appended | Exception]:
+        outcomes = await self._appended_or_refused(entries)
+        return [
+            await self._refused(entry, outcome) if isinstance(outcome, BrokerError) else outcome
+            for entry, outcome in zip(entries, outcomes, strict=True)
+        ]
 
-    async def _refused(
-        self, entry: Outgoing, future: asyncio.Future[RecordMetadata], error: BrokerError
-    ) -> None:
+    async def _refused(self, entry: Outgoing, error: BrokerError) -> ProducerSendError:
         await set_aside_unsent(self.app, entry, error)
-        if not future.done():
-            failure = ProducerSendError(f"An event for {entry.topic} was refused: {error}")
-            failure.__cause__ = error
-            future.set_exception(failure)
-            future.exception()  # retrieved: it is told already, where nobody awaits it
+        failure = ProducerSendError(f"An event for {entry.topic} was refused: {error}")
+        failure.__cause__ = error
+        return failure
 
-    async def _append(self, entries: list[Outgoing]) -> Sequence[Appended | BrokerError]:
+    async def _appended_or_refused(
+        self, entries: Sequence[Outgoing]
+    ) -> Sequence[Appended | BrokerError]:
         while True:
             try:
+                await retentions.declare(self.app, self.broker)
                 return await self.broker.append(entries)
             except PartlyRefused as refused:
                 return refused.outcomes
             except BrokerUnavailable as error:
+                self._sending.broker_is_away()
                 self.log.warning("Sending waits for the broker: %s", error)
             except BrokerError as error:
                 self.log.error("Sending waits for the broker to be mended: %s", error)
@@ -282,7 +244,7 @@ class Producer(FaustProducer):
         ensure_created: bool = False,  # noqa: ARG002 - returns only when it is
     ) -> None:
         """Declare a topic."""
-        kept = retention_of(
+        kept = retentions.retention_of(
             retention=retention, compacting=compacting, deleting=deleting, config=config
         )
         spec = TopicSpec(topic, partitions, kept)

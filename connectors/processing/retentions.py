@@ -1,9 +1,10 @@
-"""What an application says of how much of its topics is kept, in Faust's words and in Kafka's."""
+"""What an application says of its topics: how many partitions they have, and how much of them is
+kept, in Faust's words and in Kafka's."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -83,14 +84,17 @@ def _bound(config: Mapping[str, Any], name: str) -> int | None:
     return None if bound == UNBOUNDED else bound
 
 
-class _Declared(NamedTuple):
+class _Said(NamedTuple):
     partitions: int | None
     retention: Retention | None
-    meaningless: Collection[str]
+    meaningless: frozenset[str]
 
 
-_declared: WeakKeyDictionary[AppT, dict[str, _Declared]] = WeakKeyDictionary()
+_said: WeakKeyDictionary[AppT, dict[str, _Said]] = WeakKeyDictionary()
 """By application the topics of which something is said: Faust knows only those that it reads."""
+
+_declared: WeakKeyDictionary[Broker, dict[str, _Said]] = WeakKeyDictionary()
+"""What brokers know of it."""
 
 
 def note(
@@ -100,29 +104,41 @@ def note(
     retention: Retention | None,
     config: Mapping[str, Any],
 ) -> None:
-    """Remember what was said about topics, to be declared when the application starts."""
-    meaningless = config.keys() - KNOWN
-    if retention is not None or meaningless:
-        declared = _Declared(partitions, retention, meaningless)
-        _declared.setdefault(app, {}).update(dict.fromkeys(topics, declared))
+    """Remember what was said about topics, to be declared before anything is put on them."""
+    meaningless = frozenset(config.keys() - KNOWN)
+    if partitions is not None or retention is not None or meaningless:
+        said = _Said(partitions, retention, meaningless)
+        _said.setdefault(app, {}).update(dict.fromkeys(topics, said))
 
 
 async def declare(app: AppT, broker: Broker) -> None:
-    """Declare topics with what was said about them since the last call."""
-    noted = _declared.pop(app, {})
-    for table in app.tables.values():
-        if getattr(table, "in_postgres", False):  # which needs none, but Faust asks for it
-            noted.pop(table.changelog_topic_name, None)
-    try:
-        for topic, (partitions, retention, _) in noted.items():
-            if retention is not None and app.conf.topic_allow_declare:
-                count = partitions or app.conf.topic_partitions
-                await broker.create_topic(TopicSpec(topic, count, retention))
-    except BaseException:
-        _declared.setdefault(app, {}).update(noted)
-        raise
-    if meaningless := sorted({name for each in noted.values() for name in each.meaningless}):
-        logger.warning(
-            "What topics are configured with means nothing to this broker: %s",
-            ", ".join(meaningless),
-        )
+    """Declare topics with what was said about them, which costs nothing once that is done. Raises
+    what the broker raises: call it again."""
+    declared = _declared.setdefault(broker, {})
+    new = [
+        (topic, said)
+        for topic, said in _said.get(app, _NOTHING).items()
+        if declared.get(topic) != said
+    ]
+    if not new:
+        return
+    # Tables in Postgres need none, but Faust asks for it.
+    in_postgres = [table for table in app.tables.values() if getattr(table, "in_postgres", False)]
+    unused = {table.changelog_topic_name for table in in_postgres}
+    for topic, said in new:
+        partitions, retention, _ = said
+        bare = partitions is None and retention is None
+        if app.conf.topic_allow_declare and not bare and topic not in unused:
+            count = partitions or app.conf.topic_partitions
+            await broker.create_topic(TopicSpec(topic, count, retention))
+        # Not before: somebody else may be about to put something on it.
+        declared[topic] = said
+        if said.meaningless:
+            logger.warning(
+                "What %s is configured with means nothing to this broker: %s",
+                topic,
+                ", ".join(sorted(said.meaningless)),
+            )
+
+
+_NOTHING: Mapping[str, _Said] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property, partial
@@ -117,21 +116,10 @@ class Topic(FaustTopic):
         final_key, final_value, final_headers = self._encode(key, value, headers)
         topic = self.get_topic_name()
         entry = Outgoing(topic, final_value, final_key, final_headers, partition, timestamp)
-        state = self.app.monitor.on_send_initiated(producer, topic, cast(Any, None), 0, 0)
-        sent = await cast(Producer, producer).send_entry(entry)
-        if sent.done():  # it goes with the commit of its event
-            self._on_sent(producer, state, sent)
-        else:
-            sent.add_done_callback(partial(self._on_sent, producer, state))
-        return sent
-
-    def _on_sent(
-        self, producer: ProducerT, state: Any, sent: asyncio.Future[RecordMetadata]
-    ) -> None:
-        if sent.cancelled() or (error := sent.exception()) is None:
-            self.app.monitor.on_send_completed(producer, state, cast(Any, None))
-        else:
-            self.app.monitor.on_send_error(producer, error, state)
+        monitor = self.app.monitor
+        monitor.messages_sent += 1
+        monitor.messages_sent_by_topic[topic] += 1
+        return await cast(Producer, producer).send_entry(entry, monitor.time())
 
     @cached_property
     def _goes_short_ways(self) -> bool:
