@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from faust.types import EventT
@@ -19,6 +19,19 @@ class EventQueue(ThrowableQueue[EventT[Any]]):
 
     _queue: deque[EventT[Any]]
     _getters: deque[Any]
+
+    def __init__(
+        self, *args: Any, on_empty: Callable[[], None] | None = None, **kwargs: Any
+    ) -> None:
+        """``on_empty`` is called when somebody waits for an event."""
+        super().__init__(*args, **kwargs)
+        self._on_empty = on_empty
+
+    async def get(self) -> EventT[Any]:
+        if self._on_empty is not None and not self._queue:
+            self._on_empty()
+        event: EventT[Any] = await super().get()
+        return event
 
     def put_batch(self, events: Iterable[EventT[Any]]) -> None:
         """Append events and wake those who wait for one."""

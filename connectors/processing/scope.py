@@ -157,8 +157,12 @@ class Scope:
         if self.state is not _OPEN:
             return
         self.state = _JOINED
-        if self.table is not None:
-            self._apply(self.table)
+        if (table := self.table) is not None:
+            if self._writes is None and len(self.events) == 1:
+                message = self.events[0].message
+                table.apply(self._key, self._row, (self.reader, message.tp, message.offset))
+            else:
+                self._apply_all(self._writes or {table: {self._key: self._row}})
             self.table = self._row = self._writes = None
         if self._deferred is not None:
             effects, self._deferred = self._deferred, None
@@ -171,14 +175,9 @@ class Scope:
             self.state = State.DROPPED
             self.table = self._row = self._writes = self._deferred = None
 
-    def _apply(self, first: Table) -> None:
-        reader, events = self.reader, self.events
-        if self._writes is None and len(events) == 1:
-            message = events[0].message
-            first.apply(self._key, self._row, (reader, message.tp, message.offset))
-            return
-        causes = [(reader, event.message.tp, event.message.offset) for event in events]
-        for table, rows in (self._writes or {first: {self._key: self._row}}).items():
+    def _apply_all(self, writes: Mapping[Table, Mapping[Any, Row]]) -> None:
+        causes = [(self.reader, e.message.tp, e.message.offset) for e in self.events]
+        for table, rows in writes.items():
             for key, row in rows.items():
                 table.apply(key, row, causes)
 

@@ -16,6 +16,7 @@ from connectors.brokers.broker import Headers, Outgoing
 from connectors.outbox.outbox import Scheduled
 from connectors.processing import retentions
 from connectors.processing.backing import backing_of
+from connectors.processing.consuming import Consuming
 from connectors.processing.decoding import Decode, Decoded, decoder
 from connectors.processing.encoding import Encoder, encoder
 from connectors.processing.monitoring import only_monitor
@@ -164,8 +165,13 @@ class Topic(FaustTopic):
             self._queue = EventQueue(flow_control=FlowControlEvent(initially_suspended=False))
         if self._queue is None:
             kind = KeyedQueue if self.concurrent else EventQueue
-            self._queue = kind(flow_control=self.app.flow_control, clear_on_resume=True)
+            self._queue = kind(
+                flow_control=self.app.flow_control, clear_on_resume=True, on_empty=self._read_on
+            )
         return self._queue
+
+    def _read_on(self) -> None:
+        cast(Consuming, self.app.consumer).read_on()
 
     def share(self, queue: EventQueue) -> None:
         """Have this topic's events put into the queue of another one."""

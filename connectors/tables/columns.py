@@ -15,6 +15,9 @@ from connectors.processing.encoding import PLAIN
 from connectors.processing.serializers import is_fausts_own
 from connectors.processing.typed_values import TypedValue, dumps_json, typed_value
 
+SMALLEST, LARGEST = -(2**63), 2**64 - 1
+"""The integers that orjson writes. What is larger fails as anything fails that is no JSON."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -27,8 +30,9 @@ class Column:
     decode: Callable[[Any], Any]
     as_it_is: type | None = None
     """A value of this type goes in as it is, once ``encode`` has let it pass."""
-    is_number: Callable[[Any], bool] = lambda _: False
-    """Whether a value goes in as its ``str``, and is taken for sure."""
+    takes_integers: bool = False
+    """Whether integers from :data:`SMALLEST` to :data:`LARGEST` go in as their ``str``, taken for
+    sure."""
 
     @property
     def cast(self) -> str:
@@ -114,13 +118,13 @@ def value_column(
         return _storable((dumps(value) or b"null").decode())
 
     def encode_plain(value: Any) -> str:
-        if _is_number(value):
+        if type(value) is int and SMALLEST <= value <= LARGEST:
             return str(value)
         return _storable(dumps_json(value).decode()) if type(value) in PLAIN else encode(value)
 
     decode = orjson.loads if _is_plain(value_type) else lambda text: loads(text.encode())
     if is_fausts_own(serializer, "json"):
-        return Column("jsonb", "text", encode_plain, decode, is_number=_is_number)
+        return Column("jsonb", "text", encode_plain, decode, takes_integers=True)
     return Column("jsonb", "text", encode, decode)
 
 
@@ -140,14 +144,6 @@ def _encode_set(members: frozenset[Any]) -> str:
 
 def _decode_set(text: str) -> frozenset[Any]:
     return frozenset(_hashable(maybe_model(member)) for member in orjson.loads(text))
-
-
-_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
-"""The integers that orjson writes. What is larger fails as anything fails that is no JSON."""
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) is int and _SMALLEST <= value <= _LARGEST
 
 
 def _is_plain(value_type: Any) -> bool:

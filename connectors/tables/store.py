@@ -28,7 +28,7 @@ from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
 from connectors.processing.changes import LATER, Causes, Changes, Row
 from connectors.processing.scope import current_scope
-from connectors.tables.columns import key_column, set_column, value_column
+from connectors.tables.columns import LARGEST, SMALLEST, key_column, set_column, value_column
 from connectors.tables.typed import typed_columns
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
                 self.value_type, self.value_serializer, self._encode_value, self._decode_value
             )
 
-        self._encode, self._is_number = self._value.encode, self._value.is_number
+        self._encode, self._takes_integers = self._value.encode, self._value.takes_integers
 
     # Faust's is a function in Python, and a store is a key of what each event writes.
     __hash__ = object.__hash__
@@ -112,9 +112,12 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         partition = self._table.partition_of_write(key, scope)
         if key not in self._rows:  # a key that is there could be stored
             self._key.encode(key)
-        row = (partition, value, LATER if self._is_number(value) else self._encode(value))
+        if self._takes_integers and type(value) is int and SMALLEST <= value <= LARGEST:
+            encoded = LATER
+        else:
+            encoded = self._encode(value)
         assert scope is not None  # otherwise the write belongs to no partition
-        scope.write(self, key, row)
+        scope.write(self, key, (partition, value, encoded))
 
     def __delitem__(self, key: Any) -> None:
         if key not in self:

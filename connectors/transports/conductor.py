@@ -132,6 +132,17 @@ class Conductor(FaustConductor):
         consumer = cast("Consumer", self.app.consumer)
         await consumer.rebalance.listen(consumer.assignment())
 
+    def waiting(self, tp: TP) -> int:
+        """How many events wait for that agent of a partition for which most do."""
+        return max(
+            (
+                len(channel.queue.buffered)
+                for channel in self._tp_index.get(tp, ())
+                if isinstance(channel.queue, EventQueue)
+            ),
+            default=0,
+        )
+
     async def deliver(
         self, tp: TP, messages: Sequence[Message], done_by: Mapping[int, Readers]
     ) -> None:

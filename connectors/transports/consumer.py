@@ -272,6 +272,10 @@ class Consumer(FaustConsumer):
             self.progress_noted = True
             asyncio.get_running_loop().call_soon(self._tell_progress)
 
+    def read_on(self) -> None:
+        """Note that a queue has run empty."""
+        self.reading.relieve()
+
     def _tell_progress(self) -> None:
         self.progress_noted = False
         crash.point("consumer.finished")

@@ -26,7 +26,7 @@ KEYS = 100
 CONSUMING = 16
 """Calls of functions in Python for an event that an agent looks at. An agent's own function counts
 each time that it goes on."""
-COUNTING = 30
+COUNTING = 26
 """For one that is counted in a table, exactly once."""
 
 GROWTH = 1.2

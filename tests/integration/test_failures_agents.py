@@ -13,6 +13,7 @@ import pytest
 from connectors.processing.backing import backing_of
 from connectors.processing.retries import NO_RETRIES
 from connectors.transports.consumer import Consumer
+from connectors.transports.reading import READ_AHEAD, READ_LIMIT
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 
 
@@ -244,3 +245,35 @@ async def test_back_pressure_bounds_what_is_in_flight(any_broker_url: str) -> No
         await send_numbers(numbers, 1000)
         await eventually(lambda: seen == list(range(1000)))
     assert most < 20
+
+
+async def test_no_more_is_read_than_agents_have_use_for_soon(any_broker_url: str) -> None:
+    app, seen, most = new_app(any_broker_url), [], 0
+    numbers = app.topic("numbers", key_type=str, partitions=1)
+
+    @app.agent(numbers)
+    async def work(stream: Any) -> None:
+        nonlocal most
+        async for number in stream:
+            await asyncio.sleep(0)
+            seen.append(number)
+            most = max(most, len(stream.channel.queue.buffered))
+
+    async with running(app):
+        await send_numbers(numbers, 5 * READ_AHEAD)
+        await eventually(lambda: seen == list(range(5 * READ_AHEAD)))
+    assert most < READ_AHEAD + READ_LIMIT
+
+
+async def test_a_batch_may_be_larger_than_what_is_read_ahead(any_broker_url: str) -> None:
+    app, sizes = new_app(any_broker_url), []
+    numbers = app.topic("numbers", key_type=str, partitions=1)
+
+    @app.agent(numbers)
+    async def work(stream: Any) -> None:
+        async for batch in stream.take(3 * READ_AHEAD, within=PATIENCE):
+            sizes.append(len(batch))
+
+    async with running(app):
+        await send_numbers(numbers, 3 * READ_AHEAD)
+        await eventually(lambda: sizes == [3 * READ_AHEAD])
