@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import NoReturn
 
 from faust.worker import Worker as FaustWorker
+
+END_FOR = 1.0
+"""Seconds that tasks are given to end which were cancelled when the worker had stopped."""
 
 
 class Worker(FaustWorker):
@@ -20,3 +24,8 @@ class Worker(FaustWorker):
         except BaseException as error:
             self.log.error("The worker failed", exc_info=error)
             raise
+
+    async def _sentinel_task(self) -> None:
+        # What runs last in the loop. Faust's sleeps for a second, whether or not anything is left.
+        if left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left, timeout=END_FOR)

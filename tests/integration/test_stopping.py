@@ -46,18 +46,56 @@ Failing(app, loglevel="WARNING", quiet=True).execute_from_commandline()
 
 
 async def test_a_worker_says_why_it_cannot_be_stopped_in_order(tmp_path: Path) -> None:
+    worker = await _started(FAILING, tmp_path)
+    worker.send_signal(signal.SIGTERM)
+    said, _ = await worker.communicate()
+    assert worker.returncode == 1
+    assert b"OSError('the file is gone')" in said
+
+
+LEAVING = """
+import asyncio
+
+import faust
+
+app = faust.App("leaving", broker="memory://leaving", web_enabled=False)
+
+async def leave():
+    try:
+        print("started", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        print("left in order", flush=True)
+
+@app.task
+async def on_started():
+    global leaving
+    leaving = asyncio.create_task(leave())
+
+app.Worker(loglevel="WARNING", quiet=True).execute_from_commandline()
+"""
+
+
+async def test_what_an_application_left_running_may_end_in_order(tmp_path: Path) -> None:
+    worker = await _started(LEAVING, tmp_path)
+    worker.send_signal(signal.SIGTERM)
+    said, _ = await worker.communicate()
+    assert worker.returncode == 0
+    assert b"left in order" in said
+
+
+async def _started(script: str, directory: Path) -> asyncio.subprocess.Process:
     worker = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        FAILING,
-        cwd=tmp_path,
+        script,
+        cwd=directory,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     assert worker.stdout is not None
     while b"started" not in await worker.stdout.readline():
         assert worker.returncode is None
-    worker.send_signal(signal.SIGTERM)
-    said, _ = await worker.communicate()
-    assert worker.returncode == 1
-    assert b"OSError('the file is gone')" in said
+    return worker
