@@ -38,7 +38,6 @@ from connectors.tables.sets import SetTable
 from connectors.tables.table import Table
 from connectors.transports.assignor import PartitionAssignor
 from connectors.transports.by_url import is_broker
-from connectors.transports.kafka import Transport as KafkaTransport
 from connectors.transports.leader import LeaderAssignor
 from connectors.transports.router import Router
 from connectors.worker import Worker
@@ -96,6 +95,10 @@ def _configure(app: Any, conf: Any, **_: Any) -> None:
             )
         return
     if broker == KAFKA:
+        from connectors.transports.kafka import (  # noqa: PLC0415 - with Kafka's clients
+            Transport as KafkaTransport,
+        )
+
         # Its scheme is that of Faust's own driver, which commits to Kafka.
         app.transport = app.producer_transport = KafkaTransport(_current(conf, "broker"), app)
     for name, (default, ours) in _CLASSES.items():

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 
 import click
-
-from app.settings import Settings
 
 
 @click.group(invoke_without_command=True)
@@ -31,10 +30,15 @@ def command(context: click.Context, port: int, name: str | None) -> None:
     """
     if context.invoked_subcommand is not None:
         return
+    gc.disable()  # what is loaded stays: to look for garbage in it takes a tenth of the start
+    # Imported here, since they take a while that --help need not wait.
+    from app.settings import Settings  # noqa: PLC0415
+
     settings = Settings.load()
-    from app import worker  # noqa: PLC0415 - imports Faust, which --help does without
+    from app import worker  # noqa: PLC0415
     from connectors.brokers.membership import NAME  # noqa: PLC0415
 
+    gc.enable()
     if name is not None:
         os.environ[NAME] = name
     worker.run(settings, port=port)
@@ -50,9 +54,11 @@ def drain_worker(name: str, back: bool) -> None:
     FAUST_WORKER_NAME, under which it stays drained until --back. Where nobody else is there it goes
     on.
     """
-    settings = Settings.load()
     from app.broker import open_broker  # noqa: PLC0415 - help does without
+    from app.settings import Settings  # noqa: PLC0415
     from connectors.brokers.draining import drain  # noqa: PLC0415
+
+    settings = Settings.load()
 
     async def run() -> None:
         async with open_broker(settings) as broker:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 from connectors.brokers.broker import Broker
 from connectors.brokers.kafka.address import KAFKA
 from connectors.brokers.kafka.address import Address as KafkaAddress
-from connectors.brokers.kafka.broker import KafkaBroker
 from connectors.brokers.memory.broker import MemoryBroker
 from connectors.brokers.redis.address import KINDS, Address
 from connectors.brokers.redis.broker import RedisBroker
 from connectors.brokers.url import BrokerUrl
 from connectors.errors import BrokerError
-from connectors.transports.transport import BrokerTransport
+
+if TYPE_CHECKING:
+    from connectors.transports.transport import BrokerTransport
 
 MEMORY = "memory"
 SCHEMES = frozenset({*KINDS, MEMORY})
@@ -45,6 +47,9 @@ def broker_by_url(url: str, *, default_partitions: int, store: str | None = None
     if scheme == KAFKA:
         if store is None:
             raise BrokerError("kafka:// needs a database beside it: name one by postgresql://")
+        # Imported here, since nothing else needs Kafka's clients.
+        from connectors.brokers.kafka.broker import KafkaBroker  # noqa: PLC0415
+
         return KafkaBroker(url, default_partitions=default_partitions, store=store)
     if scheme in KINDS:
         return RedisBroker(url, default_partitions=default_partitions)
@@ -60,6 +65,9 @@ def _guest(scheme: str) -> type[BrokerTransport] | None:
     """The transport that another package has for these URLs, where it is built on ours."""
     if scheme in SCHEMES:
         return None
+    # Imported here, since it brings all of Faust's machinery, and a command needs none of it.
+    from connectors.transports.transport import BrokerTransport  # noqa: PLC0415
+
     for entry_point in entry_points(group="faust.transports", name=scheme):
         transport = entry_point.load()
         if isinstance(transport, type) and issubclass(transport, BrokerTransport):
