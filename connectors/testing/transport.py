@@ -99,10 +99,6 @@ class Consumer(ConnectedConsumer):
     async def _keep_house(self) -> None:
         """Topics keep all that was sent, for the test to see."""
 
-    @Service.task
-    async def _commit_livelock_detector(self) -> None:
-        """Who moves time sees for himself what does not come to an end."""
-
 
 class Transport(BrokerTransport):
     """Given to an application in the place of its own."""

@@ -293,6 +293,11 @@ class Consumer(FaustConsumer):
         await self.commits.run()
 
     @Service.task
+    async def _commit_livelock_detector(self) -> None:
+        """Nothing. Faust wakes up for each partition four times a second, so that its driver for
+        Kafka can look at it."""
+
+    @Service.task
     async def _verify(self) -> None:
         await self.app.tables.wait_until_tables_registered()
         await self.commits.verify()

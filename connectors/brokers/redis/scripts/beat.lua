@@ -3,12 +3,22 @@
 -- silence is forgotten
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local beats = redis.call('HGETALL', KEYS[2])
 if ARGV[1] ~= '' then
-  local all = redis.call('HGETALL', KEYS[2])
-  for i = 1, #all, 2 do
-    local heard = tonumber(string.match(all[i + 1], '^%d+ (%d+) '))
-    if not heard or now - heard > tonumber(ARGV[4]) then redis.call('HDEL', KEYS[2], all[i]) end
+  local beat = string.format('%s %d %s', ARGV[2], now, ARGV[3])
+  redis.call('HSET', KEYS[2], ARGV[1], beat)
+  local heard = { ARGV[1], beat }
+  for i = 1, #beats, 2 do
+    if beats[i] ~= ARGV[1] then
+      local at = tonumber(string.match(beats[i + 1], '^%d+ (%d+) '))
+      if not at or now - at > tonumber(ARGV[4]) then
+        redis.call('HDEL', KEYS[2], beats[i])
+      else
+        table.insert(heard, beats[i])
+        table.insert(heard, beats[i + 1])
+      end
+    end
   end
-  redis.call('HSET', KEYS[2], ARGV[1], string.format('%s %d %s', ARGV[2], now, ARGV[3]))
+  beats = heard
 end
-return { redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1), redis.call('HGETALL', KEYS[2]), now }
+return { redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1), beats, now }
