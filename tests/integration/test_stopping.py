@@ -50,7 +50,7 @@ async def test_a_worker_says_why_it_cannot_be_stopped_in_order(tmp_path: Path) -
     worker.send_signal(signal.SIGTERM)
     said, _ = await worker.communicate()
     assert worker.returncode == 1
-    assert b"OSError('the file is gone')" in said
+    assert b"OSError: the file is gone" in said
 
 
 LEAVING = """
