@@ -22,6 +22,9 @@ help: ## Show this
 up: $(VENV)/.installed ## Run everything; ARGS="--port 7071" and the like are passed on
 	@exec $(BIN)/redfaust up $(ARGS)
 
+# The tests start many processes; each would compile everything anew where no bytecode is kept.
+test test-long: export PYTHONDONTWRITEBYTECODE :=
+
 # Two processes, each with servers of its own: the tests wait more than they work.
 test: $(VENV)/.tests ## Run the tests; ARGS are pytest's
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)

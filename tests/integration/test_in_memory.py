@@ -91,7 +91,10 @@ async def test_what_fails_has_not_happened_until_it_is_tried_again() -> None:
         assert failures["ann"] == 2
         await run.advance(seconds=120)
         assert balances["ann"] == 3
-        assert values(run.sent(receipts)) == [{"balance": 3}, {"balance": 1}, {"balance": 3}]
+        sent = [
+            event for event in run.sent(receipts) if event.key != "hour"
+        ]  # if it strikes just now
+        assert values(sent) == [{"balance": 3}, {"balance": 1}, {"balance": 3}]
         assert not run.waiting_for_retry
         assert not run.dead_letters
 
