@@ -2,8 +2,8 @@
 
 One thing is changed at a time: partitions and workers, keys in the table, length of the backlog.
 For each point worker processes drain a backlog, counting per key, exactly once; then events come at
-a tenth of that rate, and it is noted how long each batch of them takes until it is committed, as the
-group's positions in Redis show it, which are behind those in Postgres. CPU time is that of the
+a tenth of that rate, and it is noted how long each batch of them takes until it is committed, as
+the group's positions in Redis show it, which are behind those in Postgres. CPU time is that of the
 workers: on a machine that does other things it says more than the rate.
 
 ``--large`` adds the points that take minutes.
