@@ -11,7 +11,7 @@ SEED ?= 1
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-long check format bench scale idle torture lock clean
+.PHONY: help up test test-long check format bench curves scale idle torture lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -50,6 +50,9 @@ bench: $(VENV)/.tests ## Measure events per second beside bare loops and peers; 
 
 scale: $(VENV)/.tests ## Measure how long partitions pause when workers come, go and die
 	$(BIN)/python -m tests.bench.scaling $(ARGS)
+
+curves: $(VENV)/.tests ## Measure rate, cost and delay against partitions, workers, keys, backlog; ARGS=--large
+	$(BIN)/python -m tests.bench.curves $(ARGS)
 
 idle: $(VENV)/.tests ## Measure what a cluster costs that has nothing to do
 	$(BIN)/python -m tests.bench.idle $(ARGS)

@@ -14,13 +14,16 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from app.embedded import running_postgres, running_valkey
 from connectors.collector import relax_collector
 from tests.bench import machine
-from tests.bench.goals import goals
+from tests.bench.backlog import EVENTS
+from tests.bench.goals import OURS, goals
+from tests.bench.measures import Measurement, alone, beside
 from tests.bench.peers import processes
 from tests.bench.peers.environments import Unavailable
 from tests.bench.peers.processes import PEERS, Peer
@@ -48,6 +51,10 @@ async def main(options: argparse.Namespace) -> None:
             report = Report(told, options.rounds, left_out=left_out)
             measured = rows(peers, versions)
             report.lines = await _measure(servers, measured, options.rounds, left_out)
+            if (counted := report.figures.get(f"count: {OURS}")) is not None:
+                await _find(report, beside(servers, counted))
+    await _find(report, alone(options.backlog))
+    _tell("")
     _give(report, [peer.module for peer in peers if not peer.is_bare])
 
 
@@ -67,16 +74,35 @@ async def _measure(
     servers: Servers, measured: Sequence[Row], rounds: int, left_out: dict[str, str]
 ) -> Sequence[Line]:
     speeds: dict[Row, list[Speed]] = {row: [] for row in measured}
+    seconds = dict.fromkeys(measured, 0.0)
     for number in range(rounds):
         for row in list(speeds):
-            _tell(f"round {number + 1} of {rounds}: {row.work}: {row.name.strip()}")
+            name, began = f"{row.work}: {row.name.strip()}", time.monotonic()
+            _tell(f"round {number + 1} of {rounds}: {name}")
             try:
                 speeds[row].append(await row.measure(servers))
             except Unavailable as error:
-                left_out[f"{row.work}: {row.name.strip()}"] = str(error)
+                left_out[name] = str(error)
                 del speeds[row]
-    _tell("")
-    return [Line(row.work, row.key, row.name, row.events, speeds[row]) for row in speeds]
+            seconds[row] += time.monotonic() - began
+    return [
+        Line(row.work, row.key, row.name, row.events, speeds[row], seconds[row] / rounds)
+        for row in speeds
+    ]
+
+
+async def _find(report: Report, measurements: Sequence[Measurement]) -> None:
+    for name, measure in measurements:
+        _tell(name)
+        began = time.monotonic()
+        try:
+            figures, told = await measure()
+        except Exception as error:  # what was measured before is not lost for it
+            report.left_out[name] = repr(error)
+        else:
+            report.measures |= figures
+            report.notes.append(told)
+        report.seconds[name] = time.monotonic() - began
 
 
 def _give(report: Report, peers: Sequence[str]) -> None:
@@ -98,6 +124,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="only bare loops")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--backlog", type=int, default=EVENTS, help="events; default %(default)s")
     return parser.parse_args()
 
 

@@ -41,7 +41,7 @@ class Cost(NamedTuple):
 
 async def main() -> None:
     """Start the workers, wait until they have their shares, and measure."""
-    async with place_for("tests.bench.idle_worker", PARTITIONS) as (valkey, broker, replicas):
+    async with place_for("tests.bench.idle_worker", PARTITIONS) as (valkey, _, broker, replicas):
         client = redis.asyncio.Redis.from_url(valkey)
         await replicas.start(WORKERS)
         shares = await until_even(broker, ID, WORKERS, PARTITIONS)

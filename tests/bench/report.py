@@ -23,6 +23,8 @@ class Line(NamedTuple):
     name: str
     events: int
     speeds: Sequence[Speed]
+    seconds: float = 0.0
+    """That a round of it takes, with what comes before and after."""
 
     @property
     def figure(self) -> str:
@@ -88,6 +90,8 @@ class Report:
     """Tables of others, as they are printed."""
     left_out: dict[str, str] = field(default_factory=dict)
     """What could not be measured, and why."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """That measurements have taken which are no rows."""
 
     @property
     def figures(self) -> dict[str, float]:
@@ -114,10 +118,12 @@ class Report:
                     "events": line.events,
                     "events_per_second": [speed.events_per_second for speed in line.speeds],
                     "cpu_us_per_event": [speed.cpu for speed in line.speeds],
+                    "seconds": line.seconds,
                 }
                 for line in self.lines
             ],
             "measures": self.measures,
+            "seconds": self.seconds,
             "left_out": self.left_out,
             "goals": [
                 {
@@ -134,7 +140,7 @@ class Report:
 
     def as_text(self, goals: Sequence[Goal]) -> str:
         """What is printed."""
-        parts = [self._heading(), self._table(), *self.notes, self._goals(goals)]
+        parts = [self._heading(), self._table(), *self.notes, self._goals(goals), self._cost()]
         if self.left_out:
             parts.append("\n".join(f"left out: {who}: {why}" for who, why in self.left_out.items()))
         return "\n\n".join(parts)
@@ -147,7 +153,10 @@ class Report:
 
     def _table(self) -> str:
         width = max(len(line.name) for line in self.lines) + 2
-        head = f"{'':{width}} {'events':>8} {'events/s':>9} {'x bare loop':>11} {'best':>9}  us CPU"
+        head = (
+            f"{'':{width}} {'events':>8} {'events/s':>9} {'x bare loop':>11} {'best':>9} "
+            f"{'us CPU':>7} {'s/round':>7}"
+        )
         bare = self.figures.get(BARE)
         parts = [head]
         for work in dict.fromkeys(line.work for line in self.lines):
@@ -156,9 +165,14 @@ class Report:
                 ratio = f"{line.median / bare:.2f}" if bare else ""
                 parts.append(
                     f"  {line.name:{width - 2}} {line.events:8,} {line.median:9,.0f} {ratio:>11} "
-                    f"{line.best:9,.0f} {line.cpu:7.1f}"
+                    f"{line.best:9,.0f} {line.cpu:7.1f} {line.seconds:7.1f}"
                 )
         return "\n".join(parts)
+
+    def _cost(self) -> str:
+        rows = sum(line.seconds for line in self.lines) * self.rounds
+        others = (f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
+        return ", ".join([f"this took: rows {rows:.0f} s", *others])
 
     def _goals(self, goals: Sequence[Goal]) -> str:
         width = max(len(goal.name) for goal in goals)

@@ -187,6 +187,7 @@ class Place(NamedTuple):
     """Servers, and workers to be started there."""
 
     valkey: str
+    store: str
     broker: Broker
     replicas: Replicas
 
@@ -203,13 +204,13 @@ async def place_for(module: str, partitions: int) -> AsyncIterator[Place]:
             broker = broker_by_url(valkey.url, default_partitions=partitions)
             await broker.open()
             environ = {"BROKER": valkey.url, "STORE": postgres.url}
-            yield Place(valkey.url, broker, Replicas(module, environ, directory))
+            yield Place(valkey.url, postgres.url, broker, Replicas(module, environ, directory))
             await broker.close()
 
 
 async def main() -> None:
     """Take all steps, and print what was seen."""
-    async with place_for("tests.bench.scaling_worker", PARTITIONS) as (_, broker, replicas):
+    async with place_for("tests.bench.scaling_worker", PARTITIONS) as (_, _, broker, replicas):
         await broker.create_topic(TopicSpec(TOPIC, PARTITIONS))
         watch = Watch(broker)
         _print_heading()

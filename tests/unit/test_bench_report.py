@@ -75,6 +75,7 @@ def test_all_is_kept_as_json() -> None:
             "events": 1000,
             "events_per_second": [100, 300, 200],
             "cpu_us_per_event": [2.0, 2.0, 2.0],
+            "seconds": 0.0,
         }
     ]
     assert kept["left_out"] == {"somebody": "no word"}
