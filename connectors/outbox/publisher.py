@@ -45,6 +45,7 @@ class Publisher:
         self._waiting: deque[Staged] = deque()
         self._put = 0
         self._published = 0
+        self._is_closed = False
         self._news = asyncio.Event()
         self._progress = asyncio.Condition()
 
@@ -99,9 +100,14 @@ class Publisher:
         async with self._progress:
             await self._progress.wait_for(lambda: self._published >= goal)
 
+    def close(self) -> None:
+        """Publish no more, since the database is about to be closed. What is left is its heir's."""
+        self._is_closed = True
+        self._news.set()
+
     async def run(self) -> None:
-        """Publish until cancelled. While broker or database are away this tries again."""
-        while True:
+        """Publish until closed or cancelled. While broker or database are away this tries again."""
+        while not self._is_closed:
             if not self._housekeeping.seconds_until_due:
                 await self._try(self._housekeeping.keep())
             elif self._waiting:
@@ -138,7 +144,8 @@ class Publisher:
         try:
             await step
         except (BrokerUnavailable, DatabaseUnavailable) as error:
-            logger.warning("Publishing waits: %s", error)
+            if not self._is_closed:
+                logger.warning("Publishing waits: %s", error)
         except (ConnectorError, asyncpg.PostgresError) as error:
             logger.error("Publishing waits for something to be mended: %s", error)
         else:

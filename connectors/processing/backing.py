@@ -109,6 +109,8 @@ class Backing(abc.ABC):
 class PostgresBacking(Backing):
     """The database of one application."""
 
+    publisher: Publisher
+
     def __init__(
         self,
         app: AppT,
@@ -121,11 +123,11 @@ class PostgresBacking(Backing):
         self.database = database
         self._dead_letters = DeadLetters(database)
         set_aside = keep_unsent(database, app.conf.id)
-        publisher = Publisher(database, logs, set_aside=set_aside)
-        self.publisher = publisher
-        self.committer = Committer(app.conf.id, database, self._dead_letters, publisher)
+        self.publisher = Publisher(database, logs, set_aside=set_aside)
+        self.committer = Committer(app.conf.id, database, self._dead_letters, self.publisher)
 
     async def close(self) -> None:
+        self.publisher.close()
         await self.database.close()
 
     async def load(self, store: TableStore, partitions: Collection[int]) -> None:

@@ -12,6 +12,9 @@ import pytest
 
 from connectors.brokers.memory import MemoryBroker
 from connectors.errors import BrokerUnavailable
+from connectors.outbox.housekeeping import Housekeeping
+from connectors.postgres.database import Database
+from connectors.processing.backing import PostgresBacking, backing_of
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 
 
@@ -124,3 +127,40 @@ async def _started(script: str, directory: Path) -> asyncio.subprocess.Process:
     while b"started" not in await worker.stdout.readline():
         assert worker.returncode is None
     return worker
+
+
+async def test_nothing_is_published_once_the_database_is_closed(
+    database_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = new_app(f"memory://{database_url.rpartition('/')[2]}", database_url)
+    numbers = app.topic("numbers", key_type=str)
+    tried = []
+
+    @app.agent(numbers)
+    async def read(stream: Any) -> None:
+        async for _ in stream:
+            pass
+
+    close, keep = Database.close, Housekeeping.keep
+
+    async def noted_keep(self: Housekeeping) -> None:
+        monkeypatch.setattr(Housekeeping, "seconds_until_due", 60.0)
+        tried.append(self)
+        await keep(self)
+
+    async def close_and_wake(self: Database) -> None:
+        await close(self)
+        monkeypatch.setattr(Housekeeping, "seconds_until_due", 0.0)
+        tried.clear()
+        backing = backing_of(app)
+        assert isinstance(backing, PostgresBacking)
+        backing.publisher.put([])  # wakes it
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Housekeeping, "keep", noted_keep)
+    monkeypatch.setattr(Database, "close", close_and_wake)
+    async with running(app):
+        await eventually(lambda: bool(tried))
+    assert not tried
+    assert "Publishing waits" not in caplog.text
