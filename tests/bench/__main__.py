@@ -15,7 +15,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.embedded import running_postgres, running_valkey
@@ -60,14 +61,10 @@ async def main(options: argparse.Namespace) -> None:
 
 async def _prepared(peers: Sequence[Peer], left_out: dict[str, str]) -> Sequence[Peer]:
     """Those whose environment is there."""
-    prepared = []
     for peer in peers:
-        try:
+        with _named_if_failing(peer.name, left_out):
             await processes.prepare(peer)
-            prepared.append(peer)
-        except Unavailable as error:
-            left_out[peer.name] = str(error)
-    return prepared
+    return [peer for peer in peers if peer.name not in left_out]
 
 
 async def _measure(
@@ -79,10 +76,9 @@ async def _measure(
         for row in list(speeds):
             name, began = f"{row.work}: {row.name.strip()}", time.monotonic()
             _tell(f"round {number + 1} of {rounds}: {name}")
-            try:
+            with _named_if_failing(name, left_out):
                 speeds[row].append(await row.measure(servers))
-            except Unavailable as error:
-                left_out[name] = str(error)
+            if name in left_out:
                 del speeds[row]
             seconds[row] += time.monotonic() - began
     return [
@@ -95,14 +91,22 @@ async def _find(report: Report, measurements: Sequence[Measurement]) -> None:
     for name, measure in measurements:
         _tell(name)
         began = time.monotonic()
-        try:
+        with _named_if_failing(name, report.left_out):
             figures, told = await measure()
-        except Exception as error:  # what was measured before is not lost for it
-            report.left_out[name] = repr(error)
-        else:
             report.measures |= figures
             report.notes.append(told)
         report.seconds[name] = time.monotonic() - began
+
+
+@contextmanager
+def _named_if_failing(name: str, left_out: dict[str, str]) -> Iterator[None]:
+    """What fails is left out, and what else was measured is not lost for it."""
+    try:
+        yield
+    except Unavailable as error:
+        left_out[name] = str(error)
+    except Exception as error:
+        left_out[name] = repr(error)
 
 
 def _give(report: Report, peers: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ from tests.bench.workloads import Servers, Speed
 from tests.kafka_server import running_kafka
 
 EVENTS = 100_000
+ROW_FOR = 120.0
+"""Seconds after which a row counts as stuck."""
 
 
 Measure = Callable[[Servers], Awaitable[Speed]]
@@ -39,8 +42,9 @@ def _reading(work: str, key: str, name: str, measure: Measure, *, keys: int = KE
 
     async def fill_and_measure(servers: Servers) -> Speed:
         filled = servers._replace(events=EVENTS)
-        await workloads.fill(filled, keys=keys)
-        return await measure(filled)
+        async with asyncio.timeout(ROW_FOR):
+            await workloads.fill(filled, keys=keys)
+            return await measure(filled)
 
     return Row(work, key, name, EVENTS, fill_and_measure)
 
@@ -49,8 +53,9 @@ def _sending(key: str, name: str, measure: Measure, events: int) -> Row:
     """Of our own, with nothing there before."""
 
     async def clear_and_measure(servers: Servers) -> Speed:
-        await workloads.clear(servers)
-        return await measure(servers._replace(events=events))
+        async with asyncio.timeout(ROW_FOR):
+            await workloads.clear(servers)
+            return await measure(servers._replace(events=events))
 
     return Row("produce", key, name, events, clear_and_measure)
 
