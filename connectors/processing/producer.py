@@ -100,21 +100,57 @@ class Producer(FaustProducer):
         """As :meth:`send`. ``since`` is when it was sent, for the monitor."""
         entry = self._as_extended(entry)
         if (scope := self._scope()) is not None:
-            future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
-            future.set_result(self._send_with_commit(scope, entry))
-            return future
+            return self._done(self._send_with_commit(scope, entry))
         return await self._sending.send(entry, since)
+
+    def send_entry_soon(
+        self, entry: Outgoing, since: float | None = None
+    ) -> asyncio.Future[RecordMetadata]:
+        """As :meth:`send_entry`, for who cannot wait."""
+        entry = self._as_extended(entry)
+        if (scope := self._scope()) is not None:
+            return self._done(self._send_with_commit(scope, entry))
+        return self._sending.send_soon(entry, since)
+
+    def _done(self, metadata: RecordMetadata) -> asyncio.Future[RecordMetadata]:
+        future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        future.set_result(metadata)
+        return future
+
+    @property
+    def sends_at_once(self) -> bool:
+        """Whether what is sent soon waits in no other buffer, as it does before the start."""
+        return self.started and self.buffer.pending.empty()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether too much is sent and not appended. Then nothing more is to be read: who cannot
+        wait sends on."""
+        return self._sending.is_full
+
+    async def has_room(self) -> None:
+        """Wait while it is full."""
+        await self._sending.has_room()
 
     def send_soon(self, fut: FutureMessage) -> None:
         scope, message = self._scope(), fut.message
-        if scope is None:
+        if scope is None and not self.sends_at_once:
             super().send_soon(fut)
             return
-        topic = message.channel.get_topic_name()
+        channel: Any = message.channel
+        topic = channel.get_topic_name()
         key, value = cast("tuple[bytes | None, bytes | None]", (message.key, message.value))
         headers = as_headers(message.headers)
         entry = Outgoing(topic, value, key, headers, message.partition, message.timestamp)
-        fut.set_result(self._send_with_commit(scope, self._as_extended(entry)))
+        entry = self._as_extended(entry)
+        if scope is not None:
+            fut.set_result(self._send_with_commit(scope, entry))
+            return
+        sizes = len(key or b""), len(value or b"")
+        state = self.app.sensors.on_send_initiated(self, topic, message, *sizes)
+        self._sending.send_soon(entry).add_done_callback(
+            partial(channel._on_published, message=fut, producer=self, state=state)
+        )
 
     def _as_extended(self, entry: Outgoing) -> Outgoing:
         """With the headers that others add to all that is sent, as Faust's LiveCheck does."""
