@@ -24,7 +24,7 @@ from connectors.brokers.broker import (
 from connectors.brokers.partitioner import partition_of
 from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.processing import retentions
-from connectors.processing.backing import backing_of
+from connectors.processing.backing import Backed, backed
 from connectors.processing.failures import set_aside_unsent
 from connectors.processing.scope import Scope, current_scope
 from connectors.processing.sending import Sending, Sent
@@ -171,7 +171,11 @@ class Producer(FaustProducer):
         """The scope with which an event is to be sent; ``None``: it is to be sent at once."""
         if not self._exactly_once or (scope := current_scope()) is None:
             return None
-        return None if backing_of(self.app) is None else scope
+        return None if self._backed.backing is None else scope
+
+    @cached_property
+    def _backed(self) -> Backed:
+        return backed(self.app)
 
     @cached_property
     def _exactly_once(self) -> bool:
@@ -179,7 +183,7 @@ class Producer(FaustProducer):
         return guarantee is ProcessingGuarantee.EXACTLY_ONCE
 
     def _send_with_commit(self, scope: Scope, entry: Outgoing) -> RecordMetadata:
-        backing = backing_of(self.app)
+        backing = self._backed.backing
         assert backing is not None
         outlet = scope.outlet or backing.unit
         scope.defer(partial(outlet.send, scope.source_of(entry.key), entry))
