@@ -22,15 +22,19 @@ PLAIN = frozenset({dict, list, str, int, float, bool})
 class Encoder(NamedTuple):
     """How to write the keys and values of a topic that are plain. ``None``: ask its schema."""
 
-    text_keys: bool
+    text_keys: bool = False
     """Whether a key that is text is its bytes."""
-    json_values: bool
+    json_keys: bool = False
+    json_values: bool = False
     typed_values: Callable[[Any], bytes] | None = None
     """Writes all values but bytes, where they are of one of pydantic's types."""
 
     def key(self, key: Any) -> bytes | None:
         """The bytes of a key."""
-        return key.encode() if self.text_keys and type(key) is str else None
+        if self.text_keys and type(key) is str:
+            encoded: bytes = key.encode()
+            return encoded
+        return dumps_json(key) if self.json_keys and type(key) in PLAIN else None
 
     def value(self, value: Any) -> bytes | None:
         """The bytes of a value."""
@@ -44,7 +48,7 @@ def encoder(app: AppT, schema: SchemaT[Any, Any]) -> Encoder:
     own_schema: Any = type(schema)
     registry = app.serializers
     if type(registry) is not Registry:
-        return Encoder(text_keys=False, json_values=False)
+        return Encoder()
     key_codec = schema.key_serializer or registry.key_serializer
     value_codec = schema.value_serializer or registry.value_serializer
     plain_values = (
@@ -52,12 +56,15 @@ def encoder(app: AppT, schema: SchemaT[Any, Any]) -> Encoder:
         and own_schema.dumps_value is faust.Schema.dumps_value
         and own_schema.on_dumps_value_prepare_headers is faust.Schema.on_dumps_value_prepare_headers
     )
+    plain_keys = (
+        typed_value(schema.key_type) is None
+        and own_schema.dumps_key is faust.Schema.dumps_key
+        and own_schema.on_dumps_key_prepare_headers is faust.Schema.on_dumps_key_prepare_headers
+    )
     typed = typed_value(schema.value_type)
     return Encoder(
-        text_keys=(key_codec is None or is_fausts_own(key_codec, "raw"))
-        and typed_value(schema.key_type) is None
-        and own_schema.dumps_key is faust.Schema.dumps_key
-        and own_schema.on_dumps_key_prepare_headers is faust.Schema.on_dumps_key_prepare_headers,
+        text_keys=plain_keys and (key_codec is None or is_fausts_own(key_codec, "raw")),
+        json_keys=plain_keys and is_fausts_own(key_codec, "json"),
         json_values=plain_values and typed is None and is_fausts_own(value_codec, "json"),
         typed_values=typed.dumps if plain_values and typed is not None else None,
     )

@@ -24,7 +24,7 @@ from connectors.brokers.broker import (
 from connectors.brokers.partitioner import partition_of
 from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.processing import retentions
-from connectors.processing.backing import backing_of
+from connectors.processing.backing import Backed, backed
 from connectors.processing.failures import set_aside_unsent
 from connectors.processing.scope import Scope, current_scope
 from connectors.processing.sending import Sending, Sent
@@ -100,21 +100,57 @@ class Producer(FaustProducer):
         """As :meth:`send`. ``since`` is when it was sent, for the monitor."""
         entry = self._as_extended(entry)
         if (scope := self._scope()) is not None:
-            future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
-            future.set_result(self._send_with_commit(scope, entry))
-            return future
+            return self._done(self._send_with_commit(scope, entry))
         return await self._sending.send(entry, since)
+
+    def send_entry_soon(
+        self, entry: Outgoing, since: float | None = None
+    ) -> asyncio.Future[RecordMetadata]:
+        """As :meth:`send_entry`, for who cannot wait."""
+        entry = self._as_extended(entry)
+        if (scope := self._scope()) is not None:
+            return self._done(self._send_with_commit(scope, entry))
+        return self._sending.send_soon(entry, since)
+
+    def _done(self, metadata: RecordMetadata) -> asyncio.Future[RecordMetadata]:
+        future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        future.set_result(metadata)
+        return future
+
+    @property
+    def sends_at_once(self) -> bool:
+        """Whether what is sent soon waits in no other buffer, as it does before the start."""
+        return self.started and self.buffer.pending.empty()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether too much is sent and not appended. Then nothing more is to be read: who cannot
+        wait sends on."""
+        return self._sending.is_full
+
+    async def has_room(self) -> None:
+        """Wait while it is full."""
+        await self._sending.has_room()
 
     def send_soon(self, fut: FutureMessage) -> None:
         scope, message = self._scope(), fut.message
-        if scope is None:
+        if scope is None and not self.sends_at_once:
             super().send_soon(fut)
             return
-        topic = message.channel.get_topic_name()
+        channel: Any = message.channel
+        topic = channel.get_topic_name()
         key, value = cast("tuple[bytes | None, bytes | None]", (message.key, message.value))
         headers = as_headers(message.headers)
         entry = Outgoing(topic, value, key, headers, message.partition, message.timestamp)
-        fut.set_result(self._send_with_commit(scope, self._as_extended(entry)))
+        entry = self._as_extended(entry)
+        if scope is not None:
+            fut.set_result(self._send_with_commit(scope, entry))
+            return
+        sizes = len(key or b""), len(value or b"")
+        state = self.app.sensors.on_send_initiated(self, topic, message, *sizes)
+        self._sending.send_soon(entry).add_done_callback(
+            partial(channel._on_published, message=fut, producer=self, state=state)
+        )
 
     def _as_extended(self, entry: Outgoing) -> Outgoing:
         """With the headers that others add to all that is sent, as Faust's LiveCheck does."""
@@ -135,7 +171,11 @@ class Producer(FaustProducer):
         """The scope with which an event is to be sent; ``None``: it is to be sent at once."""
         if not self._exactly_once or (scope := current_scope()) is None:
             return None
-        return None if backing_of(self.app) is None else scope
+        return None if self._backed.backing is None else scope
+
+    @cached_property
+    def _backed(self) -> Backed:
+        return backed(self.app)
 
     @cached_property
     def _exactly_once(self) -> bool:
@@ -143,7 +183,7 @@ class Producer(FaustProducer):
         return guarantee is ProcessingGuarantee.EXACTLY_ONCE
 
     def _send_with_commit(self, scope: Scope, entry: Outgoing) -> RecordMetadata:
-        backing = backing_of(self.app)
+        backing = self._backed.backing
         assert backing is not None
         outlet = scope.outlet or backing.unit
         scope.defer(partial(outlet.send, scope.source_of(entry.key), entry))

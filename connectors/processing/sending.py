@@ -82,7 +82,7 @@ class Sending:
     def send_soon(
         self, entry: Outgoing, since: float | None = None
     ) -> asyncio.Future[RecordMetadata]:
-        """The same for who cannot wait: he is to see to it that not too much comes together."""
+        """The same for who cannot wait. He is not to begin anything new before :meth:`has_room`."""
         future: asyncio.Future[RecordMetadata] = self._new_future()
         if not self._waiting:
             self._news.set()
@@ -91,11 +91,23 @@ class Sending:
         self._room -= 1
         return future
 
+    @property
+    def is_full(self) -> bool:
+        """Whether who sends another entry would wait."""
+        return self._room <= 0
+
+    async def has_room(self) -> None:
+        """Wait while it is full."""
+        while self.is_full:
+            self._progress.clear()
+            await self._progress.wait()
+
     def broker_is_away(self) -> None:
         """To be called from ``append`` while it waits for the broker."""
         if not self._is_away:
             self._is_away = True
             self._make_room(MAX_WHILE_AWAY - MAX_BUFFERED)
+            self._progress.set()
 
     def _broker_is_back(self) -> None:
         if self._is_away:

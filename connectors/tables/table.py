@@ -11,6 +11,7 @@ from typing import Any, ClassVar, cast
 
 from faust import stores
 from faust.sensors.monitor import TableState
+from faust.stores.base import Store as FaustStore
 from faust.tables.table import Table as FaustTable
 from faust.tables.wrappers import WindowWrapper as FaustWindowWrapper
 from faust.types import TP, EventT, StoreT
@@ -22,6 +23,7 @@ from connectors.errors import WrongPartition
 from connectors.processing.backing import Backing, backing_of
 from connectors.processing.monitoring import only_monitor
 from connectors.processing.scope import Scope, current_scope
+from connectors.processing.topic import Topic
 from connectors.processing.typed_values import dumps_json
 from connectors.tables.prefetch import Prefetch, prefetch_of
 from connectors.tables.store import PostgresStore, not_shared
@@ -117,13 +119,33 @@ class Table(FaustTable[Any, Any]):
 
     def on_key_set(self, key: Any, value: Any) -> None:
         if self._postgres is None:
-            super().on_key_set(key, value)
+            if not self._has_logged(key, value):
+                super().on_key_set(key, value)
             return
         if self.window is not None:
             partition = self.partition_for_key(key) or 0
             self._maybe_set_key_ttl(key, partition)
             self._note_time(partition)
         self._sensor_on_set(self, key, value)
+
+    def _has_logged(self, key: Any, value: Any) -> bool:
+        """Put a row on the changelog topic and do what belongs to it, if that goes without all
+        that Faust does there."""
+        if self._counts is None or self._keeps_offsets:
+            return False
+        partition, topic = self.partition_for_key(key), self.changelog_topic
+        if partition is None or not isinstance(topic, Topic):
+            return False
+        if topic.send_row(key, value, partition) is None:
+            return False
+        self._maybe_set_key_ttl(key, partition)
+        self._counts.keys_updated += 1
+        return True
+
+    @cached_property
+    def _keeps_offsets(self) -> bool:
+        """Whether the store wants to know where on the topic its rows lie."""
+        return type(self.data).set_persisted_offset is not FaustStore.set_persisted_offset
 
     def on_key_del(self, key: Any) -> None:
         if self._postgres is None:

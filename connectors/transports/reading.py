@@ -15,6 +15,7 @@ from connectors import crash
 from connectors.brokers.broker import Record
 from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.processing.delivered import Delivered
+from connectors.processing.producer import Producer
 from connectors.processing.tenure import Tenure
 from connectors.processing.watermark import EVERYBODY, Readers
 from connectors.transports.conductor import Conductor
@@ -93,9 +94,13 @@ class Reading:
     async def run(self, fetcher: ServiceT) -> None:
         """Read and deliver until the consumer or the fetcher is to stop."""
         consumer = self._consumer
+        producer = cast(Producer, consumer.app.producer)
         while not (consumer.should_stop or fetcher.should_stop):
             if not consumer.flow_active:
                 await consumer.wait(consumer.can_resume_flow.wait())
+                continue
+            if producer.is_full:
+                await consumer.wait(producer.has_room())
                 continue
             readable = self._readable()
             if not readable:

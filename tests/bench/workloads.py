@@ -206,16 +206,20 @@ async def transform(servers: Servers) -> Speed:
 
 async def _transform(servers: Servers, store: str) -> Speed:
     app = new_app(servers, store)
-    output = app.topic(OUTPUT, key_type=str)
     countdown = Countdown(servers.events)
+    add_sending_agent(app, countdown)
+    return await _speed(app, countdown, arriving_in=OUTPUT)
+
+
+def add_sending_agent(app: faust.App, countdown: Countdown) -> None:
+    """The agent that sends an event for each."""
+    output = app.topic(OUTPUT, key_type=str)
 
     @app.agent(app.topic(TOPIC, key_type=str))
     async def work(stream: Any) -> None:
         async for name, event in stream.items():
             await output.send(key=name, value=twice(event))
             countdown.tick(event)
-
-    return await _speed(app, countdown, arriving_in=OUTPUT)
 
 
 class Countdown:

@@ -15,6 +15,7 @@ from tests.bench.workloads import (
     Servers,
     add_counting_agent,
     add_looking_agent,
+    add_sending_agent,
     event,
     new_app,
 )
@@ -28,6 +29,12 @@ CONSUMING = 16
 each time that it goes on."""
 COUNTING = 26
 """For one that is counted in a table, exactly once."""
+COUNTING_IN_MEMORY = 77
+"""The same in a table in memory, with its changelog."""
+SENDING = 51
+"""For one for which another one is sent, at least once."""
+SENDING_ONCE = 61
+"""The same exactly once."""
 
 GROWTH = 1.2
 """What is added has to be worth it: more than a fifth has to be written above, and why."""
@@ -43,6 +50,24 @@ async def test_an_event_is_counted_with_few_calls(database_url: str) -> None:
     app, countdown = an_app(database_url)
     add_counting_agent(app, countdown)
     assert await calls_per_event(app, countdown) < COUNTING * GROWTH
+
+
+async def test_an_event_is_counted_in_memory_with_few_calls() -> None:
+    app, countdown = an_app("memory://")
+    add_counting_agent(app, countdown)
+    assert await calls_per_event(app, countdown) < COUNTING_IN_MEMORY * GROWTH
+
+
+async def test_an_event_is_sent_with_few_calls() -> None:
+    app, countdown = an_app("memory://")
+    add_sending_agent(app, countdown)
+    assert await calls_per_event(app, countdown) < SENDING * GROWTH
+
+
+async def test_an_event_is_sent_exactly_once_with_few_calls(database_url: str) -> None:
+    app, countdown = an_app(database_url)
+    add_sending_agent(app, countdown)
+    assert await calls_per_event(app, countdown) < SENDING_ONCE * GROWTH
 
 
 def an_app(store: str) -> tuple[faust.App, Countdown]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import uuid
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import Broker, Outgoing, Retention, TopicSpec
+from connectors.brokers.broker import Appended, Broker, Outgoing, Retention, TopicSpec
+from connectors.brokers.memory import MemoryBroker
+from connectors.processing.producer import Producer
+from connectors.processing.sending import MAX_BUFFERED
 from connectors.transports.by_url import broker_by_url
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
@@ -167,3 +173,64 @@ async def test_a_table_in_postgres_has_no_changelog(database_url: str) -> None:
         topics = await counting.broker.topics()
     assert "words" in topics
     assert "test-counts-changelog" not in topics
+
+
+async def test_nothing_more_is_read_while_rows_wait_for_their_changelog(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = new_app(f"memory://{uuid.uuid4().hex}", partitions=1)
+    counts = app.Table("counts", key_type=str, value_type=int, default=int)
+    seen = 0
+
+    @app.agent(app.topic("words", key_type=str, value_type=str))
+    async def count(stream: Any) -> None:
+        nonlocal seen
+        async for word in stream:
+            counts[word] += 1
+            seen += 1
+
+    append, may = MemoryBroker.append, asyncio.Event()
+
+    async def append_once_it_may(
+        self: MemoryBroker, entries: Sequence[Outgoing]
+    ) -> Sequence[Appended]:
+        await may.wait()
+        return await append(self, entries)
+
+    broker: MemoryBroker = app.transport.broker  # type: ignore[attr-defined] # ours
+    entries = [Outgoing("words", b'"a"', b"a", partition=0)] * 40_000
+    producer = cast(Producer, app.producer)
+    async with running(app):
+        await eventually(lambda: bool(app.consumer.assignment()))
+        monkeypatch.setattr(MemoryBroker, "append", append_once_it_may)
+        await append(broker, entries)
+        await eventually(lambda: producer.is_full)
+        before = -1
+        while before < seen:
+            before = seen
+            for _ in range(100):
+                await asyncio.sleep(0)
+        assert MAX_BUFFERED < seen < len(entries) / 2
+        may.set()
+        await eventually(lambda: all_finished(app, "words"))
+        assert counts["a"] == seen == len(entries)
+
+
+async def test_what_is_set_and_forgotten_is_logged_in_that_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counting = Counting(f"memory://{uuid.uuid4().hex}", "memory://")
+    changelog = counting.counts.changelog_topic.get_topic_name()
+    append = MemoryBroker.append
+    logged: list[bytes | None] = []
+
+    async def noted_append(self: MemoryBroker, entries: Sequence[Outgoing]) -> Sequence[Appended]:
+        logged.extend(entry.value for entry in entries if entry.topic == changelog)
+        return await append(self, entries)
+
+    monkeypatch.setattr(MemoryBroker, "append", noted_append)
+    async with running(counting.app):
+        words = ["a", "forget"] * 20 + ["a"]
+        await counting.broker.append([Outgoing("words", b'"%s"' % w.encode(), b"a") for w in words])
+        await eventually(lambda: len(logged) == len(words))
+    assert logged == [b"1", None] * 20 + [b"1"]

@@ -103,6 +103,20 @@ async def test_more_is_accepted_while_the_broker_is_away(log: Log) -> None:
     sender.cancel()
 
 
+async def test_who_cannot_wait_may_wait_before(log: Log) -> None:
+    for number in range(2 * MAX_BUFFERED):
+        log.sending.send_soon(entry(number))
+    assert log.sending.accepted == 2 * MAX_BUFFERED
+    waiting = asyncio.create_task(log.sending.has_room())
+    await settle()
+    assert log.sending.is_full
+    assert not waiting.done()
+    log.may.set()
+    await waiting
+    assert not log.sending.is_full
+    assert log.sending.done > MAX_BUFFERED
+
+
 async def test_who_comes_later_does_not_pass_who_waits(log: Log) -> None:
     futures = [log.sending.send_soon(entry(number)) for number in range(MAX_BUFFERED)]
     waiting = [asyncio.create_task(log.sending.send(entry(MAX_BUFFERED + n))) for n in range(2)]
