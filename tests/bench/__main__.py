@@ -41,7 +41,7 @@ async def main(options: argparse.Namespace) -> None:
     left_out: dict[str, str] = {}
     peers = await _prepared([peer for peer in PEERS if options.peers or peer.is_bare], left_out)
     with tempfile.TemporaryDirectory(prefix="redfaust-bench-") as directory:
-        os.environ["APP_DATADIR"] = f"{directory}/app"  # of all applications
+        os.environ["APP_DATADIR"] = f"{directory}/app"  # of applications in this process
         async with (
             running_valkey(Path(directory) / "valkey") as valkey,
             running_postgres(Path(directory) / "postgres") as postgres,
