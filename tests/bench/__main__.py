@@ -41,7 +41,7 @@ async def main(options: argparse.Namespace) -> None:
     left_out: dict[str, str] = {}
     peers = await _prepared([peer for peer in PEERS if options.peers or peer.is_bare], left_out)
     with tempfile.TemporaryDirectory(prefix="redfaust-bench-") as directory:
-        os.environ["APP_DATADIR"] = f"{directory}/app"  # Faust makes it, in the current one else
+        os.environ["APP_DATADIR"] = f"{directory}/app"  # of applications in this process
         async with (
             running_valkey(Path(directory) / "valkey") as valkey,
             running_postgres(Path(directory) / "postgres") as postgres,
@@ -54,7 +54,7 @@ async def main(options: argparse.Namespace) -> None:
             report.lines = await _measure(servers, measured, options.rounds, left_out)
             if (counted := report.figures.get(f"count: {OURS}")) is not None:
                 await _find(report, beside(servers, counted))
-    await _find(report, alone(options.backlog))
+        await _find(report, alone(options.backlog))
     _tell("")
     _give(report, [peer.module for peer in peers if not peer.is_bare])
 

@@ -71,12 +71,14 @@ async def drain(place: Place, workers: int, events: int) -> Drained:
     began = time.perf_counter()
     await place.replicas.start(workers)
     async with asyncio.timeout(DRAIN_FOR):
-        while (left := await _left(place.broker, events)) == events:  # noqa: ASYNC110
+        while (left := await _left(place.broker, events)) == events:
+            place.replicas.assert_running()
             await asyncio.sleep(LOOK_EVERY)
         first, cpu = time.perf_counter(), _cpu(place)
         counted = left
         assert counted, "too few events: the first commit had all"
         while left:
+            place.replicas.assert_running()
             await asyncio.sleep(LOOK_EVERY)
             left = await _left(place.broker, events)
     ended = time.perf_counter()

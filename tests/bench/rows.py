@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import json
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import produce, workloads
-from tests.bench.events import KEYS
-from tests.bench.goals import OURS
-from tests.bench.peers import processes
+from tests.bench import workloads
+from tests.bench.ours import OUR_ROWS, ROW_FOR, OurRow
+from tests.bench.peers import environments, processes
 from tests.bench.peers.contract import ROWS as WORKS
 from tests.bench.peers.processes import Peer
 from tests.bench.workloads import Servers, Speed
 from tests.kafka_server import running_kafka
-
-EVENTS = 100_000
-ROW_FOR = 120.0
-"""Seconds after which a row counts as stuck."""
-
-
-Measure = Callable[[Servers], Awaitable[Speed]]
 
 
 class Row(NamedTuple):
@@ -33,31 +26,18 @@ class Row(NamedTuple):
     key: str
     name: str
     events: int
-    measure: Measure
-    """Beside servers in which others have left something; raises Unavailable."""
+    measure: Callable[[Servers], Awaitable[Speed]]
+    """In a new process, beside servers in which others have left something; raises Unavailable."""
 
 
-def _reading(work: str, key: str, name: str, measure: Measure, *, keys: int = KEYS) -> Row:
-    """Of our own, with events that are there before."""
+def _ours(row: OurRow) -> Row:
+    async def measure(servers: Servers) -> Speed:
+        command = (sys.executable, "-m", "tests.bench.ours", row.work, row.key)
+        urls = (servers.broker, servers.database)
+        printed = await environments.run(*command, *urls, within=ROW_FOR)
+        return Speed(**json.loads(printed.splitlines()[-1]))
 
-    async def fill_and_measure(servers: Servers) -> Speed:
-        filled = servers._replace(events=EVENTS)
-        async with asyncio.timeout(ROW_FOR):
-            await workloads.fill(filled, keys=keys)
-            return await measure(filled)
-
-    return Row(work, key, name, EVENTS, fill_and_measure)
-
-
-def _sending(key: str, name: str, measure: Measure, events: int) -> Row:
-    """Of our own, with nothing there before."""
-
-    async def clear_and_measure(servers: Servers) -> Speed:
-        async with asyncio.timeout(ROW_FOR):
-            await workloads.clear(servers)
-            return await measure(servers._replace(events=events))
-
-    return Row("produce", key, name, events, clear_and_measure)
+    return Row(row.work, row.key, row.name, row.events, measure)
 
 
 def _of(peer: Peer, work: str, versions: dict[str, Mapping[str, str]]) -> Row:
@@ -82,32 +62,13 @@ async def _broker_of(peer: Peer, servers: Servers) -> AsyncIterator[str]:
             yield url
 
 
-OUR_ROWS = (
-    _reading("consume", OURS, "agent, dict values", workloads.consume),
-    _reading("consume", "pydantic", "agent, pydantic values", workloads.consume_typed),
-    _reading("count", OURS, "exactly once in Postgres, 1,000 keys", workloads.count_in_table),
-    _reading("count", "at least once", "  at least once", workloads.count_at_least_once),
-    _reading("count", "10 keys", "  the same with 10 keys", workloads.count_in_table, keys=10),
-    _reading("count", "new keys", "  a new key per event", workloads.count_in_table, keys=EVENTS),
-    _reading("count", "upserts", "bare asyncpg loop: its upserts, no events", workloads.upsert),
-    _reading(
-        "count", "memory", "Faust's table in memory, at least once", workloads.count_in_memory
-    ),
-    _reading("transform", OURS, "send an event for each, exactly once", workloads.transform_once),
-    _reading("transform", "at least once", "  at least once", workloads.transform),
-    _sending(OURS, "topic.send(), 1,000 awaited together", produce.send, 50_000),
-    _sending("many", "outbox, transactions of 100 events", produce.publish_many, 10_000),
-    _sending("singly", "  of one event", produce.publish_singly, 5_000),
-)
-
-
 def rows(peers: Sequence[Peer], versions: dict[str, Mapping[str, str]]) -> Sequence[Row]:
     """Ours and theirs, by work. What peers are made of is noted when they have been measured."""
     return [
         row
         for work in WORKS
         for row in (
-            *(row for row in OUR_ROWS if row.work == work),
+            *(_ours(row) for row in OUR_ROWS if row.work == work),
             *(_of(peer, work, versions) for peer in peers if work in peer.events),
         )
     ]

@@ -140,6 +140,11 @@ class Replicas:
         """Of those that run."""
         return [process.pid for process in self._running]
 
+    def assert_running(self) -> None:
+        """None has ended that was not told to."""
+        ended = [process.pid for process in self._running if process.returncode is not None]
+        assert not ended, (self._directory / "workers.log").read_text(encoding="utf-8")[-2000:]
+
     async def start(self, count: int) -> None:
         """Start so many more."""
         for _ in range(count):

@@ -7,7 +7,9 @@ Values are decoded by orjson, as by Faust's extra ``fast``, and the loop is uvlo
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
+import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -31,10 +33,12 @@ Declare = Callable[[faust.App, Task], None]
 def new_app(broker: str) -> faust.App:
     """As it is in Faust's documentation."""
     logging.disable(logging.ERROR)
+    directory = tempfile.mkdtemp(prefix="redfaust-bench-faust-")
+    atexit.register(shutil.rmtree, directory)
     return faust.App(
         "bench",
         broker=broker,
-        datadir=tempfile.mkdtemp(prefix="redfaust-bench-faust-"),
+        datadir=directory,
         topic_partitions=PARTITIONS,
         topic_disable_leader=True,
         web_enabled=False,
