@@ -81,13 +81,13 @@ CURVES = (
     ),
     Curve(
         "keys in the table",
-        [Point(keys=10**power) for power in (3, 4, 5)],
-        [Point(keys=10**power) for power in (6, 7)],
+        [Point(keys=10**power) for power in (3, 4, 5, 6)],
+        [Point(keys=10**7)],
     ),
     Curve(
         "length of the backlog",
-        [Point(events=length) for length in (100_000, 300_000)],
-        [Point(events=length) for length in (1_000_000, 3_000_000)],
+        [Point(events=length) for length in (100_000, 300_000, 1_000_000)],
+        [Point(events=3_000_000)],
     ),
 )
 
