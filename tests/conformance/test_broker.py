@@ -92,6 +92,13 @@ async def test_reading_goes_on_from_a_position(broker: Broker) -> None:
     assert [record.value for record in batches[FIRST]] == [b"3", b"4"]
 
 
+async def test_zero_is_before_every_entry(broker: Broker) -> None:
+    assert not any((await broker.read({FIRST: 0}, limit=100, wait=0)).values())
+    await broker.append([entry(b"%d" % n) for n in range(2)])
+    batches = await broker.read({FIRST: 0}, limit=100, wait=0)
+    assert [record.value for record in batches[FIRST]] == [b"0", b"1"]
+
+
 async def test_a_read_takes_no_more_than_its_limit_of_each_partition(broker: Broker) -> None:
     await broker.append([entry(b"%d" % n, n % 2) for n in range(10)])
     positions = await beginning(broker, FIRST, SECOND)

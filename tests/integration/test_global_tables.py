@@ -75,6 +75,16 @@ async def test_all_workers_have_all_rows(any_broker_url: str, store: str) -> Non
         await again.shows(tea=111, milk=22)
 
 
+async def test_workers_that_began_before_any_row_have_all_rows(
+    any_broker_url: str, store: str
+) -> None:
+    first, second = Prices(any_broker_url, store), Prices(any_broker_url, store)
+    async with running(first.app), running(second.app):
+        await first.offer(tea=1, milk=2, beer=3, wine=4)
+        for each in (first, second):
+            await each.shows(tea=1, milk=2, beer=3, wine=4)
+
+
 async def test_an_event_finds_what_the_one_before_has_written(store: str) -> None:
     prices = Prices(f"memory://{uuid.uuid4().hex}", store)
     async with running(prices.app):

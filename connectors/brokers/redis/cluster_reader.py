@@ -21,7 +21,7 @@ from connectors.brokers.redis.client import READS, REPLY_TIMEOUT
 from connectors.brokers.redis.cluster import TRY_AGAIN_AFTER, Cluster
 from connectors.brokers.redis.entry import decode
 from connectors.brokers.redis.node_reader import NodeReader, Sought
-from connectors.brokers.redis.offsets import stream_id
+from connectors.brokers.redis.offsets import before
 from connectors.errors import BrokerUnavailable
 
 LOOK_AGAIN_EVERY = 10.0
@@ -261,7 +261,7 @@ class ClusterReader:
         self, host: Host, positions: Mapping[TP, int], limit: int, *, asking: bool = False
     ) -> dict[TP, Any]:
         sought = [
-            Sought(keys.stream(tp), stream_id(position - 1), asking)
+            Sought(keys.stream(tp), before(position), asking)
             for tp, position in positions.items()
         ]
         replies = await self._node(host).read(limit, sought)

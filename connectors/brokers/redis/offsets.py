@@ -24,6 +24,11 @@ def stream_id(offset: int) -> str:
     return f"{offset >> SEQUENCE_BITS}-{offset & _SEQUENCE_MASK}"
 
 
+def before(position: int) -> str:
+    """ID behind which an entry lies at this position or above: any, where that is 0."""
+    return stream_id(max(0, position - 1))
+
+
 def seconds_of(offset: int) -> float:
     """When the entry was appended, by the clock of the Redis server."""
     return (offset >> SEQUENCE_BITS) / 1000

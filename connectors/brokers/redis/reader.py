@@ -13,7 +13,7 @@ from connectors.brokers.broker import Record
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.client import REPLY_TIMEOUT
 from connectors.brokers.redis.entry import decode
-from connectors.brokers.redis.offsets import stream_id
+from connectors.brokers.redis.offsets import before
 
 
 class StreamReader:
@@ -50,7 +50,7 @@ class StreamReader:
         self, positions: Mapping[TP, int], limit: int, wait: float
     ) -> dict[TP, list[Record]]:
         streams = {keys.stream(tp).encode(): tp for tp in positions}
-        last_read = [stream_id(position - 1) for position in positions.values()]
+        last_read = [before(position) for position in positions.values()]
         command = ["XREAD", "COUNT", limit]
         if wait > 0:
             command += ["BLOCK", max(1, int(wait * 1000))]
