@@ -261,8 +261,7 @@ class ClusterReader:
         self, host: Host, positions: Mapping[TP, int], limit: int, *, asking: bool = False
     ) -> dict[TP, Any]:
         sought = [
-            Sought(keys.stream(tp), before(position), asking)
-            for tp, position in positions.items()
+            Sought(keys.stream(tp), before(position), asking) for tp, position in positions.items()
         ]
         replies = await self._node(host).read(limit, sought)
         return dict(zip(positions, replies, strict=True))
