@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.bench.workloads import (
 )
 from tests.integration.faust_apps import running
 
+ROUNDS = 3
 EVENTS = 4000
 KEYS = 100
 
@@ -41,38 +43,38 @@ GROWTH = 1.2
 
 
 async def test_an_agent_is_given_an_event_with_few_calls() -> None:
-    app, countdown = an_app("memory://")
-    add_looking_agent(app, countdown)
-    assert await calls_per_event(app, countdown) < CONSUMING * GROWTH
+    assert await fewest_calls("memory://", add_looking_agent) < CONSUMING * GROWTH
 
 
 async def test_an_event_is_counted_with_few_calls(database_url: str) -> None:
-    app, countdown = an_app(database_url)
-    add_counting_agent(app, countdown)
-    assert await calls_per_event(app, countdown) < COUNTING * GROWTH
+    assert await fewest_calls(database_url, add_counting_agent) < COUNTING * GROWTH
 
 
 async def test_an_event_is_counted_in_memory_with_few_calls() -> None:
-    app, countdown = an_app("memory://")
-    add_counting_agent(app, countdown)
-    assert await calls_per_event(app, countdown) < COUNTING_IN_MEMORY * GROWTH
+    assert await fewest_calls("memory://", add_counting_agent) < COUNTING_IN_MEMORY * GROWTH
 
 
 async def test_an_event_is_sent_with_few_calls() -> None:
-    app, countdown = an_app("memory://")
-    add_sending_agent(app, countdown)
-    assert await calls_per_event(app, countdown) < SENDING * GROWTH
+    assert await fewest_calls("memory://", add_sending_agent) < SENDING * GROWTH
 
 
 async def test_an_event_is_sent_exactly_once_with_few_calls(database_url: str) -> None:
-    app, countdown = an_app(database_url)
-    add_sending_agent(app, countdown)
-    assert await calls_per_event(app, countdown) < SENDING_ONCE * GROWTH
+    assert await fewest_calls(database_url, add_sending_agent) < SENDING_ONCE * GROWTH
 
 
 def an_app(store: str) -> tuple[faust.App, Countdown]:
     servers = Servers(f"memory://{uuid.uuid4().hex}", store, EVENTS)
     return new_app(servers, store), Countdown(EVENTS)
+
+
+async def fewest_calls(store: str, add_agent: Callable[[faust.App, Countdown], None]) -> float:
+    """Of some rounds: the slower the machine, the more commits there are meanwhile."""
+    found = []
+    for _ in range(ROUNDS):
+        app, countdown = an_app(store)
+        add_agent(app, countdown)
+        found.append(await calls_per_event(app, countdown))
+    return min(found)
 
 
 async def calls_per_event(app: faust.App, countdown: Countdown) -> float:
