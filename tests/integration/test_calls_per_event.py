@@ -34,8 +34,8 @@ COUNTING = 26
 COUNTING_IN_MEMORY = 77
 """The same in a table in memory, with its changelog."""
 SENDING = 62
-"""For one for which another one is sent, at least once: after other tests in the same process. Alone
-it is 51."""
+"""For one for which another one is sent, at least once: after other tests in the same process.
+Alone it is 51."""
 SENDING_ONCE = 75
 """The same exactly once."""
 
