@@ -155,7 +155,8 @@ class Producer(FaustProducer):
     def _as_extended(self, entry: Outgoing) -> Outgoing:
         """With the headers that others add to all that is sent, as Faust's LiveCheck does."""
         signal: Any = self.app.on_produce_message
-        if not (signal._receivers or signal._filter_receivers):
+        # Who has listened once leaves an empty set behind, for all applications of the process.
+        if not (signal._receivers or any(signal._filter_receivers.values())):
             return entry
         headers = list(entry.headers)
         signal.send(

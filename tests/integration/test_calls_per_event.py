@@ -33,10 +33,9 @@ COUNTING = 26
 """For one that is counted in a table, exactly once."""
 COUNTING_IN_MEMORY = 77
 """The same in a table in memory, with its changelog."""
-SENDING = 62
-"""For one for which another one is sent, at least once: after other tests in the same process.
-Alone it is 51."""
-SENDING_ONCE = 75
+SENDING = 51
+"""For one for which another one is sent, at least once."""
+SENDING_ONCE = 61
 """The same exactly once."""
 
 GROWTH = 1.2
