@@ -111,6 +111,7 @@ class Reading:
                 continue
             positions = {tenure.tp: tenure.next for tenure in readable}
             batches = await self._read(positions)
+            consumer.commits.tell_monitor()
             for tenure in readable:
                 records = batches.get(tenure.tp)
                 if records and self._may_read(tenure) and tenure.next == positions[tenure.tp]:
@@ -222,7 +223,6 @@ class Reading:
             records = [r for r in records if done_by.get(r.offset) != EVERYBODY]
         messages = Delivered.all(records, tenure, now)
         consumer.app.monitor.track_tp_end_offset(tenure.tp, tenure.log_end)
-        consumer.commits.tell_monitor()
         await cast(Conductor, consumer.app.topics).deliver(tenure.tp, messages, done_by)
 
 
