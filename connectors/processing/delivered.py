@@ -51,17 +51,17 @@ class Delivered(Held):
 
         Faust's takes a lock for it. Here, all that is to be finished is so in the event loop.
         """
-        self.refcount -= n
-        if self.refcount > 0 or self.acked:
+        self.refcount = left = self.refcount - n
+        if left > 0 or self.acked:
             return False
         self.acked = True
         tenure = self.tenure
-        if not tenure.counts:  # read before the partition moved, and delivered again
-            return False
-        tenure.watermark.finish(self.offset)
-        if not consumer.progress_noted:
-            consumer.note_progress()
-        return True
+        if tenure.counts:
+            tenure.watermark.finish(self.offset)
+            if not consumer.progress_noted:
+                consumer.note_progress()
+            return True
+        return False  # read before the partition moved, and delivered again
 
     @property
     def serialized_key_size(self) -> int:  # type: ignore[override] # Faust's is written once
