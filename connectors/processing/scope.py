@@ -72,11 +72,15 @@ class _Further:
     __slots__ = ("deferred", "sources", "strays", "writes")
 
     def __init__(self) -> None:
+        self.sources: dict[bytes | None, TP] = {}
+        self.strays = _NO_STRAYS
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of what is done, or never will be."""
         self.writes: dict[Table, dict[Any, Row]] = {}
         """All rows, where there are several."""
         self.deferred: list[Callable[[], None]] = []
-        self.sources: dict[bytes | None, TP] = {}
-        self.strays = _NO_STRAYS
 
 
 class Scope:
@@ -180,22 +184,25 @@ class Scope:
             return
         self.state = _JOINED
         if (table := self.table) is not None:
-            if not self._has_several() and len(self.events) == 1:
+            if self._further is None and len(self.events) == 1:
                 message = self.events[0].message
                 table.apply(self._key, self._row, (self.reader, message.tp, message.offset))
             else:
                 self._apply_all(table)
             self.table = None
-        if self._further is not None:
-            further, self._further = self._further, None
-            for effect in further.deferred:
+        if (further := self._further) is not None:
+            effects = further.deferred
+            further.forget()
+            for effect in effects:
                 effect()
 
     def drop(self) -> None:
         """The event failed: nothing of it ever happened. Nothing happens if it is not open."""
         if self.state is _OPEN:
             self.state = State.DROPPED
-            self.table = self._further = None
+            self.table = None
+            if self._further is not None:
+                self._further.forget()
 
     def _has_several(self) -> bool:
         return self._further is not None and bool(self._further.writes)
