@@ -26,10 +26,10 @@ class Delivered(Held):
         """One for each record of a partition."""
         # In one loop, without a constructor, it takes a quarter of the time of Faust's.
         messages, new = [], cls.__new__
-        topic, partition = tp = tenure.tp
+        tp = tenure.tp
         for record in records:
             message: Any = new(cls)
-            message.tp, message.topic, message.partition = tp, topic, partition
+            message.tp = tp
             (
                 message.offset,
                 message.timestamp,
@@ -62,6 +62,14 @@ class Delivered(Held):
                 consumer.note_progress()
             return True
         return False  # read before the partition moved, and delivered again
+
+    @property
+    def topic(self) -> str:  # type: ignore[override] # Faust's are written for each
+        return self.tp.topic
+
+    @property
+    def partition(self) -> int:  # type: ignore[override]
+        return self.tp.partition
 
     @property
     def serialized_key_size(self) -> int:  # type: ignore[override] # Faust's is written once
