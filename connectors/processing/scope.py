@@ -63,74 +63,101 @@ _OPEN, _JOINED = State.OPEN, State.JOINED
 
 
 _NOTHING: Mapping[Any, Row] = {}
+_NO_STRAYS: frozenset[TP] = frozenset()
+
+
+class _Further:
+    """What few scopes have."""
+
+    __slots__ = ("deferred", "sources", "strays", "writes")
+
+    def __init__(self) -> None:
+        self.sources: dict[bytes | None, TP] = {}
+        self.strays = _NO_STRAYS
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of what is done, or never will be."""
+        self.writes: dict[Table, dict[Any, Row]] = {}
+        """All rows, where there are several."""
+        self.deferred: list[Callable[[], None]] = []
 
 
 class Scope:
-    """What one agent writes and sends for one event, or for those of one batch.
+    """What one agent writes and sends for one event, or for those of one batch."""
 
-    :func:`new_scope` makes it.
-    """
-
+    # There is one for each event, most of which write one row, or none: what else there may be is
+    # kept by those that have it.
     __slots__ = (
-        "_deferred",
+        "_further",
         "_key",
         "_row",
-        "_sources",
-        "_writes",
         "events",
         "outlet",
         "reader",
         "state",
-        "strays",
         "stream",
         "table",
     )
 
-    state: State
-    stream: Finisher | None
-    events: Sequence[EventT[Any]]
-    """What is being processed, in order."""
-    reader: str
-    """The agent, by name; empty where it is none."""
-    outlet: Outlet | None
-    """Of an event that was delivered to one of many, whoever owns its partition; ``None``: what is
-    sent goes with the commit of this worker's partitions."""
-    strays: frozenset[TP]
-    """Other partitions than those of the events, of which rows were written."""
-    # Most events write one row, or none: what holds more is made for those that do.
-    table: Table | None
-    """The first that was written."""
     _key: Any
-    _row: Any
-    _writes: dict[Table, dict[Any, Row]] | None
-    """All rows, where there are several."""
-    _deferred: list[Callable[[], None]] | None
-    _sources: dict[bytes | None, TP] | None
+    _row: Row
+
+    def __init__(
+        self,
+        events: Sequence[EventT[Any]] = (),
+        reader: str = "",
+        outlet: Outlet | None = None,
+        stream: Finisher | None = None,
+    ) -> None:
+        """``events`` are what is being processed, in order, by the agent ``reader``; empty where it
+        is none. ``outlet`` is that of an event which was delivered to one of many, whoever owns its
+        partition; without one, what is sent goes with the commit of this worker's partitions.
+        """
+        self.state = _OPEN
+        self.events = events
+        self.reader = reader
+        self.outlet = outlet
+        self.stream = stream
+        self.table: Table | None = None
+        """The first that was written."""
+        self._further: _Further | None = None
 
     def __call__(self) -> EventT[Any] | None:
         """The current event; see :data:`_current`."""
         return self.events[-1] if self.events else None
 
+    @property
+    def strays(self) -> frozenset[TP]:
+        """Other partitions than those of the events, of which rows were written."""
+        return _NO_STRAYS if self._further is None else self._further.strays
+
+    def stray(self, tp: TP) -> None:
+        """Note that a row of another partition is written."""
+        self._more().strays |= {tp}
+
     def write(self, table: Table, key: Any, row: Row) -> None:
         """Note a row as it is to be."""
-        if self._writes is not None:
-            self._writes.setdefault(table, {})[key] = row
-        elif self.table is None or (self.table is table and self._key == key):
+        if self.table is None or (
+            self.table is table and self._key == key and not self._has_several()
+        ):
             self.table, self._key, self._row = table, key, row
-        else:
-            self._writes = {self.table: {self._key: self._row}}
-            self._writes.setdefault(table, {})[key] = row
+            return
+        writes = self._more().writes
+        if not writes:
+            writes[self.table] = {self._key: self._row}
+        writes.setdefault(table, {})[key] = row
 
     def row(self, table: Table, key: Any) -> Row | None:
         """A row as it was written; ``None`` if it was not."""
-        if self._writes is not None:
-            return self._writes.get(table, _NOTHING).get(key)
+        if self._has_several():
+            return self.rows(table).get(key)
         return self._row if self.table is table and self._key == key else None
 
     def rows(self, table: Table) -> Mapping[Any, Row]:
         """All rows of a table that were written, by key."""
-        if self._writes is not None:
-            return self._writes.get(table, _NOTHING)
+        if self._further is not None and self._further.writes:
+            return self._further.writes.get(table, _NOTHING)
         return {self._key: self._row} if self.table is table else _NOTHING
 
     def source_of(self, key: bytes | None) -> TP:
@@ -142,15 +169,14 @@ class Scope:
         first = self.events[0].message.tp
         if len(self.events) == 1:
             return first
-        if self._sources is None:
-            self._sources = {event.message.key: event.message.tp for event in self.events}
-        return self._sources.get(key, first)
+        sources = self._more().sources
+        if not sources:
+            sources.update((event.message.key, event.message.tp) for event in self.events)
+        return sources.get(key, first)
 
     def defer(self, effect: Callable[[], None]) -> None:
         """Do something when the event is finished, in order, and never if it fails."""
-        if self._deferred is None:
-            self._deferred = []
-        self._deferred.append(effect)
+        self._more().deferred.append(effect)
 
     def join(self) -> None:
         """The event is finished: what it did counts. Nothing happens if the scope is not open."""
@@ -158,14 +184,15 @@ class Scope:
             return
         self.state = _JOINED
         if (table := self.table) is not None:
-            if self._writes is None and len(self.events) == 1:
+            if self._further is None and len(self.events) == 1:
                 message = self.events[0].message
                 table.apply(self._key, self._row, (self.reader, message.tp, message.offset))
             else:
-                self._apply_all(self._writes or {table: {self._key: self._row}})
-            self.table = self._row = self._writes = None
-        if self._deferred is not None:
-            effects, self._deferred = self._deferred, None
+                self._apply_all(table)
+            self.table = None
+        if (further := self._further) is not None:
+            effects = further.deferred
+            further.forget()
             for effect in effects:
                 effect()
 
@@ -173,12 +200,23 @@ class Scope:
         """The event failed: nothing of it ever happened. Nothing happens if it is not open."""
         if self.state is _OPEN:
             self.state = State.DROPPED
-            self.table = self._row = self._writes = self._deferred = None
+            self.table = None
+            if self._further is not None:
+                self._further.forget()
 
-    def _apply_all(self, writes: Mapping[Table, Mapping[Any, Row]]) -> None:
+    def _has_several(self) -> bool:
+        return self._further is not None and bool(self._further.writes)
+
+    def _more(self) -> _Further:
+        if self._further is None:
+            self._further = _Further()
+        return self._further
+
+    def _apply_all(self, first: Table) -> None:
         causes = [(self.reader, e.message.tp, e.message.offset) for e in self.events]
-        for table, rows in writes.items():
-            for key, row in rows.items():
+        tables = (first,) if self._further is None else (self._further.writes or (first,))
+        for table in tables:
+            for key, row in self.rows(table).items():
                 table.apply(key, row, causes)
 
 
@@ -188,26 +226,6 @@ _current: ContextVar[Any] = streams._current_event
 set_current = _current.set
 """Makes a scope that of this task."""
 
-_new = Scope.__new__
-_NO_STRAYS: frozenset[TP] = frozenset()
-
-
-def new_scope(
-    events: Sequence[EventT[Any]] = (),
-    reader: str = "",
-    outlet: Outlet | None = None,
-    stream: Finisher | None = None,
-) -> Scope:
-    """A scope that is nobody's yet."""
-    # As the constructor of its class it would cost each event twice as much.
-    scope = _new(Scope)
-    scope.state = _OPEN
-    scope.events, scope.reader, scope.outlet, scope.stream = events, reader, outlet, stream
-    scope.strays = _NO_STRAYS
-    scope.table = scope._key = scope._row = None
-    scope._writes = scope._deferred = scope._sources = None
-    return scope
-
 
 def open_scope(
     events: Sequence[EventT[Any]] = (),
@@ -216,7 +234,7 @@ def open_scope(
     stream: Finisher | None = None,
 ) -> Scope:
     """Begin the scope of what this task works on from now on; its last event is the current one."""
-    scope = new_scope(events, reader, outlet, stream)
+    scope = Scope(events, reader, outlet, stream)
     set_current(scope)
     return scope
 

@@ -12,7 +12,7 @@ from mode import Seconds, want_seconds
 
 from connectors.processing.event_stream import EventStream, HandOut, counts, event_of
 from connectors.processing.queue import EventQueue
-from connectors.processing.scope import new_scope, open_scope
+from connectors.processing.scope import Scope, open_scope
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ class Stream(EventStream[T]):
             value = await self._process(event.value)
             if value is self._skipped_value:
                 events.remove(event)
-                self.in_hand[event] = new_scope()
+                self.in_hand[event] = Scope()
                 self.settle(event)
                 continue
             batch.append((event, value))

@@ -72,7 +72,8 @@ class Watermark:
         self._ahead: dict[int, Readers] = {}
         self._repeats: set[int] = set()
         """Offsets that have nothing to be done for."""
-        self._finished_since = 0
+        self._came = 0
+        """Events that were delivered since the last commit, or were in flight then."""
         self._version = self._committed_version = 0
 
     @property
@@ -97,6 +98,7 @@ class Watermark:
         Returns those that were finished before, and by whom: empty for all.
         """
         done_by: dict[int, Readers] = {}
+        self._came += len(records)
         for record in records:
             offset, source = record.offset, record.source
             self._unfinished.append(offset)
@@ -132,9 +134,7 @@ class Watermark:
             self._pass()
             self._pass_finished()
         else:  # the same, without what there is none of
-            unfinished.popleft()
-            self._position = offset + 1
-            self._finished_since += 1
+            self._position = unfinished.popleft() + 1
 
     def finish_by(self, offset: int, reader: str) -> None:
         """Note an event as finished by one of several agents."""
@@ -149,7 +149,6 @@ class Watermark:
     def _pass(self) -> None:
         offset = self._unfinished.popleft()
         self._position = offset + 1
-        self._finished_since += 1
         if self._sources and (source := self._sources.pop(offset, None)) is not None:
             lane, number = source
             self._applied[lane] = number
@@ -172,7 +171,7 @@ class Watermark:
             self._sources.get(offset, offset): readers for offset, readers in self._ahead.items()
         }
         ahead |= {k: readers for k, readers in self._expected.items() if not self._is_behind(k)}
-        advance = Advance(self._position, self._finished_since)
+        advance = Advance(self._position, self._came - len(self._unfinished))
         return Progress(advance, ahead, dict(self._applied), self._version)
 
     def _is_behind(self, known: Identity) -> bool:
@@ -186,4 +185,4 @@ class Watermark:
         """Note that a progress has been committed."""
         self._committed_position = progress.advance.position
         self._committed_version = progress.version
-        self._finished_since -= progress.advance.finished
+        self._came -= progress.advance.finished

@@ -221,7 +221,7 @@ class Table(FaustTable[Any, Any]):
                 "with the table's key, or repartition the stream by it first: stream.group_by(…)"
             )
         if tp not in scope.strays:
-            scope.strays |= {tp}
+            scope.stray(tp)
             scope.defer(partial(cast(Backing, backing_of(self.app)).unit.stray, tp))
         if not self._has_strayed:
             self._has_strayed = True

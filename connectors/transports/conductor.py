@@ -158,12 +158,12 @@ class Conductor(FaustConductor):
             monitor.messages_received_total += len(messages)
             monitor.messages_received_by_topic[tp.topic] += len(messages)
             monitor.tp_read_offsets[tp] = messages[-1].offset
+        # Before anything can finish one, so that it does not count as done too early.
         for message in messages:
-            # Before anything can finish it, so that it does not count as done too early.
             message.refcount = len(channels)
-            if done_by:
-                done = done_by.get(message.offset, EVERYBODY)
-                message.refcount = sum(channel.reader not in done for channel in channels)
+        for message in messages if done_by or not channels else ():
+            done = done_by.get(message.offset, EVERYBODY)
+            message.refcount = sum(channel.reader not in done for channel in channels)
             if not message.refcount:
                 self.app.consumer.ack(message)
         deliveries: list[Delivery] = []

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from mode import loop
+
 from connectors.collector import relax_collector
 from tests.bench import produce, workloads
 from tests.bench.events import KEYS
@@ -68,6 +70,7 @@ async def measure(row: OurRow, broker: str, database: str) -> Speed:
 
 if __name__ == "__main__":
     _, work, key, broker, database = sys.argv
-    relax_collector()  # as a worker does
+    loop.use("uvloop")  # as `faust --loop uvloop worker` does
+    relax_collector()  # as every worker does
     (row,) = (each for each in OUR_ROWS if (each.work, each.key) == (work, key))
     print(json.dumps(asyncio.run(measure(row, broker, database))._asdict()))  # noqa: T201

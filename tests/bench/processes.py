@@ -67,7 +67,10 @@ SMALL = Application(
     "an agent and a table",
     TOPIC,
     PARTITIONS,
-    ("-m", "faust", "-A", "tests.bench.scaling_worker", "worker", "--without-web"),
+    (
+        *("-m", "faust", "--loop", "uvloop", "-A", "tests.bench.scaling_worker"),
+        *("worker", "--without-web"),
+    ),
     _counted,
     "SELECT EXISTS (SELECT FROM scaling.counts WHERE key = $1)",
 )

@@ -151,7 +151,7 @@ class Replicas:
             with (self._directory / "workers.log").open("ab") as log:
                 self._running.append(
                     await asyncio.create_subprocess_exec(
-                        *(sys.executable, "-m", "faust", "-A", self._module),
+                        *(sys.executable, "-m", "faust", "--loop", "uvloop", "-A", self._module),
                         *("--datadir", str(self._directory), "worker", "--without-web"),
                         env={**os.environ, **self._environ},
                         stdout=log,

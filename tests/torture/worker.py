@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import faust
 from faust.types import EventT
+from mode import loop
 from pydantic import BaseModel
 
 from connectors.processing.parking import attempts_of
@@ -132,6 +133,7 @@ async def batch(stream: Any) -> None:
 
 def run() -> None:
     """Work until SIGTERM."""
+    loop.use("uvloop")
     app.Worker(loglevel="WARNING", quiet=True).execute_from_commandline()
 
 
