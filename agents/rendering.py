@@ -27,6 +27,7 @@ _templates: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
+    auto_reload=False,  # it would look at the files for each mail
 )
 _templates.filters["money"] = format_money
 

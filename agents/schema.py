@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import faust
@@ -37,10 +36,7 @@ class EventSchema(faust.Schema[str, Message[Event]]):
         serializer: Any = None,  # noqa: ARG002
     ) -> Message[Event]:
         """The event of an entry, in its envelope."""
-        origin = Origin(
-            place=f"{message.topic}/{message.partition}/{message.offset}",
-            appended_at=datetime.fromtimestamp(message.timestamp, UTC),
-        )
+        origin = Origin(message.topic, message.partition, message.offset, message.timestamp)
         headers = cast("Mapping[str, bytes]", dict(message.headers or {}))
         try:
             return self._registry.parse(message.value or b"", headers, origin=origin)

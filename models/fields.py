@@ -26,7 +26,7 @@ _EMAIL = rf"^[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})*$"
 
 def _without_control_characters(text: str) -> str:
     """Postgres refuses NUL, and a line break would end a mail header."""
-    if _CONTROL.search(text):
+    if not text.isprintable() and _CONTROL.search(text):
         raise ValueError("must not contain control characters")
     return text
 

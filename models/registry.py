@@ -25,9 +25,16 @@ _NEEDED: Final = frozenset(
 class Origin(NamedTuple):
     """Where and since when an entry lies; what it does not say of itself is taken from here."""
 
-    place: str
-    """Unique among all entries, such as ``orders/0/1745000000000``."""
-    appended_at: datetime
+    topic: str
+    partition: int
+    offset: int
+    timestamp: float
+    """When it was appended, in seconds since the epoch."""
+
+    @property
+    def place(self) -> str:
+        """Unique among all entries, such as ``orders/0/1745000000000``."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
 
 
 class Registry:
@@ -65,8 +72,10 @@ class Registry:
         Raises :class:`~models.errors.EventError`.
         """
         body = _json_object(value)
-        said = {name: body[name] for name in FIELDS if body.get(name) is not None}
-        envelope = self._envelope({**said, **fields_of(headers)}, origin)
+        said: dict[str, Any] = fields_of(headers)
+        if len(said) < len(FIELDS):
+            said = {name: body[name] for name in FIELDS if body.get(name) is not None} | said
+        envelope = self._envelope(said, origin)
         return Message(envelope, self._event(envelope, body))
 
     def _envelope(self, said: dict[str, Any], origin: Origin | None) -> Envelope:
@@ -78,7 +87,7 @@ class Registry:
 
     def _made_up(self, said: Mapping[str, Any], origin: Origin | None) -> dict[str, Any]:
         event_id = said.get("event_id") or (derived_id(origin.place) if origin else str(uuid4()))
-        appended_at = origin.appended_at if origin else datetime.now(UTC)
+        appended_at = datetime.fromtimestamp(origin.timestamp, UTC) if origin else datetime.now(UTC)
         return {
             "event_id": event_id,
             "version": max(self._known_versions(str(said["type"]))),

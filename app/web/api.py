@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -67,7 +68,7 @@ def _add_users(api: APIRouter, services: Services) -> None:
         answer = await carry_out(
             services.outbox,
             caller,
-            fingerprint(request, new),
+            partial(fingerprint, request, new),
             lambda tx: commands.create_user(tx, caller, new),
             status=HTTPStatus.CREATED,
         )
@@ -97,7 +98,7 @@ def _add_users(api: APIRouter, services: Services) -> None:
         answer = await carry_out(
             services.outbox,
             caller,
-            fingerprint(request, new),
+            partial(fingerprint, request, new),
             lambda tx: commands.replace_cart(tx, caller, user_id, new),
             status=HTTPStatus.ACCEPTED,
         )
@@ -117,7 +118,7 @@ def _add_orders(api: APIRouter, services: Services) -> None:
         answer = await carry_out(
             services.outbox,
             caller,
-            fingerprint(request, new),
+            partial(fingerprint, request, new),
             lambda tx: commands.place_order(tx, caller, new),
             status=HTTPStatus.ACCEPTED,
         )

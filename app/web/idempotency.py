@@ -39,23 +39,28 @@ class Answer(NamedTuple):
 
 
 async def carry_out(
-    outbox: Outbox, caller: Caller, request: bytes, command: Command, *, status: HTTPStatus
+    outbox: Outbox,
+    caller: Caller,
+    request: Callable[[], bytes],
+    command: Command,
+    *,
+    status: HTTPStatus,
 ) -> Answer:
     """Run a command in a transaction, or repeat the answer that its key got before.
 
     Key, rows, events and answer commit together. The same key twice at the same time: the second
-    waits for the first. A refusal is an answer too. Raises :class:`KeyReused` for a key that came
-    with another ``request``.
+    waits for the first. A refusal is an answer too. A command sets nothing for its session. Raises
+    :class:`KeyReused` for a key that came with another ``request``.
     """
     key = caller.idempotency_key
     if key is None:
         try:
-            async with outbox.transaction() as tx:
+            async with outbox.transaction(reset=False) as tx:
                 return _granted(await command(tx), status)
         except Refusal as refusal:
             return _refused(refusal)
-    async with outbox.transaction() as tx:
-        if (first := await _first_answer(tx, key, request)) is not None:
+    async with outbox.transaction(reset=False) as tx:
+        if (first := await _first_answer(tx, key, request())) is not None:
             return first
         try:
             async with tx.connection.transaction():  # a savepoint: a refusal is still to be stored

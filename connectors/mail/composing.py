@@ -7,13 +7,17 @@ that. What goes out here is of one form, which is written down in a twentieth of
 from __future__ import annotations
 
 import re
+from email.base64mime import body_encode
 from email.header import Header
-from email.mime.text import MIMEText
 from email.utils import formatdate
+from typing import Final
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LONGEST_LINE = 900
 """Characters of a line that is sent as it is; SMTP bounds them by 998."""
+_BOUNDARY: Final = "=alternative="
+"""The same for all mails: the standard library compiles expressions for each that is new to it."""
+_HEADERS: Final = 'Content-Type: text/{}; charset="{}"\nContent-Transfer-Encoding: {}\n\n'
 
 
 def compose(
@@ -34,8 +38,10 @@ def compose(
     if html is None:
         return f"{head}{_part(text, 'plain')}".encode()
     parts = [_part(text, "plain"), _part(html, "html")]
-    # What is derived from the mail's own digest is not in it by chance.
-    boundary = f"={message_id.strip('<>').partition('@')[0]}="
+    boundary = _BOUNDARY
+    if any(_BOUNDARY in part for part in parts):
+        # What is derived from the mail's own digest is not in it by chance.
+        boundary = f"={message_id.strip('<>').partition('@')[0]}="
     body = "".join(f"--{boundary}\n{part}\n" for part in parts)
     return (
         f'{head}Content-Type: multipart/alternative; boundary="{boundary}"\n\n'
@@ -44,8 +50,6 @@ def compose(
 
 
 def _part(text: str, kind: str) -> str:
-    plain = text.isascii() and all(len(line) < _LONGEST_LINE for line in text.split("\n"))
-    part = MIMEText(text, kind, "us-ascii" if plain else "utf-8")
-    del part["MIME-Version"]
-    headers = "".join(f"{name}: {value}\n" for name, value in part.items())
-    return f"{headers}\n{part.get_payload()}"
+    if text.isascii() and all(len(line) < _LONGEST_LINE for line in text.split("\n")):
+        return f"{_HEADERS.format(kind, 'us-ascii', '7bit')}{text}"
+    return f"{_HEADERS.format(kind, 'utf-8', 'base64')}{body_encode(text.encode())}"

@@ -87,14 +87,17 @@ class Outbox:
         self._database = database
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, reset: bool = True) -> AsyncIterator[Transaction]:
         """Rows and events that commit together. An exception in the block takes both back.
+
+        What the block sets for its session, such as a search path, is forgotten afterwards. That
+        is a round trip, which ``reset=False`` saves where it sets nothing.
 
         Raises :class:`~connectors.errors.DatabaseUnavailable`; if that happens at the commit,
         it may have happened all the same. It is raised too if the block says nothing to the
         database for ``SILENT_FOR`` seconds: wait for other servers outside of it.
         """
-        async with self._database.transaction(reset=True) as connection:
+        async with self._database.transaction(reset=reset) as connection:
             yield Transaction(connection)
 
 

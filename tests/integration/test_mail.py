@@ -78,7 +78,13 @@ async def test_a_mail_with_html_is_read_as_text() -> None:
     assert mails[0].text == "plain\n"
 
 
-@pytest.mark.parametrize("text", ["", "Grüße\n", "no line break", "x" * 5000 + "\n", ".\n..\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "Grüße\n", "no line break", "x" * 5000 + "\n", ".\n..\n"),
+        "as between parts:\n--=alternative=\nor after them:\n--=alternative=--\n",
+    ],
+)
 async def test_a_text_arrives_as_it_is(text: str) -> None:
     mail = Mail("ann@example.org", "Änn, " * 40, text, f"<p>{text}</p>", idempotency_key="n-2")
     async with kept() as (outgoing, mails):

@@ -44,11 +44,16 @@ async def test_what_a_failed_transaction_has_locked_is_free(
     await other.close()
 
 
-async def test_our_own_transactions_end_with_their_commit(
-    database: Database, database_url: str
+@pytest.mark.parametrize("is_by_outbox", [False, True])
+async def test_transactions_that_set_nothing_end_with_their_commit(
+    database: Database, database_url: str, is_by_outbox: bool
 ) -> None:
-    async with database.transaction() as connection:
-        pid = connection.get_server_pid()
+    if is_by_outbox:
+        async with Outbox(database).transaction(reset=False) as transaction:
+            pid = transaction.connection.get_server_pid()
+    else:
+        async with database.transaction() as connection:
+            pid = connection.get_server_pid()
     other = await asyncpg.connect(database_url)
     assert await other.fetchval(LAST_SAID, pid) == "COMMIT;"
     await other.close()

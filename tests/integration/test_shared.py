@@ -18,6 +18,8 @@ from faust.exceptions import ImproperlyConfigured
 from connectors.brokers.broker import Broker, Numbered, Outgoing
 from connectors.brokers.broker import LaneBatch as Batch
 from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from connectors.postgres.queries import load
 from connectors.processing.dead_letters import DeadLetter, DeadLetters
 from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.processing.shared import delivery, inbox
@@ -450,6 +452,31 @@ async def test_finished_events_are_forgotten_when_nobody_can_get_them_any_more(
 
 async def _equals(count: Callable[[], Awaitable[int]], number: int) -> bool:
     return await count() == number
+
+
+@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
+async def test_an_event_is_looked_up_among_no_others(database_url: str, plans: str) -> None:
+    database = await Database.connect(database_url)
+    await migrate_connectors(database)
+    query = load("connectors.processing.shared", "select_known")
+    async with database.transaction() as connection:
+        await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
+        await connection.execute(f"PREPARE known (text, text[]) AS {query}")
+        for first in (1, 1001):  # planned while they are few, and again while they are more
+            await connection.execute(
+                "INSERT INTO redfaust.inbox (agent, event, topic, partition, position)"
+                " SELECT 'test/mail', 'a lane of some kind:' || n, 'letters', 0, n"
+                f" FROM generate_series({first}, 5 * {first} + 995) AS n"
+            )
+            await connection.execute("EXPLAIN EXECUTE known ('test/mail', '{1, 2}')")
+        asked = ", ".join(f"a lane of some kind:{n}" for n in (7, 5999, 7000))
+        plan = await connection.fetch(f"EXPLAIN EXECUTE known ('test/mail', '{{{asked}}}')")
+        found = await connection.fetch(f"EXECUTE known ('test/mail', '{{{asked}}}')")
+    await database.close()
+    lines = "\n".join(row[0] for row in plan)
+    assert "Index Scan using inbox_pkey" in lines
+    assert "Filter" not in lines
+    assert {row["event"] for row in found} == set(asked.split(", ")[:2])
 
 
 async def test_a_worker_without_partitions_takes_its_share(
