@@ -163,7 +163,7 @@ class Membership:
             logger.warning(
                 "The partitions will be handed over when this worker has been silent for %s s: %s",
                 SILENCE,
-                error or "no answer",
+                str(error) or "no answer",
             )
 
     async def _strike_out_this_one(self) -> bool:
@@ -205,7 +205,7 @@ class Membership:
                 await asking
         except (BrokerError, TimeoutError) as error:
             if not self._unheard:
-                logger.warning("The group is not heard: %s", error or "no answer")
+                logger.warning("The group is not heard: %s", str(error) or "no answer")
             self._unheard = True
             return False
         self._unheard = False

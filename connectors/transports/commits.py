@@ -147,7 +147,7 @@ class Commits:
                 if (backing := backing_of(consumer.app)) is not None:
                     await backing.publisher.drained()
         except (ConnectorError, TimeoutError) as error:
-            logger.warning("The last events will be delivered again: %s", error or "no answer")
+            logger.warning("The last events will be delivered again: %s", str(error) or "no answer")
 
     def _no_longer_than(self, seconds: float) -> float:
         if not self._consumer.app.should_stop:

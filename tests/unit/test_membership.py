@@ -162,22 +162,32 @@ async def test_one_who_was_struck_out_begins_anew_as_a_member(
     assert caplog.text.count("others count it as dead") == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "told"), [(BrokerUnavailable("away"), "away"), (TimeoutError(), "no answer")]
+)
 async def test_a_broker_that_was_away_makes_nobody_dead(
-    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+    broker: MemoryBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    told: str,
 ) -> None:
     first, second = Notes(), Notes()
     async with member(broker, first) as one, member(broker, second) as other:
         await first.has_count(2)
         await second.has_count(2)
         calls = len(first.calls), len(second.calls)
-        await _away(monkeypatch, until=lambda: not (one.owns or other.owns))
+        await _away(monkeypatch, error, until=lambda: not (one.owns or other.owns))
         await _until(lambda: one.owns and other.owns)
         assert (len(first.calls), len(second.calls)) == calls
+    assert f"The group is not heard: {told}" in caplog.text
 
 
-async def _away(monkeypatch: pytest.MonkeyPatch, until: Callable[[], bool]) -> None:
+async def _away(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, until: Callable[[], bool]
+) -> None:
     async def refuse(*_: object, **__: object) -> Roll:
-        raise BrokerUnavailable("away")
+        raise error
 
     with monkeypatch.context() as patch:
         for method in ("beat", "reassign", "reassigned"):

@@ -67,6 +67,11 @@ async def test_what_passes_is_worth_repeating(error: Exception) -> None:
         raise error
 
 
+async def test_an_answer_that_does_not_come_is_told_in_words() -> None:
+    with pytest.raises(BrokerUnavailable, match=r"does not answer \(in time\)"), our_errors(URL):
+        raise TimeoutError
+
+
 async def test_a_node_of_a_cluster_is_no_single_server() -> None:
     with pytest.raises(BrokerError, match=r"write redis\+cluster://"), our_errors(URL):
         raise exceptions.MovedError("1234 127.0.0.1:7001")

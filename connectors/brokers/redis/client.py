@@ -127,7 +127,8 @@ def _translated(url: str) -> Iterator[None]:
         ) from error
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise BrokerUnavailable(
-            f"Redis at {shown} does not answer ({error}): is it running, is the URL right?"
+            f"Redis at {shown} does not answer ({str(error) or 'in time'}): "
+            "is it running, is the URL right?"
         ) from error
     except MovedError as error:
         # In a cluster it is followed, and never comes here.
