@@ -310,12 +310,14 @@ class Membership:
         return self._alone.union(tp for tp in self._wanted if tp.partition in numbers)
 
     async def _have(self, change: Awaitable[None]) -> None:
-        """Have the holder change something; lose no cancellation meanwhile.
+        """Have the holder change something; lose no cancellation meanwhile, and let all others run,
+        also where it had nothing to wait for and wants another change at once.
 
         Before Python 3.12 ``asyncio.wait_for`` swallows one that comes just when it ends
         (python/cpython#86296), and Faust's services sleep by it until they are to stop.
         """
         await change
+        await asyncio.sleep(0)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError

@@ -205,6 +205,6 @@ class Rebalance:
             except (BrokerUnavailable, DatabaseUnavailable) as error:
                 logger.warning("The partitions cannot be taken now: %s", error)
                 await consumer.sleep(RETRY_EVERY)
-        if sources:
+        if sources and not consumer.should_stop:
             consumer.start_over()  # as soon as they can be relied on again
         return {}

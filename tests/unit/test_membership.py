@@ -354,3 +354,22 @@ async def test_a_stop_is_heard_that_is_swallowed_while_partitions_are_taken(
     ended, _ = await asyncio.wait({running}, timeout=PATIENCE)
     assert ended
     assert running.cancelled()
+
+
+async def test_a_stop_is_heard_by_one_whose_holder_wants_to_begin_anew_at_once(
+    broker: MemoryBroker,
+) -> None:
+    class Restless(Notes):
+        async def start_over(self, tps: frozenset[TP]) -> None:
+            self._note("start over", tps, tps)
+            membership.start_over()
+
+    notes = Restless()
+    membership = Membership(broker, GROUP, notes)
+    membership.want(ALL)
+    running = asyncio.create_task(membership.run())
+    await notes.until(lambda: bool(notes.calls))
+    running.cancel()
+    ended, _ = await asyncio.wait({running}, timeout=PATIENCE)
+    assert ended
+    assert len(notes.calls) < 10  # by its lease alone it would have ended after thousands
