@@ -38,6 +38,9 @@ class WebServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 web,
+                # Not httptools, which uvicorn takes where it is installed: it is faster, and lets
+                # headers be as large as a client likes.
+                http="h11",
                 lifespan="off",
                 access_log=False,
                 server_header=False,

@@ -36,6 +36,18 @@ async def test_it_finishes_what_is_under_way_when_it_is_stopped() -> None:
     assert server.port == port  # a worker that stops tells it with its last beats
 
 
+async def test_headers_without_end_are_not_read() -> None:
+    stop = asyncio.Event()
+    server = WebServer(FastAPI(), host="127.0.0.1", port=0)
+    serving = asyncio.create_task(server.run_until(stop))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000)
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 400")
+    writer.close()
+    stop.set()
+    await asyncio.wait_for(serving, 5)
+
+
 def test_a_port_that_is_taken_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
