@@ -28,7 +28,7 @@ from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
 from connectors.processing.changes import LATER, Causes, Changes, Row
 from connectors.processing.scope import current_scope
-from connectors.tables.columns import LARGEST, SMALLEST, key_column, set_column, value_column
+from connectors.tables.columns import INTEGER, LARGEST, SMALLEST, key_column, set_column, value_column
 from connectors.tables.typed import typed_columns
 
 if TYPE_CHECKING:
@@ -290,7 +290,12 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             values.append(str(value) if encoded is LATER else encoded)
             partitions.append(partition)
         if keys:
-            await connection.execute(self._sql("upsert_rows"), keys, values, partitions)
+            await connection.execute(
+                self._sql("upsert_rows"),
+                self._key.pack(keys),
+                self._value.pack(values),
+                INTEGER.pack(partitions),
+            )
         if gone:
             await connection.execute(self._sql("delete_rows"), gone)
 
@@ -327,8 +332,10 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             key_array=self._key.wire_type,
             key_cast=self._key.cast,
             value_type=self._value.sql_type,
-            value_array=self._value.wire_type,
             value_cast=self._value.cast,
+            keys=self._key.unpack.format("$1"),
+            values=self._value.unpack.format("$2"),
+            partitions=INTEGER.unpack.format("$3"),
             **more,
         )
 
