@@ -140,7 +140,8 @@ def value_column(
 
     def encode(value: Any) -> str:
         text = (dumps(value) or b"null").decode()
-        return _storable(text.replace("\n", " "))  # between JSON's tokens, where one is like the other
+        # A line break is between JSON's tokens, where it is as good as a space.
+        return _storable(text.replace("\n", " "))
 
     def encode_plain(value: Any) -> str:
         if type(value) is int and SMALLEST <= value <= LARGEST:
