@@ -22,8 +22,7 @@ def only_monitor(app: AppT) -> Monitor | None:
 
 
 class _Counts(TableState):
-    """Faust's, whose numbers are looked up in a third of the time: no class has others by their
-    names."""
+    """Faust's. A slot is found in a third of the time of what the class has a default for."""
 
     __slots__ = ("keys_deleted", "keys_retrieved", "keys_updated")
 
