@@ -27,29 +27,27 @@ Causes: TypeAlias = Cause | list[Cause]
 class Changes:
     """Rows of one table as they are to be."""
 
-    __slots__ = ("causes", "keys", "rows")
+    __slots__ = ("rows", "writes")
 
     def __init__(self) -> None:
         self.rows: dict[Any, Row] = {}
         """By key."""
         # Who wrote a row is asked only if Postgres refuses it, so nothing is looked up before.
-        self.keys: list[Any] = []
-        """One for each time that a row was written, in order."""
-        self.causes: list[Causes | None] = []
-        """Who did it; ``None`` if it was no event."""
+        self.writes: list[tuple[Any, Causes | None]] = []
+        """A key for each time that its row was written, in order, and who did it; ``None`` if it
+        was no event."""
 
     def before(self, later: Changes) -> Changes:
         """These, and then others."""
         both = Changes()
         both.rows = {**self.rows, **later.rows}
-        both.keys = self.keys + later.keys
-        both.causes = self.causes + later.causes
+        both.writes = self.writes + later.writes
         return both
 
     def causes_of(self, keys: Iterable[Any]) -> Mapping[Any, list[Cause]]:
         """What made rows as they are to be, in order."""
         found: dict[Any, list[Cause]] = {key: [] for key in keys}
-        for key, causes in zip(self.keys, self.causes, strict=True):
+        for key, causes in self.writes:
             if causes is not None and key in found:
                 found[key] += causes if isinstance(causes, list) else [causes]
         return found

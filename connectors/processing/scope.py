@@ -223,6 +223,9 @@ class Scope:
 # Faust keeps a weak reference to the current event there, and calls it. A scope stands in for that:
 # a second variable would cost each event more than its scope does.
 _current: ContextVar[Any] = streams._current_event
+scope_of_task = _current.get
+"""What stands there, which may be Faust's, and a scope that is over: :func:`current_scope` tells
+for one call more."""
 set_current = _current.set
 """Makes a scope that of this task."""
 

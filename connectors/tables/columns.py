@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -17,6 +17,18 @@ from connectors.processing.typed_values import TypedValue, dumps_json, typed_val
 
 SMALLEST, LARGEST = -(2**63), 2**64 - 1
 """The integers that orjson writes. What is larger fails as anything fails that is no JSON."""
+
+
+def _as_lines(encoded: Sequence[Any]) -> str:
+    return "\n".join(map(str, encoded))
+
+
+def _as_hexadecimal_lines(encoded: Sequence[bytes]) -> str:
+    return "\n".join([f"\\x{each.hex()}" for each in encoded])
+
+
+def _as_json(encoded: Sequence[str]) -> str:
+    return orjson.dumps(encoded).decode()
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,11 @@ class Column:
     takes_integers: bool = False
     """Whether integers from :data:`SMALLEST` to :data:`LARGEST` go in as their ``str``, taken for
     sure."""
+    pack: Callable[[Sequence[Any]], str] = _as_lines
+    """One text of many that are encoded: asyncpg asks each item of an array four times what it is,
+    and takes a text as it is. JSON has no line breaks here."""
+    unpack: str = "string_to_table({}, E'\\n')"
+    """What makes a column of texts of that in Postgres."""
 
     @property
     def cast(self) -> str:
@@ -60,7 +77,7 @@ def _bigint(value: Any) -> int:
     return number
 
 
-def _key_bytes(value: Any) -> bytes:
+def _bytes(value: Any) -> bytes:
     return bytes(memoryview(value))
 
 
@@ -79,10 +96,17 @@ def _hashable(value: Any) -> Any:
     return tuple(_hashable(item) for item in value) if isinstance(value, list) else value
 
 
-TEXT = Column("text", "text", _text, _same, as_it_is=str)
+TEXT = Column(
+    "text",
+    "text",
+    _text,
+    _same,
+    as_it_is=str,
+    pack=_as_json,
+    unpack="json_array_elements_text({}::json)",
+)
 INTEGER = Column("bigint", "bigint", _bigint, _same, as_it_is=int)
-BYTES = Column("bytea", "bytea", _same, _same)
-_BYTES_KEY = Column("bytea", "bytea", _key_bytes, _same)
+BYTES = Column("bytea", "bytea", _bytes, _same, pack=_as_hexadecimal_lines)
 
 
 def key_column(key_type: Any, *, windowed: bool) -> Column:
@@ -90,7 +114,7 @@ def key_column(key_type: Any, *, windowed: bool) -> Column:
 
     The key of a windowed table is ``[key, [start, end]]``, in seconds since the epoch.
     """
-    own = {str: TEXT, int: INTEGER, bytes: _BYTES_KEY}.get(key_type)
+    own = {str: TEXT, int: INTEGER, bytes: BYTES}.get(key_type)
     if own is not None or _is_plain(key_type) or key_type is tuple:
         return _JSON_KEY if windowed or own is None else own
     typed = typed_value(tuple[key_type, tuple[float, float]] if windowed else key_type)
@@ -115,7 +139,9 @@ def value_column(
         return _typed(typed)
 
     def encode(value: Any) -> str:
-        return _storable((dumps(value) or b"null").decode())
+        text = (dumps(value) or b"null").decode()
+        # A line break is between JSON's tokens, where it is as good as a space.
+        return _storable(text.replace("\n", " "))
 
     def encode_plain(value: Any) -> str:
         if type(value) is int and SMALLEST <= value <= LARGEST:

@@ -27,8 +27,15 @@ from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
 from connectors.processing.changes import LATER, Causes, Changes, Row
-from connectors.processing.scope import current_scope
-from connectors.tables.columns import LARGEST, SMALLEST, key_column, set_column, value_column
+from connectors.processing.scope import Scope, current_scope, scope_of_task
+from connectors.tables.columns import (
+    INTEGER,
+    LARGEST,
+    SMALLEST,
+    key_column,
+    set_column,
+    value_column,
+)
 from connectors.tables.typed import typed_columns
 
 if TYPE_CHECKING:
@@ -71,7 +78,9 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
                 self.value_type, self.value_serializer, self._encode_value, self._decode_value
             )
 
-        self._encode, self._takes_integers = self._value.encode, self._value.takes_integers
+        self._encode = self._value.encode
+        self._later = int if self._value.takes_integers else None
+        """The type of values that are encoded when they are committed."""
 
     # Faust's is a function in Python, and a store is a key of what each event writes.
     __hash__ = object.__hash__
@@ -93,14 +102,11 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The value of a key as the current event sees it."""
-        scope = current_scope()
-        if scope is not None and scope.outlet is not None:
-            raise not_shared(self.table_name)
-        if scope is not None and scope.table is not None:
-            written = scope.row(self, key)
+        scope = scope_of_task(None)
+        if type(scope) is Scope and (scope.table is not None or scope.outlet is not None):
+            written = self._written().get(key)
             if written is not None:
-                _, value, encoded = written
-                return default if encoded is None else value
+                return default if written[2] is None else written[1]
         row = self._rows.get(key)
         if row is None:
             return default
@@ -108,15 +114,14 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         return value if type(value) in _ATOMS else own_copy(value)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        scope = current_scope()
+        scope = scope_of_task(None)
         partition = self._table.partition_of_write(key, scope)
         if key not in self._rows:  # a key that is there could be stored
             self._key.encode(key)
-        if self._takes_integers and type(value) is int and SMALLEST <= value <= LARGEST:
+        if type(value) is self._later and SMALLEST <= value <= LARGEST:
             encoded = LATER
         else:
             encoded = self._encode(value)
-        assert scope is not None  # otherwise the write belongs to no partition
         scope.write(self, key, (partition, value, encoded))
 
     def __delitem__(self, key: Any) -> None:
@@ -155,15 +160,13 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         """Make a row part of the state, and of the next commit."""
         changes = self._changes
         changes.rows[key] = row
-        changes.keys.append(key)
-        changes.causes.append(causes)
-        partition, value, encoded = row
-        if encoded is LATER:
+        changes.writes.append((key, causes))
+        if row[2] is LATER:
             self._rows[key] = row
-        elif encoded is None:
+        elif row[2] is None:
             self._rows.pop(key, None)
         else:  # what goes into the database need not stay in memory
-            self._rows[key] = (partition, value, LATER)
+            self._rows[key] = (row[0], row[1], LATER)
 
     def reset_state(self) -> None:
         """Faust's ``reset`` command forgets local state; here the state is Postgres's."""
@@ -290,7 +293,12 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             values.append(str(value) if encoded is LATER else encoded)
             partitions.append(partition)
         if keys:
-            await connection.execute(self._sql("upsert_rows"), keys, values, partitions)
+            await connection.execute(
+                self._sql("upsert_rows"),
+                self._key.pack(keys),
+                self._value.pack(values),
+                INTEGER.pack(partitions),
+            )
         if gone:
             await connection.execute(self._sql("delete_rows"), gone)
 
@@ -327,8 +335,10 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             key_array=self._key.wire_type,
             key_cast=self._key.cast,
             value_type=self._value.sql_type,
-            value_array=self._value.wire_type,
             value_cast=self._value.cast,
+            keys=self._key.unpack.format("$1"),
+            values=self._value.unpack.format("$2"),
+            partitions=INTEGER.unpack.format("$3"),
             **more,
         )
 

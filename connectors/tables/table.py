@@ -21,15 +21,15 @@ from yarl import URL
 from connectors.brokers.partitioner import partition_of
 from connectors.errors import WrongPartition
 from connectors.processing.backing import Backing, backing_of
-from connectors.processing.monitoring import only_monitor
-from connectors.processing.scope import Scope, current_scope
+from connectors.processing.monitoring import counts_of, only_monitor
+from connectors.processing.scope import Scope, State, current_scope, scope_of_task
 from connectors.processing.topic import Topic
 from connectors.processing.typed_values import dumps_json
 from connectors.tables.prefetch import Prefetch, prefetch_of
 from connectors.tables.store import PostgresStore, not_shared
 from connectors.tables.wide import CACHED_ROWS, PREFETCH_FOR, WideStore
 
-_MISSING = object()
+_MISSING, _OPEN = object(), State.OPEN
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +52,14 @@ class Table(FaustTable[Any, Any]):
 
     _has_strayed = False
     """Whether it was said that events without a key write it."""
-    _counts: TableState | None = None
-    """The built-in monitor's, where it is the only sensor: asking all of them about each access
-    would cost more than the access."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A default that the class has would have Python look in both places, each time.
+        self._counts: TableState | None = None
+        """The built-in monitor's, where it is the only sensor: asking all of them about each access
+        would cost more than the access."""
+        self._direct: PostgresStore | None = None
+        """Where values are looked up and put of which nobody else is told."""
         super().__init__(*args, **kwargs)
         self.wrappers: weakref.WeakValueDictionary[int, WindowWrapper] = (
             weakref.WeakValueDictionary()
@@ -98,24 +101,27 @@ class Table(FaustTable[Any, Any]):
         if not self.in_postgres:
             await super().on_start()
         if (monitor := only_monitor(self.app)) is not None:
-            self._counts = monitor._table_or_create(self)
+            self._counts = counts_of(self, monitor)
+            self._direct = self._postgres if self.window is None else None
 
     def __getitem__(self, key: Any) -> Any:
-        if self._postgres is None:
-            return super().__getitem__(key)
-        if self._counts is None:
+        store, counts = self._direct, self._counts
+        if store is None or counts is None:
+            if (store := self._postgres) is None:
+                return super().__getitem__(key)
             self.on_key_get(key)
         else:
-            self._counts.keys_retrieved += 1
-        row = self._postgres.get(key, _MISSING)
-        return self.__missing__(key) if row is _MISSING else row
+            counts.keys_retrieved += 1
+        value = store.get(key, _MISSING)
+        return self.__missing__(key) if value is _MISSING else value
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if self._postgres is None or self._counts is None or self.window is not None:
+        store, counts = self._direct, self._counts
+        if store is None or counts is None:
             super().__setitem__(key, value)
         else:
-            self._counts.keys_updated += 1
-            self._postgres.__setitem__(key, value)  # half of what the operator costs
+            counts.keys_updated += 1
+            store.__setitem__(key, value)
 
     def on_key_set(self, key: Any, value: Any) -> None:
         if self._postgres is None:
@@ -162,16 +168,16 @@ class Table(FaustTable[Any, Any]):
         Raises WrongPartition if the key's own partition is another one. Two workers would then
         write the same row. Raises TableNotShared in an agent with shared delivery.
         """
-        scope = current_scope()
         if self._postgres is not None:
-            return self.partition_of_write(key, scope)
+            return self.partition_of_write(key, scope_of_task(None))
+        scope = current_scope()
         if scope is not None and scope.outlet is not None:
             raise not_shared(self.name)
         return super().partition_for_key(key)
 
-    def partition_of_write(self, key: Any, scope: Scope | None) -> int:
+    def partition_of_write(self, key: Any, scope: Any) -> int:
         """As :meth:`partition_for_key`, for a table in Postgres that is written in this scope."""
-        if scope is None or not scope.events:
+        if type(scope) is not Scope or scope.state is not _OPEN or not scope.events:
             raise TypeError(
                 f"Table {self.name!r} can be written only while an event of a topic is processed: "
                 "send an event, and write the table in the agent that gets it"

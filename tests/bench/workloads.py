@@ -24,6 +24,15 @@ COMMITTED = 5000
 LOOK_EVERY = 0.002
 """Seconds between two looks whether all that was sent has arrived."""
 
+UPSERT = """
+INSERT INTO bench.counts (key, value, partition)
+SELECT key, value::jsonb, partition
+FROM unnest($1::text[], $2::text[], $3::int[]) AS changed (key, value, partition)
+ON CONFLICT (key) DO UPDATE
+SET value = excluded.value, partition = excluded.partition, updated_at = now()
+"""
+"""As asyncpg's users write it. The store's own statement spares asyncpg the arrays."""
+
 
 class Speed(NamedTuple):
     """How fast it went."""
@@ -104,7 +113,7 @@ async def upsert(servers: Servers) -> Speed:
         numbers = range(start, start + COMMITTED)
         async with connection.transaction():
             await connection.execute(
-                _statement("upsert_rows"),
+                UPSERT,
                 [f"key-{number}" for number in numbers],
                 ["1" for _ in numbers],
                 [number % PARTITIONS for number in numbers],
@@ -120,9 +129,7 @@ def _statement(name: str) -> str:
         schema="bench",
         table="bench.counts",
         key_type="text",
-        key_array="text",
         value_type="jsonb",
-        value_array="text",
         index="counts_partition",
         column="partition",
     )

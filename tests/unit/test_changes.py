@@ -15,8 +15,7 @@ def changes(*written: tuple[str, Row, Causes | None]) -> Changes:
     made = Changes()
     for key, row, causes in written:
         made.rows[key] = row
-        made.keys.append(key)
-        made.causes.append(causes)
+        made.writes.append((key, causes))
     return made
 
 
