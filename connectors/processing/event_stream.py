@@ -48,25 +48,26 @@ class EventStream(FaustStream[T]):
 
     is_conducted = True
     """Whether the conductor has seen its events, and told the built-in monitor of them."""
-    _observed = False
-    """Whether there are sensors that see each event."""
     _tally: Tally | None = None
-    """Where the built-in monitor is the only one."""
+    """Where the built-in monitor is the only sensor."""
     skipped_total = 0
     """Events that its processors have filtered out."""
     _sensor_state: dict[Any, Any] | None = None
-    reader = ""
-    """The agent whose events these are, by name; empty where it is none."""
     _is_agents = False
     """Whether an agent reads it as its own, which starts it anew when it fails."""
     _reading_task: asyncio.Task[Any] | None = None
     _queue: EventQueue
-    _keyed: KeyedQueue | None = None
     _consumer: Consuming
     _backed: Backed
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # What is asked for each event has no default in the class: Python would look in both.
+        self.reader = ""
+        """The agent whose events these are, by name; empty where it is none."""
+        self._observed = False
+        """Whether there are sensors that see each event."""
+        self._keyed: KeyedQueue | None = None
         self.in_hand: dict[EventT[Any], Scope] = {}
         """Events that were handed out and are not finished, in their order: one, or those of a
         batch. With what was written for each."""

@@ -10,26 +10,13 @@ from time import monotonic
 from typing import Any
 
 from faust.sensors import Monitor
-from faust.sensors.monitor import TableState
 from faust.types import AppT, StreamT
-from faust.types.tables import CollectionT
 
 
 def only_monitor(app: AppT) -> Monitor | None:
     """The built-in monitor, if nobody else watches."""
     sensors = list(app.sensors)
     return sensors[0] if [type(sensor) for sensor in sensors] == [Monitor] else None
-
-
-class _Counts(TableState):
-    """Faust's. A slot is found in a third of the time of what the class has a default for."""
-
-    __slots__ = ("keys_deleted", "keys_retrieved", "keys_updated")
-
-
-def counts_of(table: CollectionT, monitor: Monitor) -> TableState:
-    """Where the monitor counts what is done to a table."""
-    return monitor.tables.setdefault(table.name, _Counts(table))
 
 
 class Tally:

@@ -21,7 +21,7 @@ from yarl import URL
 from connectors.brokers.partitioner import partition_of
 from connectors.errors import WrongPartition
 from connectors.processing.backing import Backing, backing_of
-from connectors.processing.monitoring import counts_of, only_monitor
+from connectors.processing.monitoring import only_monitor
 from connectors.processing.scope import Scope, State, current_scope, scope_of_task
 from connectors.processing.topic import Topic
 from connectors.processing.typed_values import dumps_json
@@ -101,7 +101,7 @@ class Table(FaustTable[Any, Any]):
         if not self.in_postgres:
             await super().on_start()
         if (monitor := only_monitor(self.app)) is not None:
-            self._counts = counts_of(self, monitor)
+            self._counts = monitor._table_or_create(self)
             self._direct = self._postgres if self.window is None else None
 
     def __getitem__(self, key: Any) -> Any:
