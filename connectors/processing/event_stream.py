@@ -374,12 +374,12 @@ class EventStream(FaustStream[T]):
         if scope is None:  # the application was earlier
             return
         message: Any = event.message
-        consumer = self._consumer
         if message.tenure.counts:
             scope.join()
         if self._keyed is not None:
             self._keyed.done(event)
-        last = message.finish(consumer)
+        consumer = self._consumer
+        last = message.finish()
         if not last:
             consumer.finished_by(message, self.reader)
         if not consumer.progress_noted:
