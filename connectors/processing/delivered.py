@@ -46,7 +46,7 @@ class Delivered(Held):
             messages.append(message)
         return messages
 
-    def finish(self, consumer: Any, n: int = 1) -> bool:
+    def finish(self, n: int = 1) -> bool:
         """See :class:`~connectors.processing.tenure.Held`.
 
         Faust's takes a lock for it. Here, all that is to be finished is so in the event loop.
@@ -58,8 +58,6 @@ class Delivered(Held):
         tenure = self.tenure
         if tenure.counts:
             tenure.watermark.finish(self.offset)
-            if not consumer.progress_noted:
-                consumer.note_progress()
             return True
         return False  # read before the partition moved, and delivered again
 

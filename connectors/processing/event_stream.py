@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from faust.agents.agent import current_agent
@@ -34,8 +35,12 @@ HandOut: TypeAlias = Callable[[EventT[Any], Any], Any]
 
 logger = logging.getLogger(__name__)
 
-YIELD_EVERY = 64
-"""Events after which the loop lets other tasks run. Faust does so after each one."""
+YIELD_AFTER = 0.001
+"""Seconds after which the loop lets other tasks run. Faust does so after each event, which costs
+more than most events do."""
+
+LOOK_EVERY = 16
+"""Events between two looks at the clock."""
 
 
 class EventStream(FaustStream[T]):
@@ -130,18 +135,20 @@ class EventStream(FaustStream[T]):
         )
         reader, observed, settle, leave = self.reader, self._observed, self.settle, self._leave
         processed = bool(self._processors) or self.join_strategy is not None
-        since_yield = 0
+        since_look, yielded = 0, monotonic()
         try:
             while not self._is_over:
-                if since_yield >= YIELD_EVERY:
-                    since_yield = 0
-                    await self._pause()
+                if since_look >= LOOK_EVERY:
+                    since_look = 0
+                    if monotonic() - yielded >= YIELD_AFTER:
+                        await self._pause()
+                        yielded = monotonic()
                 if buffered and not errors:
                     event = buffered.popleft()
-                    since_yield += 1
+                    since_look += 1
                 elif (waited_for := await self._wait_for(queue)) is not None:
                     event = waited_for
-                    since_yield = 0
+                    since_look, yielded = 1, monotonic()
                 else:
                     return
                 message: Any = event.message
@@ -374,12 +381,12 @@ class EventStream(FaustStream[T]):
         if scope is None:  # the application was earlier
             return
         message: Any = event.message
-        consumer = self._consumer
         if message.tenure.counts:
             scope.join()
         if self._keyed is not None:
             self._keyed.done(event)
-        last = message.finish(consumer)
+        consumer = self._consumer
+        last = message.finish()
         if not last:
             consumer.finished_by(message, self.reader)
         if not consumer.progress_noted:

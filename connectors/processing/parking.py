@@ -97,11 +97,10 @@ class ParkedMessage(Held):
         self.id: int = row["id"]
         self.attempts: int = row["attempts"]
 
-    def finish(self, consumer: Any, n: int = 1) -> bool:  # noqa: ARG002 - one agent has it
-        """See :class:`~connectors.processing.tenure.Held`."""
+    def finish(self, n: int = 1) -> bool:  # noqa: ARG002 - one agent has it
+        """See :class:`~connectors.processing.tenure.Held`. Its position was passed when it was
+        parked."""
         self.acked = True
-        # Its position was passed when it was parked.
-        consumer.note_progress()
         return True
 
 

@@ -69,9 +69,12 @@ class Held(ConsumerMessage):
     def ack(self, consumer: Any, n: int = 1) -> bool:
         """What an application says by its event: finished, on behalf of who reads it here. That
         counts once, however often it is said. Elsewhere nobody knows who says it, and it counts."""
-        stream = acknowledging()
-        return self.finish(consumer, n) if stream is None else stream.finish(self)
+        if (stream := acknowledging()) is not None:
+            return stream.finish(self)
+        consumer.note_progress()
+        return self.finish(n)
 
-    def finish(self, consumer: Any, n: int = 1) -> bool:
-        """Note the event as finished by ``n`` of those who got it; whether that were the last."""
+    def finish(self, n: int = 1) -> bool:
+        """Note the event as finished by ``n`` of those who got it; whether that were the last. The
+        consumer is to be told of progress by who says so."""
         raise NotImplementedError

@@ -125,16 +125,15 @@ class Watermark:
     def finish(self, offset: int) -> None:
         """Note an event as finished by all. An offset that is not in flight changes nothing."""
         unfinished = self._unfinished
-        if not unfinished or offset < unfinished[0]:
-            return
-        if offset != unfinished[0]:
+        if unfinished and offset == unfinished[0]:
+            if self._sources or self._ahead or self._repeats:
+                self._pass()
+                self._pass_finished()
+            else:  # the same, without what there is none of
+                self._position = unfinished.popleft() + 1
+        elif unfinished and offset > unfinished[0]:
             self._version += 1
             self._ahead[offset] = EVERYBODY
-        elif self._sources or self._ahead or self._repeats:
-            self._pass()
-            self._pass_finished()
-        else:  # the same, without what there is none of
-            self._position = unfinished.popleft() + 1
 
     def finish_by(self, offset: int, reader: str) -> None:
         """Note an event as finished by one of several agents."""

@@ -222,8 +222,10 @@ class Conductor(FaustConductor):
         return False
 
     def _settle(self, message: Message, channel: Topic) -> None:
-        if not cast(Held, message).finish(self.app.consumer):
-            cast("Consumer", self.app.consumer).finished_by(message, channel.reader)
+        consumer = cast("Consumer", self.app.consumer)
+        if not cast(Held, message).finish():
+            consumer.finished_by(message, channel.reader)
+        consumer.note_progress()
 
     async def _hand_over(self, tp: TP, deliveries: Sequence[Delivery]) -> None:
         prefetch = prefetch_of(self.app)

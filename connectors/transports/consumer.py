@@ -250,7 +250,8 @@ class Consumer(FaustConsumer):
 
     def ack(self, message: Any) -> bool:
         """Note a message as finished by all who got it."""
-        return bool(message.finish(self, message.refcount))
+        self.note_progress()
+        return bool(message.finish(message.refcount))
 
     def finished_by(self, message: Message, reader: str) -> None:
         """Note a message as finished by one of several agents; the last one acknowledges it."""

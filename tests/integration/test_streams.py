@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import faust
 import pytest
 
+from connectors.processing import event_stream
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 
 
@@ -281,3 +282,31 @@ async def test_tasks_timers_and_crontab_run(
         await eventually(lambda: ran.count("crontab") > 1)
     assert ran.count("task") == 1
     assert zones == {berlin}
+
+
+async def test_an_agent_that_waits_for_nothing_lets_others_run(
+    app: faust.App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "YIELD_AFTER", 0.0)
+    topic = app.topic("numbers", partitions=1)
+    turn, turns, heard = 0, list[int](), asyncio.Event()
+
+    async def take_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    @app.agent(topic)
+    async def hear(stream: Any) -> None:
+        async for number in stream:
+            turns.append(turn)
+            if number == 999:
+                heard.set()
+
+    async with running(app):
+        turning = asyncio.create_task(take_turns())
+        await asyncio.gather(*[topic.send(value=number) for number in range(1000)])
+        await asyncio.wait_for(heard.wait(), PATIENCE)
+        turning.cancel()
+    assert max(turns.count(each) for each in set(turns)) <= event_stream.LOOK_EVERY

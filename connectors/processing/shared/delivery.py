@@ -237,7 +237,7 @@ class SharedDelivery(Service):
         for _, error in refused:
             attempts = message.attempts + 1
             set_aside(self.app, message, error, agent=self.agent.name, attempts=attempts)
-            message.finish(self.app.consumer)
+            message.finish()
             return None
         [event] = events
         if message.deliveries > MAX_DELIVERIES:
@@ -291,7 +291,7 @@ class SharedDelivery(Service):
             "works on it? Mend that, then replay it"
         )
         await self.agent.give_up(event, error, message.attempts + 1)
-        message.finish(self.app.consumer)
+        message.finish()
 
     # -- claims ------------------------------------------------------------------------------
 

@@ -97,12 +97,12 @@ class SharedMessage(ConsumerMessage):
         self.time_out = self.time_total = None
         self.acked = self.tracked = False
 
-    def ack(self, consumer: Any, n: int = 1) -> bool:
+    def ack(self, consumer: Any, n: int = 1) -> bool:  # noqa: ARG002 - it was not his to deliver
         """What an application says by its event; what it did counts."""
         stream = acknowledging()
-        return self.finish(consumer, n) if stream is None else stream.finish(self)
+        return self.finish(n) if stream is None else stream.finish(self)
 
-    def finish(self, consumer: Any, n: int = 1) -> bool:  # noqa: ARG002 - it was not his to deliver
+    def finish(self, n: int = 1) -> bool:  # noqa: ARG002 - one agent has it
         """Note the event as finished."""
         if not self.acked:
             self.acked = True
