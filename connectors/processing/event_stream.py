@@ -139,10 +139,7 @@ class EventStream(FaustStream[T]):
         try:
             while not self._is_over:
                 if since_look >= LOOK_EVERY:
-                    since_look = 0
-                    if monotonic() - yielded >= YIELD_AFTER:
-                        await self._pause()
-                        yielded = monotonic()
+                    since_look, yielded = 0, await self._pause(yielded)
                 if buffered and not errors:
                     event = buffered.popleft()
                     since_look += 1
@@ -258,10 +255,13 @@ class EventStream(FaustStream[T]):
             taken, in_hand = self.events_total + self.skipped_total, len(self.in_hand)
             self._tally.tell(taken, taken - in_hand, in_hand if active is None else active)
 
-    async def _pause(self) -> None:
-        """Let other tasks run."""
+    async def _pause(self, yielded: float) -> float:
+        """Let other tasks run, if it is long ago that they did; when they last did."""
+        if monotonic() - yielded < YIELD_AFTER:
+            return yielded
         self.tell_monitor(1)
         await asyncio.sleep(0)
+        return monotonic()
 
     async def _wait_for(self, queue: EventQueue) -> EventT[Any] | None:
         """The next event; ``None`` at the end."""
