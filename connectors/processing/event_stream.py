@@ -35,7 +35,7 @@ HandOut: TypeAlias = Callable[[EventT[Any], Any], Any]
 
 logger = logging.getLogger(__name__)
 
-YIELD_AFTER = 0.001
+YIELD_AFTER = 0.0005
 """Seconds after which the loop lets other tasks run. Faust does so after each event, which costs
 more than most events do."""
 
@@ -134,7 +134,7 @@ class EventStream(FaustStream[T]):
             self._backed,
         )
         reader, observed, settle, leave = self.reader, self._observed, self.settle, self._leave
-        processed = bool(self._processors) or self.join_strategy is not None
+        processors, is_joined = self._processors, self.join_strategy is not None
         since_look, yielded = 0, monotonic()
         try:
             while not self._is_over:
@@ -164,7 +164,9 @@ class EventStream(FaustStream[T]):
                     in_hand[event] = scope
                     self.current_event = event
                 value = event.value
-                if processed and (value := await self._process(value)) is self._skipped_value:
+                if (processors or is_joined) and (
+                    value := await self._process(value)
+                ) is self._skipped_value:
                     put_down = settle
                 else:
                     self.events_total += 1

@@ -31,10 +31,10 @@ READ_AT_ONCE = 2000
 
 READ_AT_LEAST = 100
 
-READ_AHEAD = 1000
-"""Events that wait for an agent with which nothing more is read for it. It never waits for more so,
-and what is read long before costs a tenth more: it has left the processor's caches, and Python's
-collector looks through it."""
+READ_AHEAD = 2000
+"""Events that wait for an agent with which nothing more is read for it. With half of it counting
+waits for a tenth of the time; what is read long before costs more: it has left the processor's
+caches, and Python's collector looks through it."""
 
 READ_WAIT = 1.0
 """Seconds that a read waits for news."""
