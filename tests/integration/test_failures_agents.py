@@ -267,13 +267,15 @@ async def test_no_more_is_read_than_agents_have_use_for_soon(any_broker_url: str
 
 async def test_a_batch_may_be_larger_than_what_is_read_ahead(any_broker_url: str) -> None:
     app, sizes = new_app(any_broker_url), []
+    size = 3 * READ_AHEAD // 2
+    assert size < app.conf.stream_buffer_maxsize  # what may be in flight
     numbers = app.topic("numbers", key_type=str, partitions=1)
 
     @app.agent(numbers)
     async def work(stream: Any) -> None:
-        async for batch in stream.take(3 * READ_AHEAD, within=PATIENCE):
+        async for batch in stream.take(size, within=PATIENCE):
             sizes.append(len(batch))
 
     async with running(app):
-        await send_numbers(numbers, 3 * READ_AHEAD)
-        await eventually(lambda: sizes == [3 * READ_AHEAD])
+        await send_numbers(numbers, size)
+        await eventually(lambda: sizes == [size])
