@@ -183,6 +183,9 @@ class Agent(FaustAgent):
             if self.should_stop:
                 raise
             self.log.info("Restarting on rebalance")
+            stream = cast(Stream[Any], aref.stream.get_active_stream())
+            await stream.let_go()
+            stream.begin_again()
             await aref.crash(cancelled)
             self.supervisor.wakeup()
         except Exception as error:

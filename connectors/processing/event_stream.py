@@ -362,6 +362,13 @@ class EventStream(FaustStream[T]):
             del self.in_hand[event]
         self._queue.buffered.extendleft(reversed(events))
 
+    def begin_again(self) -> None:
+        """What an agent was cancelled in the middle of has never happened, and is handed out once
+        more."""
+        for scope in self.in_hand.values():
+            scope.drop()
+        self.take_back(list(self.in_hand))
+
     async def let_go(self) -> None:
         """Close what an agent's function has left half read, so that it can be started anew."""
         for iterator in list(self._active_agens):

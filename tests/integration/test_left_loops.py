@@ -187,3 +187,27 @@ async def test_a_stream_that_is_stopped_by_its_reader_has_finished_the_event(
         await finished(app, 3)
         await asyncio.wait_for(reader, PATIENCE)
     assert heard == [0, 1, 2]
+
+
+@pytest.mark.parametrize("options", [{}, {"delivery": "shared"}], ids=["ordered", "shared"])
+async def test_an_event_in_whose_middle_an_agent_is_cancelled_is_handed_out_again(
+    app: faust.App, options: dict[str, Any]
+) -> None:
+    topic, begun, ended = app.topic("numbers", partitions=1), list[int](), list[int]()
+
+    @app.agent(topic, **options)
+    async def work(stream: Any) -> None:
+        async for number in stream:
+            begun.append(number)
+            if begun == [1]:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+            await asyncio.sleep(0)
+            ended.append(number)
+
+    async with running(app):
+        for number in (1, 2):
+            await topic.send(key="a", value=number)
+        await eventually(lambda: sorted(ended) == [1, 2])
+    assert sorted(begun) == [1, 1, 2]

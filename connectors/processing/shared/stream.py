@@ -34,6 +34,12 @@ class SharedStream(Stream[T]):
         scope.outlet = message_of(event).effects
         super()._take_up(event, scope)
 
+    def begin_again(self) -> None:
+        for event in self.in_hand:
+            if (message := message_of(event)).state is State.IN_HAND:
+                message.state = State.WAITING
+        super().begin_again()
+
     def _announce(self) -> None:
         """Nobody waits for its events when partitions move."""
 
