@@ -185,7 +185,8 @@ class Agent(FaustAgent):
             self.log.info("Restarting on rebalance")
             stream = cast(Stream[Any], aref.stream.get_active_stream())
             await stream.let_go()
-            stream.begin_again()
+            # It is started anew on this stream, where asking for the next event finishes this one.
+            stream.take_back(stream.interrupted())
             await aref.crash(cancelled)
             self.supervisor.wakeup()
         except Exception as error:
@@ -196,9 +197,7 @@ class Agent(FaustAgent):
     async def _settle_failure(self, aref: ActorRefT, error: Exception) -> bool:
         """Deal with what is in hand, one event or a batch. False if there is nothing."""
         stream = cast(Stream[Any], aref.stream.get_active_stream())
-        failed = list(stream.in_hand)
-        for scope in stream.in_hand.values():
-            scope.drop()
+        failed = stream.interrupted()
         crash.point("agent.failed")
         if self._on_error is not None:
             await self._on_error(self, error)

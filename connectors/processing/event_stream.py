@@ -362,12 +362,13 @@ class EventStream(FaustStream[T]):
             del self.in_hand[event]
         self._queue.buffered.extendleft(reversed(events))
 
-    def begin_again(self) -> None:
-        """What an agent was cancelled in the middle of has never happened, and is handed out once
-        more."""
-        for scope in self.in_hand.values():
-            scope.drop()
-        self.take_back(list(self.in_hand))
+    def interrupted(self) -> list[EventT[Any]]:
+        """The events in whose middle the agent failed or was cancelled: what it did for them has
+        never happened. Those that it has left, to acknowledge them later, have happened."""
+        events = [event for event, scope in self.in_hand.items() if scope.state is State.OPEN]
+        for event in events:
+            self.in_hand[event].drop()
+        return events
 
     async def let_go(self) -> None:
         """Close what an agent's function has left half read, so that it can be started anew."""

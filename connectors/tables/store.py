@@ -27,7 +27,7 @@ from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
 from connectors.processing.changes import LATER, Causes, Changes, Row
-from connectors.processing.scope import Scope, current_scope, scope_of_task
+from connectors.processing.scope import Scope, State, current_scope, scope_of_task
 from connectors.tables.columns import (
     INTEGER,
     LARGEST,
@@ -49,7 +49,7 @@ INDEXES = "indexes"
 """The option of a table that names the columns to have an index each."""
 
 
-_MISSING = object()
+_MISSING, _OPEN = object(), State.OPEN
 
 _ATOMS = frozenset({str, int, float, bool, bytes, NoneType})
 
@@ -103,10 +103,12 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
     def get(self, key: Any, default: Any = None) -> Any:
         """The value of a key as the current event sees it."""
         scope = scope_of_task(None)
-        if type(scope) is Scope and (scope.table is not None or scope.outlet is not None):
-            written = self._written().get(key)
-            if written is not None:
-                return default if written[2] is None else written[1]
+        if type(scope) is Scope:
+            if scope.table is not None:  # so it is open
+                if (written := scope.row(self, key)) is not None:
+                    return default if written[2] is None else written[1]
+            elif scope.outlet is not None and scope.state is _OPEN:
+                raise not_shared(self.table_name)
         row = self._rows.get(key)
         if row is None:
             return default

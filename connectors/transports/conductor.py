@@ -161,11 +161,8 @@ class Conductor(FaustConductor):
         # Before anything can finish one, so that it does not count as done too early.
         for message in messages:
             message.refcount = len(channels)
-        for message in messages if done_by or not channels else ():
-            done = done_by.get(message.offset, EVERYBODY)
-            message.refcount = sum(channel.reader not in done for channel in channels)
-            if not message.refcount:
-                self.app.consumer.ack(message)
+        if done_by or not channels:
+            self._excuse(messages, channels, done_by)
         deliveries: list[Delivery] = []
         decoded: dict[Any, Decoded] = {}
         for channel in channels:
@@ -182,6 +179,19 @@ class Conductor(FaustConductor):
                 set_aside(self.app, message, error, agent=channel.reader or str(channel))
                 self._settle(message, channel)
         await self._hand_over(tp, deliveries)
+
+    def _excuse(
+        self,
+        messages: Sequence[Message],
+        channels: Sequence[Topic],
+        done_by: Mapping[int, Readers],
+    ) -> None:
+        """Have nobody waited for who has finished a message before."""
+        for message in messages:
+            done = done_by.get(message.offset, EVERYBODY)
+            message.refcount = sum(channel.reader not in done for channel in channels)
+            if not message.refcount:
+                self.app.consumer.ack(message)
 
     def _with_excused(
         self,

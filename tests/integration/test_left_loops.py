@@ -211,3 +211,22 @@ async def test_an_event_in_whose_middle_an_agent_is_cancelled_is_handed_out_agai
             await topic.send(key="a", value=number)
         await eventually(lambda: sorted(ended) == [1, 2])
     assert sorted(begun) == [1, 1, 2]
+
+
+async def test_an_event_that_was_left_to_be_acknowledged_is_not_handed_out_again(
+    app: faust.App,
+) -> None:
+    topic, begun = app.topic("numbers", partitions=1), list[int]()
+
+    @app.agent(topic)
+    async def work(stream: Any) -> None:
+        async for number in stream.noack():
+            begun.append(number)
+            if begun == [1, 2]:
+                raise ValueError(number)
+
+    async with running(app):
+        for number in (1, 2, 3):
+            await topic.send(key="a", value=number)
+        await eventually(lambda: begun[-1:] == [3])
+    assert begun == [1, 2, 2, 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
 from faust.exceptions import ImproperlyConfigured
@@ -34,11 +35,11 @@ class SharedStream(Stream[T]):
         scope.outlet = message_of(event).effects
         super()._take_up(event, scope)
 
-    def begin_again(self) -> None:
-        for event in self.in_hand:
-            if (message := message_of(event)).state is State.IN_HAND:
+    def take_back(self, events: Sequence[EventT[Any]]) -> None:
+        for event in events:
+            if (message := message_of(event)).state is State.IN_HAND:  # and not lost meanwhile
                 message.state = State.WAITING
-        super().begin_again()
+        super().take_back(events)
 
     def _announce(self) -> None:
         """Nobody waits for its events when partitions move."""
