@@ -4,7 +4,8 @@ One thing is changed at a time: partitions and workers, keys in the table, lengt
 For each point worker processes drain a backlog, counting per key, exactly once; then events come at
 a tenth of that rate, and it is noted how long each batch of them takes until it is committed, as
 the group's positions in Redis show it, which are behind those in Postgres. CPU time is that of the
-workers: on a machine that does other things it says more than the rate.
+workers: on a machine that does other things it says more than the rate. Rounds go through all
+points of a curve in turn, and medians count.
 
 ``--large`` adds the points that take minutes.
 """
@@ -14,9 +15,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+import statistics
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import asyncpg
@@ -31,7 +33,8 @@ from tests.bench.scaling import Place, place_for, until_even
 from tests.bench.workloads import event
 
 PARTITIONS = 4
-EVENTS = 200_000
+EVENTS = 400_000
+ROUNDS = 3
 
 LOAD = 0.1
 """Of the rate, while delays are looked at."""
@@ -161,29 +164,40 @@ async def _feed(
         await asyncio.sleep(FEED_EVERY)
 
 
-async def main(*, large: bool) -> None:
+async def main(*, rounds: int, large: bool) -> None:
     """Measure and print, curve by curve."""
     for curve in CURVES:
-        print(  # noqa: T201
-            f"\n{curve.name}\n{'partitions':>10} {'workers':>7} {'keys':>10} {'backlog':>9} "
-            f"{'events/s':>9} {'us CPU':>7} {'x first':>7} {'p50':>9} {'p99':>9}"
+        points = (*curve.points, *(curve.large if large else ()))
+        measured: dict[Point, list[Measured]] = {point: [] for point in points}
+        for _ in range(rounds):
+            for point in points:
+                measured[point].append(await measure(point))
+        print(f"\n{curve.name}\n{_report(measured)}", flush=True)  # noqa: T201
+
+
+def _report(measured: Mapping[Point, Sequence[Measured]]) -> str:
+    """As a table, a line for each point."""
+    lines = [
+        f"{'partitions':>10} {'workers':>7} {'keys':>10} {'backlog':>9} {'events/s':>9} "
+        f"{'us CPU':>7} {'x first':>7} {'p50':>9} {'p99':>9}"
+    ]
+    first: float | None = None
+    for point, each in measured.items():
+        rate = statistics.median(one.drained.rate for one in each)
+        cpu = statistics.median(one.drained.cpu for one in each)
+        p50 = statistics.median(one.p50 for one in each)
+        p99 = statistics.median(one.p99 for one in each)
+        first = first or cpu
+        lines.append(
+            f"{point.partitions:10} {point.workers:7} {point.keys:10,} {point.events:9,} "
+            f"{rate:9,.0f} {cpu:7.1f} {cpu / first:7.2f} {p50:6.1f} ms {p99:6.1f} ms"
         )
-        first: Measured | None = None
-        for point in (*curve.points, *(curve.large if large else ())):
-            measured = await measure(point)
-            first = first or measured
-            print(_line(point, measured, first), flush=True)  # noqa: T201
-
-
-def _line(point: Point, measured: Measured, first: Measured) -> str:
-    rate, cpu = measured.drained.rate, measured.drained.cpu
-    return (
-        f"{point.partitions:10} {point.workers:7} {point.keys:10,} {point.events:9,} {rate:9,.0f} "
-        f"{cpu:7.1f} {cpu / first.drained.cpu:7.2f} {measured.p50:6.1f} ms {measured.p99:6.1f} ms"
-    )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="make curves", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--large", action="store_true", help="add what takes minutes")
-    asyncio.run(main(large=parser.parse_args().large))
+    options = parser.parse_args()
+    asyncio.run(main(rounds=options.rounds, large=options.large))
