@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from faust.cli.reset import reset as faust_reset
+from typing import Any
 
+from faust.cli.reset import reset as faust_reset
+from faust.cli.worker import worker as faust_worker
+from yarl import URL
+
+from connectors.brokers.url import BrokerUrl
 from connectors.errors import ResetRefused
 from connectors.tables import reset as tables
 from connectors.tables.manager import TableManager
@@ -31,3 +36,24 @@ class reset(faust_reset):  # noqa: N801 - its name is the command's, and takes t
         for name, rows in deleted.items():
             self.say(f"Table {name}: {rows} rows deleted")
         self.say("Workers begin with the oldest events when they are started")
+
+
+class worker(faust_worker):  # noqa: N801
+    """Start worker instance for given app."""
+
+    def _banner_data(self, worker: Any) -> Any:
+        # Faust's shows URLs as they are, and banners end up in logs.
+        broker, store = self.app.conf.broker, self.app.conf.store
+        shown = {
+            "transport": (str(broker), BrokerUrl.of_parts([str(url) for url in broker]).shown),
+            "store": (str(store), _without_password(URL(str(store)))),
+        }
+        return [
+            (name, text.replace(*shown[name]) if name in shown else text)
+            for name, text in super()._banner_data(worker)
+        ]
+
+
+def _without_password(url: URL) -> str:
+    options = {name: text for name, text in url.query.items() if "password" not in name}
+    return str((url.with_password(None) if url.password else url).with_query(options))

@@ -138,3 +138,28 @@ async def test_faust_commands(commands: Commands) -> None:
     finally:
         worker.terminate()
         await asyncio.wait_for(worker.communicate(), PATIENCE)
+
+
+async def test_a_workers_banner_shows_no_password(tmp_path: Path) -> None:
+    where = "127.0.0.1:1"  # where nobody listens, so that it ends
+    commands = Commands(
+        tmp_path,
+        f"redis+sentinel://ann:secret@{where},{where}/primary?sentinel_password=secret",
+        f"postgresql://ann:secret@{where}/bank?schema=public&sslpassword=secret",
+    )
+    printed = await commands.run("worker", "--without-web", code=1)
+    assert f"redis+sentinel://ann@{where},{where}/primary" in printed
+    assert f"postgresql://ann@{where}/bank?schema=public" in printed
+    assert "secret" not in printed
+
+
+async def test_a_banner_may_have_no_url(tmp_path: Path) -> None:
+    commands = Commands(tmp_path, "memory://", "memory:")
+    worker = await commands.start("worker", "--without-web")
+    assert worker.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        while b"store" not in (line := await worker.stdout.readline()):
+            assert line
+    worker.terminate()
+    await asyncio.wait_for(worker.communicate(), PATIENCE)
+    assert b"memory:" in line
