@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import faust
 from yarl import URL
 
@@ -16,31 +14,21 @@ from app.introduction import Introduction
 from app.post import Post
 from app.settings import Settings
 from app.web.service import WebService
-from connectors.brokers.url import BrokerUrl
 from connectors.postgres.hosts import list_as_parameter
 from connectors.tables.store import SCHEMA
 
 
 class Shop(faust.App):
-    """Faust's application, with the post open before the first event arrives.
-
-    Faust shows its URLs in banners and logs, so their passwords go another way: the broker's as
-    credentials, the database's as libpq's ``PGPASSWORD``.
-    """
+    """Faust's application, with the post open before the first event arrives."""
 
     mundane_level = "debug"
 
     def __init__(self, settings: Settings) -> None:
         self.post = Post(settings)
-        broker = BrokerUrl.parse(settings.broker.get_secret_value())
         database = URL(list_as_parameter(settings.database.get_secret_value()))
-        if database.password is not None:
-            os.environ["PGPASSWORD"] = database.password
-            database = database.with_password(None)
         super().__init__(
             settings.app_id,
-            broker=str(broker.with_login(None, None)),
-            broker_credentials=_credentials(broker),
+            broker=settings.broker.get_secret_value(),
             store=str(database.update_query({SCHEMA: "public"})),
             topic_partitions=settings.partitions,
             web_bind=settings.host,
@@ -67,9 +55,3 @@ def create_shop(settings: Settings, *, web_port: int | None = None) -> Shop:
     shop.web_server(web)
     shop.service(Introduction(shop, web.get_web_url))  # type: ignore[arg-type] # takes instances too
     return shop
-
-
-def _credentials(broker: BrokerUrl) -> faust.SASLCredentials | None:
-    if broker.password is None:
-        return None
-    return faust.SASLCredentials(username=broker.user, password=broker.password)
