@@ -127,7 +127,7 @@ def _tell(what: str) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="only bare loops")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backlog", type=int, default=EVENTS, help="events; default %(default)s")
     return parser.parse_args()
 

@@ -193,9 +193,13 @@ async def _counting(servers: Servers, stopwatch: Stopwatch) -> AsyncIterator[Non
 
 @asynccontextmanager
 async def _relay(servers: Servers) -> AsyncIterator[None]:
-    urls = {"REDFAUST_BROKER": servers.broker, "REDFAUST_DATABASE": servers.database}
+    settings = {
+        "REDFAUST_BROKER": servers.broker,
+        "REDFAUST_DATABASE": servers.database,
+        "REDFAUST_LOG_LEVEL": "warning",
+    }
     relay = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "app", "relay"), env={**os.environ, **urls}
+        *(sys.executable, "-m", "app", "relay"), env={**os.environ, **settings}
     )
     try:
         yield
