@@ -265,15 +265,12 @@ class Agent(FaustAgent):
     async def _settle_last(self, aref: ActorRefT) -> bool:
         """Finish the event during which the agent's function returned. False: it is to end."""
         stream = cast(Stream[Any], aref.stream.get_active_stream())
-        # Whoever acknowledges himself may have left them for later.
-        last = list(stream.in_hand) if stream.enable_acks else []
-        for event in last:
-            stream.settle(event)
+        had_any = stream.have_done()
         stream.current_event = None
         stopping = self.should_stop or self.app.should_stop
         if stopping or stream.should_stop or stream.told_to_end:
             return False
-        if not last:
+        if not had_any:
             self.log.warning("%s returned without an event; starting it again", self.name)
             await self.sleep(RESTART_AFTER)
         return True
