@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import faust
 import pytest
 from faust.types import EventT
 
-from connectors.processing.retries import NO_RETRIES
+from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.processing.topic import Topic
 from connectors.testing import in_memory
 from connectors.testing.running import AppInMemory
@@ -19,6 +20,8 @@ from tests.integration.faust_apps import new_app
 
 LATER = 60
 """Seconds in which every other attempt is made, and every batch is full."""
+
+BOTH_WAYS = pytest.mark.parametrize("delivery", ["ordered", "shared"])
 
 
 @pytest.fixture
@@ -36,6 +39,11 @@ async def unfinished(app: faust.App) -> int:
     await app.consumer.commit()
     status = await app.transport.broker.status("test", "numbers")  # type: ignore[attr-defined]
     return sum(partition.lag or 0 for partition in status)
+
+
+def cancel_all(agent: Any) -> None:
+    for actor in agent._actors:
+        actor.actor_task.cancel()
 
 
 # -- loops ---------------------------------------------------------------------------------------
@@ -366,7 +374,159 @@ async def test_what_was_left_to_be_acknowledged_by_a_return_counts_at_once(app: 
         assert (last["key"], await unfinished(app)) == (3, 0)
 
 
+# -- cancellation --------------------------------------------------------------------------------
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_all_instances_are_cancelled_at_once(
+    app: faust.App, delivery: str, concurrency: int
+) -> None:
+    topic, done = app.topic("numbers"), app.topic("done")
+
+    @app.agent(topic, delivery=delivery, concurrency=concurrency)
+    async def work(stream: Any) -> None:
+        async for number in stream:
+            await done.send(value=number)
+            await asyncio.sleep(1)
+
+    async with in_memory(app) as run:
+        for number in range(6):
+            await run.send(topic, key=str(number), value=number)
+        for _ in range(2):
+            await run.advance(seconds=0.5)
+            cancel_all(work)
+        await run.advance(seconds=LATER)
+        assert sorted(event.value for event in run.sent(done)) == list(range(6))
+
+
+@BOTH_WAYS
+async def test_an_agent_is_cancelled_while_it_gives_an_event_up(
+    app: faust.App, delivery: str
+) -> None:
+    topic, heard, asked = app.topic("numbers"), list[int](), list[Any]()
+
+    async def ask_somebody(event: EventT[Any], _: Exception) -> None:
+        asked.append(event.value)
+        await asyncio.sleep(1)
+
+    @app.agent(topic, delivery=delivery, retries=NO_RETRIES, on_give_up=ask_somebody)
+    async def work(stream: Any) -> None:
+        async for number in stream:
+            heard.append(number)
+            if number == 1:
+                raise ValueError(number)
+
+    async with in_memory(app) as run:
+        await send_numbers(run, topic, 1, 2)
+        await run.advance(seconds=0.5)
+        cancel_all(work)
+        await run.advance(seconds=LATER)
+        assert (heard, asked) == ([1, 1, 2], [1, 1])
+        assert [letter.value for letter in run.dead_letters] == [b"1"]
+
+
+async def test_awaiting_what_was_cancelled_is_a_failure_like_others(app: faust.App) -> None:
+    topic, heard = app.topic("numbers"), list[int]()
+
+    @app.agent(topic, retries=Retries(attempts=2))
+    async def work(stream: Any) -> None:
+        async for number in stream:
+            heard.append(number)
+            if number == 1:
+                answer = asyncio.get_running_loop().create_future()
+                answer.cancel()
+                await answer
+
+    async with in_memory(app) as run:
+        await send_numbers(run, topic, 1)
+        await run.advance(seconds=LATER)
+        await send_numbers(run, topic, 2)
+        await run.settled()
+        assert heard == [1, 1, 2]
+        [letter] = run.dead_letters
+        assert letter.error_type.endswith("AwaitedCancelled")
+
+
+@pytest.mark.parametrize("how", ["by itself", "at the end"])
+async def test_who_says_nothing_of_a_cancellation_has_not_finished_the_event(
+    app: faust.App, how: str
+) -> None:
+    topic = app.topic("numbers", key_type=str)
+    begun = app.Table("begun", key_type=str, value_type=int, default=int)
+    ended = app.Table("ended", key_type=str, value_type=int, default=int)
+
+    @app.agent(topic)
+    async def add(stream: Any) -> None:
+        try:
+            async for number in stream:
+                begun["key"] += number
+                await asyncio.sleep(LATER if how == "at the end" else 1)
+                ended["key"] += number
+        except asyncio.CancelledError:
+            pass
+
+    async with in_memory(app) as run:
+        await send_numbers(run, topic, 1, 2)
+        await run.advance(seconds=0.5)
+        if how == "by itself":
+            cancel_all(add)
+            await run.advance(seconds=LATER)
+            assert (begun["key"], ended["key"]) == (3, 3)
+        state = run._state
+    positions = [committed.position for committed in state._positions.values()]
+    assert len(positions) == (how == "by itself")
+
+
+async def test_an_agent_that_is_started_anew_reads_on(app: faust.App) -> None:
+    topic = app.topic("numbers", key_type=str)
+    sums = app.Table("sums", key_type=str, value_type=int, default=int)
+
+    @app.agent(topic)
+    async def add(stream: Any) -> None:
+        async for number in stream:
+            sums["key"] += number
+            await asyncio.sleep(1)
+
+    async with in_memory(app) as run:
+        await send_numbers(run, topic, 1, 2, 3)
+        await run.advance(seconds=0.5)
+        await add.restart()
+        await run.advance(seconds=LATER)
+        assert (sums["key"], await unfinished(app)) == (6, 0)
+        add.cancel()  # type: ignore[attr-defined] # Faust's interface lacks it
+        await send_numbers(run, topic, 4)
+        await run.advance(seconds=LATER)
+        assert (sums["key"], await unfinished(app)) == (6, 1)
+        await add.restart()
+        await run.advance(seconds=LATER)
+        assert (sums["key"], await unfinished(app)) == (10, 0)
+
+
 # -- what an agent is given again ----------------------------------------------------------------
+
+
+async def test_what_a_generator_sends_on_its_way_out_goes_with_the_event(app: faust.App) -> None:
+    topic, done, failed = app.topic("numbers"), app.topic("done"), list[int]()
+
+    async def refuse_once(number: int) -> None:
+        if not failed:
+            failed.append(number)
+            raise ValueError(number)
+
+    @app.agent(topic, sink=[refuse_once])
+    async def work(stream: Any) -> AsyncIterator[int]:
+        async for number in stream:
+            try:
+                yield number
+            finally:
+                await asyncio.sleep(0)
+                await done.send(value=number)
+
+    async with in_memory(app) as run:
+        await send_numbers(run, topic, 1, 2)
+        await run.advance(seconds=LATER)
+        assert sorted(event.value for event in run.sent(done)) == [1, 2]
 
 
 async def test_who_has_a_partition_alone_keeps_it_after_a_failure() -> None:
