@@ -17,6 +17,7 @@ from faust.exceptions import ImproperlyConfigured
 from faust.types import TP, ChannelT, EventT, Message, StreamT
 from faust.types.agents import ActorRefT, AgentFun
 from mode import Service
+from mode.types import ServiceT
 
 from connectors import crash
 from connectors.brokers.capabilities import Capability
@@ -173,6 +174,15 @@ class Agent(FaustAgent):
         if self.delivery is not None:
             await self.add_runtime_dependency(self.delivery)
 
+    async def _replace_actor(self, service: ServiceT, index: int) -> ServiceT:
+        # As Faust's, but as in _run_again.
+        stream = _active(cast(Any, service).stream)
+        self._as_before(stream)
+        partitions, channel = stream.active_partitions, cast("ChannelT[Any]", stream.channel)
+        return await self._start_one(
+            index=index, active_partitions=partitions, stream=stream, channel=channel
+        )
+
     async def restart(self) -> None:
         """Start its function anew. What it is in the middle of is handed out again.
 
@@ -314,11 +324,18 @@ class Agent(FaustAgent):
     async def _run_again(self, aref: ActorRefT) -> Awaitable[Any]:
         stream = _active(aref.stream)
         await stream.let_go()
+        self._as_before(stream)
         # The active one: what the function derived from its stream before is derived for good.
         result = self.fun(stream)
         if isinstance(result, AsyncIterable):
             return self._slurp(aref, aiter(result))
         return cast("Awaitable[Any]", result)
+
+    def _as_before(self, stream: Stream[Any]) -> None:
+        """Have a stream be as it was before the agent's function added its processors, which it is
+        to do again."""
+        own = self._maybe_unwrap_reply_request
+        stream._processors[:] = [each for each in stream._processors if each == own]
 
 
 def _active(stream: StreamT[Any]) -> Stream[Any]:

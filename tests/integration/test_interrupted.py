@@ -506,6 +506,48 @@ async def test_an_agent_that_is_started_anew_reads_on(app: faust.App) -> None:
 # -- what an agent is given again ----------------------------------------------------------------
 
 
+async def test_processors_are_added_once(app: faust.App) -> None:
+    topic, heard = app.topic("numbers"), list[int]()
+
+    @app.agent(topic)
+    async def work(stream: Any) -> None:
+        stream.add_processor(lambda number: number * 10)
+        async for number in stream:
+            heard.append(number)
+            if heard == [10]:
+                raise ValueError(number)
+
+    async with in_memory(app) as run:
+        await send_numbers(run, topic, 1, 2)
+        await run.advance(seconds=LATER)
+        assert sorted(heard) == [10, 10, 20]
+
+
+@pytest.mark.parametrize("how", ["is cancelled", "fails between events"])
+async def test_an_agent_that_repartitions_its_stream(app: faust.App, how: str) -> None:
+    topic, heard = app.topic("numbers"), list[int]()
+    sums = app.Table("sums", key_type=str, value_type=int, default=int)
+
+    @app.agent(topic)
+    async def add(stream: Any) -> None:
+        async for event in stream.group_by(str, name="by", partitions=1).events():
+            heard.append(event.value)
+            sums["all"] += event.value
+            if how == "fails between events":
+                event.ack()
+                if event.value == 2:
+                    raise ValueError(event.value)
+            await asyncio.sleep(1)
+
+    async with in_memory(app) as run:
+        await send_numbers(run, topic, 1, 2, 3)
+        await run.advance(seconds=1.5)
+        if how == "is cancelled":
+            cancel_all(add)
+        await run.advance(seconds=LATER)
+        assert (sums["all"], await unfinished(app)) == (6, 0)
+
+
 async def test_what_a_generator_sends_on_its_way_out_goes_with_the_event(app: faust.App) -> None:
     topic, done, failed = app.topic("numbers"), app.topic("done"), list[int]()
 
