@@ -24,7 +24,7 @@ from connectors.brokers.capabilities import Capability
 from connectors.errors import ConnectorError
 from connectors.processing.backing import Backing, backing_of
 from connectors.processing.dead_letters import name_of, text_of
-from connectors.processing.event_stream import counts
+from connectors.processing.event_stream import counts, is_cancelled
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import Failure, attempts_of
 from connectors.processing.replies import ReplyConsumer
@@ -348,18 +348,13 @@ async def _to_its_end(coro: Awaitable[Any]) -> None:
     try:
         await coro
     except asyncio.CancelledError as error:
-        if not _is_cancelled():
+        if not is_cancelled():
             raise AwaitedCancelled(
                 "what the agent awaited was cancelled, and the agent was not"
             ) from error
         raise
-    if _is_cancelled():  # in the middle of an event, perhaps, and it said nothing of it
+    if is_cancelled():  # in the middle of an event, perhaps, and it said nothing of it
         raise asyncio.CancelledError
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _be_cancelled_no_more() -> None:

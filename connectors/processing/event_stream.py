@@ -392,11 +392,11 @@ class EventStream(FaustStream[T]):
         except Skip:
             self.skipped_total += 1
             return self._skipped_value
-        except asyncio.CancelledError:
-            self._give_back(scope)
-            raise
-        except Exception:
-            self._failed_early = scope
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                self._give_back(scope)
+            else:
+                self._failed_early = scope
             raise
 
     def _let_go_of_acknowledged(self) -> None:
@@ -483,6 +483,12 @@ class EventStream(FaustStream[T]):
             self._on_stream_event_out(message.tp, message.offset, self, event, self._sensor_state)
             if last:
                 self._on_message_out(message.tp, message.offset, message)
+
+
+def is_cancelled() -> bool:
+    """Whether this task is being cancelled, and not only something that it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def has_failed(task: asyncio.Task[Any] | None) -> bool:

@@ -426,17 +426,25 @@ async def test_an_agent_is_cancelled_while_it_gives_an_event_up(
         assert [letter.value for letter in run.dead_letters] == [b"1"]
 
 
-async def test_awaiting_what_was_cancelled_is_a_failure_like_others(app: faust.App) -> None:
+@pytest.mark.parametrize("where", ["in the agent", "in a processor"])
+async def test_awaiting_what_was_cancelled_is_a_failure_like_others(
+    app: faust.App, where: str
+) -> None:
     topic, heard = app.topic("numbers"), list[int]()
+
+    async def ask(number: int) -> bool:
+        heard.append(number)
+        if number == 1:
+            answer = asyncio.get_running_loop().create_future()
+            answer.cancel()
+            await answer
+        return True
 
     @app.agent(topic, retries=Retries(attempts=2))
     async def work(stream: Any) -> None:
-        async for number in stream:
-            heard.append(number)
-            if number == 1:
-                answer = asyncio.get_running_loop().create_future()
-                answer.cancel()
-                await answer
+        async for number in stream.filter(ask) if where == "in a processor" else stream:
+            if where == "in the agent":
+                await ask(number)
 
     async with in_memory(app) as run:
         await send_numbers(run, topic, 1)
