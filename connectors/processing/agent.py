@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, nullcontext
 from functools import cached_property
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -15,12 +16,15 @@ from faust.agents.replies import ReplyPromise
 from faust.exceptions import ImproperlyConfigured
 from faust.types import TP, ChannelT, EventT, Message, StreamT
 from faust.types.agents import ActorRefT, AgentFun
+from mode import Service
+from mode.types import ServiceT
 
 from connectors import crash
 from connectors.brokers.capabilities import Capability
+from connectors.errors import ConnectorError
 from connectors.processing.backing import Backing, backing_of
 from connectors.processing.dead_letters import name_of, text_of
-from connectors.processing.event_stream import counts
+from connectors.processing.event_stream import counts, is_cancelled
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import Failure, attempts_of
 from connectors.processing.replies import ReplyConsumer
@@ -46,6 +50,10 @@ class Delivery(enum.Enum):
     """Whoever owns their partition, one after the other."""
     SHARED = "shared"
     """Whoever is free."""
+
+
+class AwaitedCancelled(ConnectorError):
+    """What an agent awaited was cancelled, and the agent was not."""
 
 
 class Agent(FaustAgent):
@@ -108,7 +116,7 @@ class Agent(FaustAgent):
     @property
     def processed_total(self) -> int:
         """Events that were handed to this agent, in this process."""
-        streams = [cast(Stream[Any], a.stream.get_active_stream()) for a in self._actors]
+        streams = [_active(actor.stream) for actor in self._actors]
         return sum(stream.events_total for stream in streams)
 
     def stream(
@@ -166,37 +174,74 @@ class Agent(FaustAgent):
         if self.delivery is not None:
             await self.add_runtime_dependency(self.delivery)
 
+    async def _replace_actor(self, service: ServiceT, index: int) -> ServiceT:
+        # As Faust's, but as in _run_again.
+        stream = _active(cast(Any, service).stream)
+        self._as_before(stream)
+        partitions, channel = stream.active_partitions, cast("ChannelT[Any]", stream.channel)
+        return await self._start_one(
+            index=index, active_partitions=partitions, stream=stream, channel=channel
+        )
+
+    async def restart(self) -> None:
+        """Start its function anew. What it is in the middle of is handed out again.
+
+        Faust's would leave behind what was read and not handed out yet.
+        """
+        if not self.started:
+            await super().restart()
+            return
+        for aref in list(self._actors):
+            task = cast("asyncio.Task[None]", aref.actor_task)
+            if task.done():  # by cancel()
+                coro = await self._run_again(aref)
+                aref.actor_task = self.loop.create_task(self._execute_actor(coro, aref))
+                cast(Service, aref).add_future(aref.actor_task)
+            else:
+                task.cancel()
+
     async def _execute_actor(self, coro: Awaitable[Any], aref: ActorRefT) -> None:
         _current_agent.set(self)
         try:
-            while True:
-                try:
-                    await coro
-                except Exception as error:
-                    if not await self._settle_failure(aref, error):
-                        raise
-                else:
-                    if not await self._settle_last(aref):
-                        return
+            while await self._run(coro, aref):
                 coro = await self._run_again(aref)
-        except asyncio.CancelledError as cancelled:
-            if self.should_stop:
-                raise
-            self.log.info("Restarting on rebalance")
-            stream = cast(Stream[Any], aref.stream.get_active_stream())
-            await stream.let_go()
-            # It is started anew on this stream, where asking for the next event finishes this one.
-            stream.take_back(stream.interrupted())
-            await aref.crash(cancelled)
-            self.supervisor.wakeup()
         except Exception as error:
             # It failed outside of any event: Faust's supervisor decides.
             await aref.crash(error)
             self.supervisor.wakeup()
 
+    async def _run(self, coro: Awaitable[Any], aref: ActorRefT) -> bool:
+        """Run the agent's function to its end; whether it is to be started anew."""
+        try:
+            try:
+                await _to_its_end(coro)
+            except Exception as error:
+                if not await self._settle_failure(aref, error):
+                    raise
+                return True
+            return await self._settle_last(aref)
+        except BaseException as error:
+            # Also while a failure was being dealt with.
+            stream = _active(aref.stream)
+            if interrupted := stream.interrupted():
+                stream.take_back(interrupted)
+            stopping = self.should_stop or cast(Service, aref).should_stop
+            if stopping:
+                stream.leave_channel()
+            if stopping or not isinstance(error, asyncio.CancelledError):
+                raise
+            self.log.info("%s was cancelled; starting it again", self.name)
+            _be_cancelled_no_more()
+            return True
+
+    async def _slurp(self, res: ActorRefT, it: AsyncIterator[Any]) -> None:
+        # What it does on its way out is part of the event, and not left to the interpreter.
+        async with aclosing(it) if isinstance(it, AsyncGenerator) else nullcontext():
+            await super()._slurp(res, it)
+
     async def _settle_failure(self, aref: ActorRefT, error: Exception) -> bool:
         """Deal with what is in hand, one event or a batch. False if there is nothing."""
-        stream = cast(Stream[Any], aref.stream.get_active_stream())
+        stream = _active(aref.stream)
         failed = stream.interrupted()
         crash.point("agent.failed")
         if self._on_error is not None:
@@ -205,7 +250,8 @@ class Agent(FaustAgent):
         if not failed:
             return False
         if self.delivery is not None:
-            await self.delivery.fail(stream, failed[0], error)
+            for event in failed:
+                await self.delivery.fail(stream, event, error)
             return True
         backing = backing_of(self.app)
         if backing is None:
@@ -264,25 +310,54 @@ class Agent(FaustAgent):
 
     async def _settle_last(self, aref: ActorRefT) -> bool:
         """Finish the event during which the agent's function returned. False: it is to end."""
-        stream = cast(Stream[Any], aref.stream.get_active_stream())
-        # Whoever acknowledges himself may have left them for later.
-        last = list(stream.in_hand) if stream.enable_acks else []
-        for event in last:
-            stream.settle(event)
+        stream = _active(aref.stream)
+        had_any = stream.have_done()
         stream.current_event = None
         stopping = self.should_stop or self.app.should_stop
         if stopping or stream.should_stop or stream.told_to_end:
             return False
-        if not last:
+        if not had_any:
             self.log.warning("%s returned without an event; starting it again", self.name)
             await self.sleep(RESTART_AFTER)
         return True
 
     async def _run_again(self, aref: ActorRefT) -> Awaitable[Any]:
-        stream = cast(Stream[Any], aref.stream.get_active_stream())
+        stream = _active(aref.stream)
         await stream.let_go()
+        self._as_before(stream)
         # The active one: what the function derived from its stream before is derived for good.
         result = self.fun(stream)
         if isinstance(result, AsyncIterable):
             return self._slurp(aref, aiter(result))
         return cast("Awaitable[Any]", result)
+
+    def _as_before(self, stream: Stream[Any]) -> None:
+        """Have a stream be as it was before the agent's function added its processors, which it is
+        to do again."""
+        own = self._maybe_unwrap_reply_request
+        stream._processors[:] = [each for each in stream._processors if each == own]
+
+
+def _active(stream: StreamT[Any]) -> Stream[Any]:
+    """What an agent reads: it may have derived that from the one it was given."""
+    return cast(Stream[Any], stream.get_active_stream())
+
+
+async def _to_its_end(coro: Awaitable[Any]) -> None:
+    """Run an agent's function. A cancellation is one if it is meant for this task."""
+    try:
+        await coro
+    except asyncio.CancelledError as error:
+        if not is_cancelled():
+            raise AwaitedCancelled(
+                "what the agent awaited was cancelled, and the agent was not"
+            ) from error
+        raise
+    if is_cancelled():  # in the middle of an event, perhaps, and it said nothing of it
+        raise asyncio.CancelledError
+
+
+def _be_cancelled_no_more() -> None:
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

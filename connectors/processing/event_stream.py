@@ -21,7 +21,7 @@ from connectors.processing.backing import Backed, backed
 from connectors.processing.monitoring import Tally, only_monitor
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue, KeyedQueue
-from connectors.processing.scope import Scope, State, set_current
+from connectors.processing.scope import Scope, State, scope_of_task, set_current
 from connectors.processing.tenure import Held
 from connectors.processing.topic import Topic
 
@@ -58,6 +58,8 @@ class EventStream(FaustStream[T]):
     skipped_total = 0
     """Events that its processors have filtered out."""
     _sensor_state: dict[Any, Any] | None = None
+    _failed_early: Scope | None = None
+    """Whose last event failed in a processor, so that none of its events was handed out."""
     _is_agents = False
     """Whether an agent reads it as its own, which starts it anew when it fails."""
     _reading_task: asyncio.Task[Any] | None = None
@@ -76,10 +78,14 @@ class EventStream(FaustStream[T]):
         self.in_hand: dict[EventT[Any], Scope] = {}
         """Events that were handed out and are not finished, in their order: one, or those of a
         batch. With what was written for each."""
-        self._left: Sequence[EventT[Any]] = ()
+        self._left = Scope()
         """What was in hand when an agent left its loop, until it asks for the next or ends."""
         self._loops = 0
         """How many have been begun."""
+        self._loops_left = 0
+        """How many of them have not ended."""
+        self._stops_after = False
+        """Whether it is to be stopped when the last one ends."""
         self._waiting: asyncio.Timeout | None = None
         """For the next event."""
         self._is_over = False
@@ -109,6 +115,18 @@ class EventStream(FaustStream[T]):
                 cast(Topic, node.channel).share(queue)
         return super().combine(*nodes, **kwargs)
 
+    def noack(self) -> StreamT[Any]:
+        """Its events are finished when the application acknowledges them.
+
+        An agent that is started anew goes on with the same stream, which knows what is not yet.
+        """
+        if not self.enable_acks:
+            return self
+        if isinstance(self._next, EventStream) and not self._next.enable_acks:
+            return self._next
+        self._next = self.clone(enable_acks=False, prev=self)
+        return self._next
+
     def own_queue(self) -> EventQueue | None:
         """``None`` for a channel that is not ours."""
         queue = self.channel.queue if isinstance(self.channel, ChannelT) else None
@@ -124,8 +142,7 @@ class EventStream(FaustStream[T]):
     async def _events(
         self, queue: EventQueue, hand_out: HandOut | None
     ) -> AsyncGenerator[Any, None]:
-        stop_after = await self._begin(queue)
-        loop = self._loops
+        loop = await self._begin(queue)
         # What cannot change while the loop runs is looked up once, not for each event.
         buffered, errors, in_hand, backed_by = (
             queue.buffered,
@@ -165,7 +182,7 @@ class EventStream(FaustStream[T]):
                     self.current_event = event
                 value = event.value
                 if (processors or is_joined) and (
-                    value := await self._process(value)
+                    value := await self._process(scope, value)
                 ) is self._skipped_value:
                     put_down = settle
                 else:
@@ -174,10 +191,10 @@ class EventStream(FaustStream[T]):
                 self.current_event = None
                 put_down(event)
         except GeneratorExit:
-            self._leave_loop(loop, (event,))
+            self._leave_loop(loop, scope)
             raise
         finally:
-            await self._end(stop_after)
+            await self._end()
 
     def _stopped_set(self) -> None:
         self._is_over = True
@@ -216,16 +233,26 @@ class EventStream(FaustStream[T]):
             return True
         return False
 
-    async def _end(self, stop_after: bool) -> None:
+    async def _end(self) -> None:
         self.tell_monitor(0)
-        self._channel_stop_iteration(self.channel)
-        if stop_after:
+        if self.told_to_end or not self._is_agents:
+            self.leave_channel()
+        self._loops_left -= 1
+        # The next loop may have begun: this one ends when the interpreter comes to it.
+        if self._stops_after and not self._loops_left:
+            self._stops_after = False
             await self.stop()
             self.service_reset()
             self._active_agens.clear()
 
-    async def _begin(self, queue: EventQueue) -> bool:
-        """Start the stream; whether it is to be stopped when its iterator ends."""
+    def leave_channel(self) -> None:
+        """Have nothing more come. An instance that has a partition to itself is the only one to get
+        its events: it stays subscribed while its function is started anew."""
+        self._channel_stop_iteration(self.channel)
+
+    async def _begin(self, queue: EventQueue) -> int:
+        """Start the stream, and have done with what was handed out in other loops; which one this
+        is."""
         self._finalized = True
         self.told_to_end = False
         self._queue, self._consumer = queue, cast("Consuming", self.app.consumer)
@@ -234,17 +261,20 @@ class EventStream(FaustStream[T]):
         self.reader = cast(Topic, self.channel).reader
         self._is_agents, self._reading_task = self._is_an_agents(), asyncio.current_task()
         # An agent's stream outlives its function, which is started anew after a failure.
-        stop_after = await self.maybe_start() and not self._is_agents
+        if await self.maybe_start() and not self._is_agents:
+            self._stops_after = True
         self._loops += 1
-        left, self._left = self._left, ()
+        self._loops_left += 1
+        left, self._left = self._left, Scope()
         self._have_done_with(left)
+        self._have_done_with_last()
         self._announce()
         monitor = only_monitor(self.app) if self.is_conducted else None
         self._observed = monitor is None
         if monitor is not None and self._tally is None:
             self._tally = Tally(monitor, self)
         self.tell_monitor(1)
-        return stop_after
+        return self._loops
 
     def _announce(self) -> None:
         """Have the events in hand waited for when partitions move."""
@@ -277,7 +307,7 @@ class EventStream(FaustStream[T]):
         self.tell_monitor(len(self.in_hand) + 1)
         return event
 
-    def _leave_loop(self, loop: int, events: Sequence[EventT[Any]]) -> None:
+    def _leave_loop(self, loop: int, scope: Scope) -> None:
         """What is in hand when a loop is left, by ``break`` for instance, is finished.
 
         An agent may have left it because it failed, and awaits things on its way out: there it is
@@ -285,25 +315,58 @@ class EventStream(FaustStream[T]):
         not if the task has failed or is cancelled: then it is delivered again.
         """
         if self._is_agents and loop == self._loops:
-            self._left = events
+            self._left = scope
         elif not self._is_agents and has_failed(self._reading_task):
             self.log.warning("The loop over %s was interrupted; the event is delivered again", self)
-            for event in events:
-                self.in_hand.pop(event, Scope()).drop()
+            scope.drop()
+            for event in self._in_hand_of(scope):
+                del self.in_hand[event]
         else:
-            self._have_done_with(events)
+            self._have_done_with(scope)
 
-    def _have_done_with(self, events: Sequence[EventT[Any]]) -> None:
-        put_down = self.settle if self.enable_acks else self._leave
-        for event in events:
-            # If it was dropped it has failed, and is being dealt with.
-            if event in self.in_hand and self.in_hand[event].state is not State.DROPPED:
-                put_down(event)
+    def have_done(self) -> bool:
+        """Have done with what was handed out, since nobody asks for the next; whether anything
+        was."""
+        scopes = [scope for scope in self.in_hand.values() if scope.state is State.OPEN]
+        for scope in scopes:
+            self._have_done_with(scope)
+        return bool(scopes)
+
+    def _have_done_with_last(self) -> None:
+        """What this task was handed last, in whichever loop, is finished: it asks for the next.
+
+        The interpreter closes a loop that is left only later, when the next event could have been
+        processed without what was written for this one.
+        """
+        scope = scope_of_task(None)
+        if type(scope) is Scope and scope.stream is self:
+            self._have_done_with(scope)
+
+    def _have_done_with(self, scope: Scope) -> None:
+        # If it was dropped it has failed, and is being dealt with.
+        if scope.state is not State.DROPPED:
+            put_down = self.settle if self.enable_acks else self._leave
+            for event in scope.events:
+                if self.in_hand.get(event) is scope:  # one may finish others
+                    put_down(event)
+
+    def _in_hand_of(self, scope: Scope) -> list[EventT[Any]]:
+        """An event that is handed out again has another scope."""
+        return [event for event in scope.events if self.in_hand.get(event) is scope]
+
+    def _give_back(self, scope: Scope) -> None:
+        """Have events handed out that nobody has seen yet."""
+        if scope.state is State.OPEN:
+            scope.drop()
+            self.take_back(self._in_hand_of(scope))
 
     def _is_an_agents(self) -> bool:
         agent = current_agent()
         root = self.get_root_stream()
-        return agent is not None and any(actor.stream is root for actor in agent._actors)  # type: ignore[attr-defined]
+        return agent is not None and any(
+            actor.stream.get_root_stream() is root
+            for actor in agent._actors  # type: ignore[attr-defined]
+        )
 
     def _take_up(self, event: EventT[Any], scope: Scope) -> None:
         """Make an event the current one; its scope has been opened."""
@@ -320,8 +383,8 @@ class EventStream(FaustStream[T]):
             self._sensor_state = self._on_stream_event_in(message.tp, message.offset, self, event)
         self.current_event = event
 
-    async def _process(self, value: Any) -> Any:
-        """Run the stream's processors over a value."""
+    async def _process(self, scope: Scope, value: Any) -> Any:
+        """Run the stream's processors over the value of an event."""
         try:
             for processor in self._processors:
                 value = await maybe_async(processor(value))
@@ -329,6 +392,12 @@ class EventStream(FaustStream[T]):
         except Skip:
             self.skipped_total += 1
             return self._skipped_value
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                self._give_back(scope)
+            else:
+                self._failed_early = scope
+            raise
 
     def _let_go_of_acknowledged(self) -> None:
         """An application that acknowledges itself may do so behind the stream's back."""
@@ -343,10 +412,17 @@ class EventStream(FaustStream[T]):
 
     def finish(self, message: Message) -> bool:
         """See :class:`~connectors.processing.scope.Finisher`. What was written for the event
-        counts, and nothing more can be."""
-        for event in self.in_hand:
+        counts, and nothing more can be. Of a batch it counts as a whole, and so when that is done
+        with."""
+        for event, scope in self.in_hand.items():
             if event.message is message:
-                self.settle(event)
+                if len(scope.events) == 1 or scope.state is not State.OPEN:
+                    self.settle(event)
+                elif scope.has_effects:
+                    scope.defer(partial(self.settle, event))
+                else:
+                    self.in_hand[event] = Scope()
+                    self.settle(event)
                 return message.acked
         return False
 
@@ -361,11 +437,12 @@ class EventStream(FaustStream[T]):
         for event in events:
             del self.in_hand[event]
         self._queue.buffered.extendleft(reversed(events))
+        self._consumer.note_progress()
 
     def interrupted(self) -> list[EventT[Any]]:
         """The events in whose middle the agent failed or was cancelled: what it did for them has
         never happened. Those that it has left, to acknowledge them later, have happened."""
-        events = [event for event, scope in self.in_hand.items() if scope.state is State.OPEN]
+        events = [e for e, scope in self.in_hand.items() if scope.state is not State.JOINED]
         for event in events:
             self.in_hand[event].drop()
         return events
@@ -376,7 +453,7 @@ class EventStream(FaustStream[T]):
             with suppress(RuntimeError):  # another task is reading it, and goes on
                 await iterator.aclose()
                 self._active_agens.discard(iterator)
-        self._left = ()
+        self._left = Scope()
 
     def _leave(self, event: EventT[Any]) -> None:
         """What was written for an event counts; when it is finished is up to the application."""
@@ -388,7 +465,8 @@ class EventStream(FaustStream[T]):
     def settle(self, event: EventT[Any]) -> None:
         """Note an event in hand as finished by this stream, with what was written for it."""
         scope = self.in_hand.pop(event, None)
-        if scope is None:  # the application was earlier
+        if scope is None:  # the application was earlier, or has begun another loop within this
+            self._have_done_with_last()
             return
         message: Any = event.message
         if message.tenure.counts:
@@ -405,6 +483,12 @@ class EventStream(FaustStream[T]):
             self._on_stream_event_out(message.tp, message.offset, self, event, self._sensor_state)
             if last:
                 self._on_message_out(message.tp, message.offset, message)
+
+
+def is_cancelled() -> bool:
+    """Whether this task is being cancelled, and not only something that it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def has_failed(task: asyncio.Task[Any] | None) -> bool:

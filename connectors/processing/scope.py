@@ -132,6 +132,11 @@ class Scope:
         """Other partitions than those of the events, of which rows were written."""
         return _NO_STRAYS if self._further is None else self._further.strays
 
+    @property
+    def has_effects(self) -> bool:
+        """Whether anything waits for the event to be finished."""
+        return self.table is not None or self._further is not None
+
     def stray(self, tp: TP) -> None:
         """Note that a row of another partition is written."""
         self._more().strays |= {tp}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from faust.types import EventT
@@ -12,7 +13,7 @@ from mode import Seconds, want_seconds
 
 from connectors.processing.event_stream import EventStream, HandOut, counts, event_of
 from connectors.processing.queue import EventQueue
-from connectors.processing.scope import Scope, open_scope
+from connectors.processing.scope import Scope, State, open_scope
 
 T = TypeVar("T")
 
@@ -67,73 +68,80 @@ class Stream(EventStream[T]):
     async def _batches_of(
         self, queue: EventQueue, size: int, within: float, hand_out: HandOut
     ) -> AsyncGenerator[list[Any], None]:
-        stop_after = await self._begin(queue)
-        loop = self._loops
+        loop, scope = await self._begin(queue), Scope()
         try:
             while not self.should_stop:
                 await asyncio.sleep(0)
-                batch = await self._collect(queue, size, within)
-                if self.told_to_end or not batch or not all(counts(e) for e, _ in batch):
-                    self._put_back(queue, [event for event, _ in batch])
+                scope, batch = await self._collect(queue, size, within)
+                if self.told_to_end or not batch or not all(map(counts, scope.events)):
+                    self._give_back(scope)
                     if self.told_to_end:
                         return
                     continue
-                put_down = self.settle if self.enable_acks else self._leave
                 self.events_total += len(batch)
                 self.tell_monitor()
                 yield [hand_out(event, value) for event, value in batch]
                 self.current_event = None
-                for event, _ in batch:
-                    put_down(event)
+                self._have_done_with(scope)
+                self._have_done_with_last()
         except GeneratorExit:
-            self._leave_loop(loop, [event for event, _ in batch])
+            self._leave_loop(loop, scope)
             raise
         finally:
-            await self._end(stop_after)
+            await self._end()
 
     async def _collect(
         self, queue: EventQueue, size: int, within: float
-    ) -> list[tuple[EventT[Any], Any]]:
-        """Events with their processed values, in one scope. Fewer at the end of the stream."""
+    ) -> tuple[Scope, list[tuple[EventT[Any], Any]]]:
+        """Events with their processed values, and their scope. Fewer at the end of the stream."""
         batch: list[tuple[EventT[Any], Any]] = []
         events: list[EventT[Any]] = []
         scope = open_scope(events, self.reader, None, self)
         deadline: float | None = None
-        while len(batch) < size:
-            if queue.buffered and not queue._errors:
-                event: EventT[Any] | None = queue.buffered.popleft()
-            else:
-                try:
-                    async with asyncio.timeout_at(deadline) as self._collecting:
-                        event = await self._wait_for(queue)
-                except TimeoutError:
+        try:
+            while len(batch) < size:
+                if queue.buffered and not queue._errors:
+                    event = queue.buffered.popleft()
+                elif (waited_for := await self._wait_until(deadline, queue)) is not None:
+                    event = waited_for
+                else:
                     break
-            if event is None:
-                break
-            if self._passes_by(queue, event):
-                continue
-            events.append(event)
-            self._take_up(event, scope)
-            value = await self._process(event.value)
-            if value is self._skipped_value:
-                events.remove(event)
-                self.in_hand[event] = Scope()
-                self.settle(event)
-                continue
-            batch.append((event, value))
-            deadline = deadline or asyncio.get_running_loop().time() + within
-        return batch
+                if self._passes_by(queue, event):
+                    continue
+                events.append(event)
+                self._take_up(event, scope)
+                value = await self._process(scope, event.value)
+                if value is not self._skipped_value:
+                    batch.append((event, value))
+                    deadline = deadline or asyncio.get_running_loop().time() + within
+                elif batch:  # what its processors did is with the others'
+                    scope.defer(partial(self.settle, event))
+                else:
+                    self.settle(event)
+                    events = []
+                    scope = open_scope(events, self.reader, None, self)
+        except BaseException:
+            if scope is not self._failed_early:
+                self._give_back(scope)
+            raise
+        return scope, batch
 
-    def _put_back(self, queue: EventQueue, events: Sequence[EventT[Any]]) -> None:
-        """Let go of a batch that nobody gets as it is: partitions were lost while it came."""
-        again = []
-        for event in events:
-            if counts(event) and not self.told_to_end:
-                again.append(event)
-            else:  # it is delivered again
-                del self.in_hand[event]
-                queue.done(event)
-        self.take_back(again)
+    async def _wait_until(self, deadline: float | None, queue: EventQueue) -> EventT[Any] | None:
+        """The next event of a batch; ``None`` where none comes in time, or the stream has ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline) as self._collecting:
+                return await self._wait_for(queue)
+        return None
+
+    def _have_done_with(self, scope: Scope) -> None:
+        if scope is self._failed_early and scope.state is State.OPEN:
+            # The agent made nothing of it. It goes on with the others.
+            *unseen, failed = self._in_hand_of(scope)
+            scope.drop()
+            self.take_back(unseen)
+            scope = Scope((failed,), self.reader, None, self)
+            self._take_up(failed, scope)
+        super()._have_done_with(scope)
 
     def hurry(self) -> None:
         """Hand out a batch as far as it has come, since partitions are about to move."""

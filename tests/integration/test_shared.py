@@ -17,6 +17,7 @@ from faust.exceptions import ImproperlyConfigured
 
 from connectors.brokers.broker import Broker, Numbered, Outgoing
 from connectors.brokers.broker import LaneBatch as Batch
+from connectors.errors import BrokerUnavailable
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.postgres.queries import load
@@ -537,3 +538,69 @@ async def test_batches_are_refused() -> None:
 
     async with running(app):
         assert "one by one" in await asyncio.wait_for(refused, PATIENCE)
+
+
+@pytest.mark.parametrize("end", ["goes on", "is cancelled", "fails"])
+async def test_an_event_that_another_worker_has_claimed_meanwhile_counts_once(
+    end: str, any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first worker hears of that while its agent is in the middle of it."""
+    claims_last(0.5, monkeypatch)
+    monkeypatch.setattr(delivery, "RENEW_EVERY", 0.1)
+    monkeypatch.setattr(delivery, "TAKE_OVER_EVERY", 0.1)
+    first, heir = (new_app(any_broker_url, database_url) for _ in range(2))
+    done, given_up, begun = first.topic("done"), list[int](), list[str]()
+    taken_over, known, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work_late(event: Any) -> None:
+        await done.send(value=event.value)
+        begun.append("first")
+        if event.value == 0:
+            await known.wait()
+            if end == "fails":
+                raise ValueError(event.value)
+
+    async def take_over(event: Any) -> None:
+        await heir.topic("done").send(value=event.value)
+        taken_over.set()
+        await may_end.wait()
+
+    async def note(event: Any, _: Exception) -> None:
+        given_up.append(event.value)
+
+    def heard_of_it() -> bool:
+        return not mail.delivery._hand.find(*delivery.UNSETTLED)
+
+    letters = declare(first, work_late, concurrency=1, retries=NO_RETRIES, on_give_up=note)
+    declare(heir, take_over, concurrency=1)
+    mail: Any = first.agents["mail"]
+    async with running(first):
+        await letters.send(key="key", value=0)
+        await eventually(lambda: begun == ["first"])
+        renew = mail.delivery._sharing.renew
+        with monkeypatch.context() as patched:
+            patched.setattr(mail.delivery._sharing, "renew", unreachable)
+            async with running(heir):
+                await asyncio.wait_for(taken_over.wait(), PATIENCE)
+                if end == "is cancelled":
+                    for actor in mail._actors:
+                        actor.actor_task.cancel()
+                mail.delivery._sharing.renew = renew
+                await eventually(heard_of_it)
+                known.set()
+                may_end.set()
+                await letters.send(key="key", value=1)
+                await eventually(lambda: all_settled(first))
+        await eventually(lambda: _are_sent(any_broker_url, 2))
+    assert given_up == []
+    assert await letters_of(database_url) == []
+
+
+async def unreachable(*_: Any) -> Any:
+    raise BrokerUnavailable("not now")
+
+
+async def _are_sent(broker_url: str, count: int) -> bool:
+    values = sorted(await sent_to(broker_url, "done"), key=str)
+    assert len(set(values)) == len(values)
+    return len(values) == count

@@ -270,7 +270,9 @@ class SharedDelivery(Service):
         message = message_of(event)
         attempts = message.attempts + 1
         retries = self.agent.retries
-        if message.state is State.IN_HAND and retries.allow(attempts, error):
+        if message.state is State.LOST:
+            stream.settle(event)
+        elif retries.allow(attempts, error):
             pause = retries.pause(attempts)
             self.log.info("%s: attempt %s failed, the next is in %.1f s", error, attempts, pause)
             message.attempts = attempts
