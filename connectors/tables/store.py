@@ -310,8 +310,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         """The keys of rows that Postgres does not take, and why. Nothing is written."""
         if not rows:
             return {}
-        attempt = connection.transaction()  # a savepoint
-        await attempt.start()
+        await connection.execute(self._sql("begin_attempt"))
         try:
             await self.write(connection, rows)
         except REFUSED as error:
@@ -319,7 +318,8 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         else:
             return {}
         finally:
-            await attempt.rollback()
+            await connection.execute(self._sql("undo_attempt"))
+            await connection.execute(self._sql("end_attempt"))
         keys = list(rows)
         if len(keys) == 1:
             return {keys[0]: refusal}

@@ -12,7 +12,10 @@ import asyncpg
 import pytest
 from pydantic import BaseModel
 
+from connectors.postgres.database import Database
+from connectors.processing.changes import LATER, Row
 from connectors.processing.retries import Retries
+from connectors.tables.store import PostgresStore
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 
@@ -68,6 +71,26 @@ async def test_an_event_whose_row_is_refused_is_set_aside(database_url: str, wha
     assert await fetch(database_url, "SELECT value FROM redfaust.dead_letters") == [(b'"bad"',)]
     rows = await fetch(database_url, "SELECT key::text FROM test.rows ORDER BY 1")
     assert rows == [("1",), ("2",), ("3",), ("4",)]
+
+
+async def test_looking_for_refused_rows_holds_no_more_locks_the_more_there_are(
+    migrated_url: str,
+) -> None:
+    store = new_app("memory://locks", migrated_url, name="locks").Table("rows", key_type=str).data
+    assert isinstance(store, PostgresStore)
+    rows: dict[Any, Row] = {f"{number} {TOO_LONG}": (0, 1, LATER) for number in range(20)}
+    database = await Database.connect(migrated_url)
+    async with database.transaction() as connection:
+        await store.create(connection)
+    async with database.transaction() as connection:
+        refused = await store.find_refused(connection, rows | {"good": (0, 1, LATER)})
+        held = await connection.fetchval(
+            "SELECT count(*) FROM pg_locks "
+            "WHERE locktype = 'transactionid' AND pid = pg_backend_pid()"
+        )
+    await database.close()
+    assert refused.keys() == rows.keys()
+    assert held <= 1  # that of the transaction itself
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
