@@ -22,6 +22,7 @@
     ├── WorkerUnknown              no worker has that name
     ├── PartitionsDiffer           a worker knows fewer partitions than there are
     ├── WrongPartition             a table was written with a key of another partition
+    ├── RowUnreadable              a row in Postgres is not of its table's types
     ├── TableNotShared             a table was used by an agent that owns none of its partitions
     ├── WideTableError
     │   ├── RowNotLoaded           a row was used that is not in memory; load it first
@@ -115,6 +116,10 @@ class WrongPartition(ConnectorError):
 
 class TableNotShared(ConnectorError):
     """A table was used by an agent with shared delivery."""
+
+
+class RowUnreadable(ConnectorError):
+    """A row in Postgres is not of its table's types."""
 
 
 class WideTableError(ConnectorError):

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
 import orjson
+from faust.exceptions import DecodeError
 from faust.models import maybe_model
+from pydantic import ValidationError
 
 from connectors.processing.encoding import PLAIN
 from connectors.processing.serializers import is_fausts_own
-from connectors.processing.typed_values import TypedValue, dumps_json, typed_value
+from connectors.processing.typed_values import TypedValue, dumps_json, problems_of, typed_value
 
 SMALLEST, LARGEST = -(2**63), 2**64 - 1
 """The integers that orjson writes. What is larger fails as anything fails that is no JSON."""
@@ -62,7 +64,9 @@ def _same(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    text = str(value)
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no str, as the table's key_type has it")
+    text = str.__str__(value)  # of an enum its value, which is equal to it
     if "\x00" in text:
         raise ValueError(_NUL)
     if not text.isascii():
@@ -71,7 +75,10 @@ def _text(value: Any) -> str:
 
 
 def _bigint(value: Any) -> int:
-    number = operator.index(value)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{value!r} is no int, as the table's key_type has it") from None
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"Postgres cannot store {number} as a key: it has more than 64 bits")
     return number
@@ -118,7 +125,7 @@ def key_column(key_type: Any, *, windowed: bool) -> Column:
     if own is not None or _is_plain(key_type) or key_type is tuple:
         return _JSON_KEY if windowed or own is None else own
     typed = typed_value(tuple[key_type, tuple[float, float]] if windowed else key_type)
-    return _JSON_KEY if typed is None else _typed(typed)
+    return _JSON_KEY if typed is None else _typed_key(typed)
 
 
 def value_column(
@@ -148,10 +155,18 @@ def value_column(
             return str(value)
         return _storable(dumps_json(value).decode()) if type(value) in PLAIN else encode(value)
 
-    decode = orjson.loads if _is_plain(value_type) else lambda text: loads(text.encode())
+    def decode(text: str) -> Any:
+        return loads(text.encode())
+
+    def encode_readable(value: Any) -> str:
+        _read_again(text := encode(value), decode)
+        return text
+
+    if not _is_plain(value_type):
+        return Column("jsonb", "text", encode_readable, decode)
     if is_fausts_own(serializer, "json"):
-        return Column("jsonb", "text", encode_plain, decode, takes_integers=True)
-    return Column("jsonb", "text", encode, decode)
+        return Column("jsonb", "text", encode_plain, orjson.loads, takes_integers=True)
+    return Column("jsonb", "text", encode, orjson.loads)
 
 
 def set_column(member_type: Any) -> Column:
@@ -165,7 +180,10 @@ def set_column(member_type: Any) -> Column:
 
 
 def _encode_set(members: frozenset[Any]) -> str:
-    return _storable(dumps_json(list(members)).decode())
+    text = _storable(dumps_json(list(members)).decode())
+    if _read_again(text, _decode_set) != members:
+        raise TypeError("Members would be read again as others: give the table their value_type")
+    return text
 
 
 def _decode_set(text: str) -> frozenset[Any]:
@@ -173,20 +191,65 @@ def _decode_set(text: str) -> frozenset[Any]:
 
 
 def _is_plain(value_type: Any) -> bool:
-    if get_origin(value_type) in {dict, list}:
-        return all(_is_plain(of) for of in get_args(value_type))
+    origin, of = get_origin(value_type), get_args(value_type)
+    if origin is dict and of[0] not in {str, Any}:  # which JSON has no keys of
+        return False
+    if origin in {dict, list}:
+        return all(map(_is_plain, of))
     return value_type in {None, Any, dict, list, str, int, float, bool}
 
 
 def _typed(typed: TypedValue) -> Column:
     def encode(value: Any) -> str:
-        return _storable(typed.dumps_exactly(value).decode())
+        text = _storable(typed.dumps_exactly(value).decode())
+        _read_again(text, typed.loads)
+        return text
+
+    return Column("jsonb", "text", encode, typed.loads)
+
+
+def _typed_key(typed: TypedValue) -> Column:
+    def encode(key: Any) -> str:
+        text = _storable(typed.dumps_exactly(key).decode())
+        _must_be_equal(key, text, typed.loads)
+        return text
 
     return Column("jsonb", "text", encode, typed.loads)
 
 
 def _encode_key(key: Any) -> str:
-    return _storable(orjson.dumps(key).decode())
+    text = _storable(orjson.dumps(key).decode())
+    if type(key) is not str:
+        _must_be_equal(key, text, _decode_key)
+    return text
 
 
-_JSON_KEY = Column("jsonb", "text", _encode_key, lambda text: _hashable(orjson.loads(text)))
+def _decode_key(text: str) -> Any:
+    return _hashable(orjson.loads(text))
+
+
+_JSON_KEY = Column("jsonb", "text", _encode_key, _decode_key)
+
+
+def _must_be_equal(key: Any, text: str, decode: Callable[[str], Any]) -> None:
+    """Raises TypeError for a key that would be another one when it is loaded: its row would be lost
+    to it, and two such keys that are one in Postgres cannot be in one commit."""
+    if (again := _read_again(text, decode)) != key:
+        raise TypeError(
+            f"The key {key!r} would be read again as {again!r}: give the table its key_type, if "
+            "that is not what it has"
+        )
+
+
+def _read_again(text: str, decode: Callable[[str], Any]) -> Any:
+    """What is written, as it is read. Raises ValueError for what could not be: nobody could take a
+    partition that has it."""
+    try:
+        return decode(text)
+    except (ValidationError, DecodeError, TypeError) as error:
+        raise ValueError(f"It could not be read again: {reason_of(error)}") from None
+
+
+def reason_of(error: Exception) -> str:
+    """Why something cannot be read, without what it is."""
+    return problems_of(error) if isinstance(error, ValidationError) else str(error)

@@ -16,13 +16,15 @@ from collections.abc import (
 from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 
+import asyncpg
+from faust.exceptions import DecodeError
 from faust.stores.base import Store
 from faust.types import TP, EventT
 from faust.types.stores import StoreT
 from pydantic import BaseModel
 from yarl import URL
 
-from connectors.errors import TableNotShared
+from connectors.errors import RowUnreadable, TableNotShared
 from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
@@ -33,6 +35,7 @@ from connectors.tables.columns import (
     LARGEST,
     SMALLEST,
     key_column,
+    reason_of,
     set_column,
     value_column,
 )
@@ -50,6 +53,9 @@ INDEXES = "indexes"
 
 
 _MISSING, _OPEN = object(), State.OPEN
+
+UNREADABLE = (TypeError, ValueError, DecodeError)
+"""What decoding raises."""
 
 _ATOMS = frozenset({str, int, float, bool, bytes, NoneType})
 
@@ -240,15 +246,27 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             del self._rows[key]
 
     async def load_partitions(self, database: Database, partitions: Collection[int]) -> None:
-        """Load the rows of partitions. Raises DatabaseUnavailable; then it may be repeated."""
+        """Load the rows of partitions. Raises DatabaseUnavailable; then it may be repeated.
+
+        Raises RowUnreadable for one that is not of the table's types.
+        """
         async with database.transaction() as connection:
             rows = connection.cursor(self._sql("select_rows"), list(partitions), prefetch=1000)
             async for encoded, value, partition in rows:
-                self.put(self._key.decode(encoded), value, partition)
+                try:
+                    self.put(self._key.decode(encoded), value, partition)
+                except UNREADABLE as error:
+                    raise self._unreadable(encoded, error) from None
 
     def put(self, key: Any, encoded: Any, partition: int) -> None:
         """Have a row in memory that is committed, its value as Postgres has it."""
         self._rows[key] = (partition, self._value.decode(encoded), LATER)
+
+    def _unreadable(self, key: Any, error: Exception) -> RowUnreadable:
+        return RowUnreadable(
+            f"{self._name} has a row that is not of the table's types, that of {key!r} "
+            f"({reason_of(error)}): correct it by SQL, or the types that the table is given"
+        )
 
     async def places(self, connection: Connection) -> AsyncIterator[tuple[Any, int]]:
         """Each key with its partition, as they are now, within a transaction."""
@@ -288,10 +306,14 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         encode, as_it_is = self._key.encode, self._key.as_it_is
         keys, values, partitions, gone = [], [], [], []
         for key, (partition, value, encoded) in rows.items():
+            try:
+                name = key if type(key) is as_it_is else encode(key)
+            except (TypeError, ValueError) as error:  # though it is equal to one that was taken
+                raise asyncpg.DataError(str(error)) from error
             if encoded is None:
-                gone.append(encode(key))
+                gone.append(name)
                 continue
-            keys.append(key if type(key) is as_it_is else encode(key))
+            keys.append(name)
             values.append(str(value) if encoded is LATER else encoded)
             partitions.append(partition)
         if keys:
@@ -310,8 +332,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         """The keys of rows that Postgres does not take, and why. Nothing is written."""
         if not rows:
             return {}
-        attempt = connection.transaction()  # a savepoint
-        await attempt.start()
+        await connection.execute(self._sql("begin_attempt"))
         try:
             await self.write(connection, rows)
         except REFUSED as error:
@@ -319,7 +340,8 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         else:
             return {}
         finally:
-            await attempt.rollback()
+            await connection.execute(self._sql("undo_attempt"))
+            await connection.execute(self._sql("end_attempt"))
         keys = list(rows)
         if len(keys) == 1:
             return {keys[0]: refusal}

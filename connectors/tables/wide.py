@@ -12,7 +12,7 @@ from connectors.errors import RowNotLoaded, TableNotWhole
 from connectors.postgres.database import Database
 from connectors.processing.changes import LATER, Causes, Changes, Row
 from connectors.tables.cache import Cache, State
-from connectors.tables.store import PostgresStore
+from connectors.tables.store import UNREADABLE, PostgresStore
 
 CACHED_ROWS = "cached_rows"
 """The option of a table that says how many rows it may have in memory."""
@@ -138,10 +138,14 @@ class WideStore(PostgresStore):
             rows = await connection.fetch(
                 self._sql("select_rows_of_keys"), [encoded for _, encoded in asked]
             )
-        return {
-            asked[row["number"] - 1][0]: (row["partition"], self._value.decode(row["value"]), LATER)
-            for row in rows
-        }
+        found: dict[Any, Row] = {}
+        for number, value, partition in rows:
+            key = asked[number - 1][0]
+            try:
+                found[key] = partition, self._value.decode(value), LATER
+            except UNREADABLE as error:
+                raise self._unreadable(key, error) from None
+        return found
 
     def _encoded(self, key: Any) -> Any:
         """``None`` for a key that Postgres cannot have, and so has no row."""

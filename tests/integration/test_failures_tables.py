@@ -12,7 +12,12 @@ import asyncpg
 import pytest
 from pydantic import BaseModel
 
+from connectors.errors import RowUnreadable
+from connectors.postgres.database import Database
+from connectors.processing.changes import LATER, Row
 from connectors.processing.retries import Retries
+from connectors.tables.store import PostgresStore
+from connectors.tables.wide import WideStore
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 
@@ -33,6 +38,7 @@ REFUSED = {
     "too long a key for the index": (str, TOO_LONG, 1),
     "too large an integer for the key": (int, 2**70, 1),
     "a key of another type": (int, "five", 1),
+    "a key that is another one's text": (str, 4, 1),
 }
 
 
@@ -68,6 +74,75 @@ async def test_an_event_whose_row_is_refused_is_set_aside(database_url: str, wha
     assert await fetch(database_url, "SELECT value FROM redfaust.dead_letters") == [(b'"bad"',)]
     rows = await fetch(database_url, "SELECT key::text FROM test.rows ORDER BY 1")
     assert rows == [("1",), ("2",), ("3",), ("4",)]
+
+
+async def test_a_key_of_another_type_is_refused_though_it_equals_one_that_is_there(
+    database_url: str,
+) -> None:
+    app = new_app("memory://equal", database_url)
+    numbers = app.topic("numbers", key_type=str)
+    table = app.Table("rows", key_type=int, value_type=int, use_partitioner=True)
+
+    @app.agent(numbers)
+    async def write(stream: Any) -> None:
+        async for number in stream:
+            if number == 1.5:
+                del table[1.0]
+            else:
+                table[number] = 1
+
+    async with running(app):
+        await numbers.send(key="key", value=1)
+        await eventually(lambda: all_finished(app, "numbers"))
+        for number in (1.0, 1.5, 2):
+            await numbers.send(key="key", value=number)
+        await eventually(lambda: app.crashed or 2 in table)
+        await eventually(lambda: all_finished(app, "numbers"))
+    assert await fetch(database_url, "SELECT key FROM test.rows ORDER BY key") == [(1,), (2,)]
+    letters = await fetch(database_url, "SELECT value FROM redfaust.dead_letters ORDER BY id")
+    assert letters == [(b"1.0",), (b"1.5",)]
+
+
+async def test_looking_for_refused_rows_holds_no_more_locks_the_more_there_are(
+    migrated_url: str,
+) -> None:
+    store = new_app("memory://locks", migrated_url, name="locks").Table("rows", key_type=str).data
+    assert isinstance(store, PostgresStore)
+    rows: dict[Any, Row] = {f"{number} {TOO_LONG}": (0, 1, LATER) for number in range(20)}
+    database = await Database.connect(migrated_url)
+    async with database.transaction() as connection:
+        await store.create(connection)
+    async with database.transaction() as connection:
+        refused = await store.find_refused(connection, rows | {"good": (0, 1, LATER)})
+        held = await connection.fetchval(
+            "SELECT count(*) FROM pg_locks "
+            "WHERE locktype = 'transactionid' AND pid = pg_backend_pid()"
+        )
+    await database.close()
+    assert refused.keys() == rows.keys()
+    assert held <= 1  # that of the transaction itself
+
+
+@pytest.mark.parametrize("options", [{}, {"cached_rows": 10}], ids=["whole", "wide"])
+async def test_a_row_that_cannot_be_read_is_named(
+    migrated_url: str, options: dict[str, Any]
+) -> None:
+    app = new_app("memory://unreadable", migrated_url, name=f"unreadable{len(options)}")
+    store = app.Table("rows", key_type=str, value_type=Measured, options=options).data
+    assert isinstance(store, PostgresStore)
+    database = await Database.connect(migrated_url)
+    async with database.transaction() as connection:
+        await store.create(connection)
+        await store.write(connection, {"a": (0, None, '{"number": 5.25}')})
+    loading = store.load_partitions(database, [0])
+    if isinstance(store, WideStore):
+        loading.close()
+        store.cache.pin("a", "holder", 1)
+        loading = store.load(database, ["a"])
+    with pytest.raises(RowUnreadable, match=r"\"rows\" has a row .* 'a' .*number: ") as unreadable:
+        await loading
+    await database.close()
+    assert "5.25" not in str(unreadable.value)
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")

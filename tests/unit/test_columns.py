@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 from collections import OrderedDict
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,13 +13,32 @@ from uuid import UUID
 import faust
 import orjson
 import pytest
+from pydantic import BaseModel, Field
 
-from connectors.tables.columns import Column, value_column
+from connectors.tables.columns import Column, key_column, set_column, value_column
 from connectors.tables.store import own_copy
 
 
 class Point(faust.Record):
     x: int
+
+
+@dataclass(frozen=True)
+class Place:
+    x: int
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Shade(str, enum.Enum):  # noqa: UP042 - the text of those is their value
+    RED = "red"
+
+
+class Account(BaseModel):
+    balance: float = Field(default=0.0, ge=0)
+    more: Any = None
 
 
 VALUES = [
@@ -82,3 +103,73 @@ def test_what_is_read_can_be_changed_without_changing_the_row() -> None:
         "pair": ([1],),
         "n": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("key_type", "key"),
+    [
+        (str, 5),
+        (str, b"5"),
+        (int, 5.0),
+        (None, UUID(int=3)),
+        (None, ("a", UUID(int=3))),
+        (None, datetime(2026, 1, 1, tzinfo=UTC)),
+        (None, Colour.RED),
+        (None, Place(1)),
+        (None, float("nan")),
+        (tuple[str, float], ("a", float("inf"))),
+    ],
+    ids=repr,
+)
+def test_a_key_that_would_come_back_as_another_is_refused(key_type: Any, key: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"key_type|read again"):
+        key_column(key_type, windowed=False).encode(key)
+
+
+@pytest.mark.parametrize(
+    ("key_type", "key"),
+    [
+        (None, ("a", (1, None))),
+        (UUID, UUID(int=3)),
+        (Colour, Colour.RED),
+        (Place, Place(1)),
+        (str, Shade.RED),
+    ],
+    ids=repr,
+)
+def test_a_key_comes_back(key_type: Any, key: Any) -> None:
+    column = key_column(key_type, windowed=False)
+    assert column.decode(column.encode(key)) == key
+
+
+@pytest.mark.parametrize(
+    "members", [{UUID(int=3)}, {Colour.RED}, {Place(1)}, {float("nan")}], ids=repr
+)
+def test_members_that_would_come_back_as_others_are_refused(members: set[Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match="read again"):
+        set_column(None).encode(frozenset(members))
+
+
+def in_debt() -> Account:
+    account = Account()
+    account.balance = -1.0
+    return account
+
+
+def nested(depth: int) -> list[Any]:
+    return [nested(depth - 1)] if depth else []
+
+
+@pytest.mark.parametrize(
+    "value", [Account(balance=float("inf")), in_debt(), Account(more=nested(210))]
+)
+def test_what_could_not_be_read_again_is_refused_without_its_values(value: Account) -> None:
+    column = value_column(Account, "json", orjson.dumps, orjson.loads)
+    with pytest.raises(ValueError, match="read again: Account: ") as refusal:
+        column.encode(value)
+    assert "-1.0" not in str(refusal.value)
+
+
+def test_keys_of_a_dictionary_are_of_their_type_when_it_is_read() -> None:
+    column = value_column(dict[int, str], "json", orjson.dumps, orjson.loads)
+    assert column.decode(column.encode({5: "a"})) == {5: "a"}
