@@ -122,10 +122,10 @@ async def spawn(*arguments: str, **environ: str) -> asyncio.subprocess.Process:
 
 
 @asynccontextmanager
-async def up(directory: Path, *arguments: str) -> AsyncIterator[Up]:
+async def up(directory: Path, *arguments: str, **environ: str) -> AsyncIterator[Up]:
     port = free_port()
     where = ("--port", str(port), "--data-dir", str(directory))
-    running = Up(await spawn("up", *where, *arguments), port, directory)
+    running = Up(await spawn("up", *where, *arguments, **environ), port, directory)
     try:
         yield running
     finally:
@@ -139,6 +139,12 @@ async def refused(*arguments: str, **environ: str) -> tuple[int | None, str]:
     process = await spawn(*arguments, **environ)
     output, _ = await asyncio.wait_for(process.communicate(), READY_PATIENCE)
     return process.returncode, output.decode()
+
+
+async def test_the_loop_that_faust_is_told_to_use_is_not_for_the_supervisor(tmp_path: Path) -> None:
+    async with up(tmp_path / "data", "--no-demo", FAUST_LOOP="uvloop") as running:
+        await running.until_ready()
+        await running.stop()
 
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
