@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -256,6 +257,19 @@ async def test_stopped_while_starting(tmp_path: Path) -> None:
         assert await running.stop() < STOP_PATIENCE
 
 
+async def test_what_it_says_to_type_can_be_typed(tmp_path: Path) -> None:
+    directory = tmp_path / "ä b"
+    async with up(directory, "--no-demo") as running:
+        await running.until_said("Ctrl-C stops", READY_PATIENCE)
+        [line] = [line for line in running.output if line.endswith("/env'")]
+        script = f'{line.partition("|")[2].strip()} && echo "$REDFAUST_BROKER"'
+        shell = await asyncio.to_thread(
+            subprocess.run, ["sh", "-c", script], capture_output=True, text=True, check=True
+        )
+        assert shell.stdout.startswith("redis://")
+        await running.stop()
+
+
 async def test_other_commands_find_what_runs(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     async with up(directory, "--no-demo") as running:
@@ -297,6 +311,7 @@ async def test_a_directory_in_use_is_one_line(tmp_path: Path) -> None:
     [
         ({"REDFAUST_PROT": "1"}, "did you mean REDFAUST_PORT"),
         ({"REDFAUST_BROKER": "redis://127.0.0.1:1/0"}, "127.0.0.1:1"),
+        ({"REDFAUST_BROKER": "memory://"}, "is within one process"),
         ({"REDFAUST_DATABASE": "postgresql://u:p@127.0.0.1:1/d"}, "127.0.0.1:1"),
     ],
 )
