@@ -25,6 +25,7 @@ from app.errors import SupervisorError
 from app.schema import migrate_all
 from app.servers import running_servers
 from app.settings import PREFIX, Given, Settings, variable
+from connectors.errors import ConnectorError
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
 from connectors.transports.by_url import MEMORY
@@ -97,13 +98,24 @@ class Supervisor:
 
     async def _work(self) -> None:
         async with running_servers(self._given) as settings:
-            fresh = await prepare(settings)
+            fresh = await self._prepare(settings)
             async with self._processes(settings):
                 await self._until_ready(settings)
                 if self._demo and fresh:
                     await self._play(settings)
                 self._welcome(settings)
                 await asyncio.Event().wait()
+
+    async def _prepare(self, settings: Settings) -> bool:
+        try:
+            return await prepare(settings)
+        except ConnectorError as error:
+            given = self._given.model_dump(include={"broker", "database"}, exclude_none=True)
+            if not given:
+                raise
+            names = " ".join(map(variable, given))
+            # As in a terminal that has loaded the servers of a run that is over.
+            raise SupervisorError(f"{error}; `unset {names}` to have embedded ones") from error
 
     @asynccontextmanager
     async def _processes(self, settings: Settings) -> AsyncIterator[None]:

@@ -311,6 +311,7 @@ async def test_a_directory_in_use_is_one_line(tmp_path: Path) -> None:
     [
         ({"REDFAUST_PROT": "1"}, "did you mean REDFAUST_PORT"),
         ({"REDFAUST_BROKER": "redis://127.0.0.1:1/0"}, "127.0.0.1:1"),
+        ({"REDFAUST_BROKER": "redis://127.0.0.1:1/0"}, "`unset REDFAUST_BROKER` to have embedded"),
         ({"REDFAUST_BROKER": "memory://"}, "is within one process"),
         ({"REDFAUST_DATABASE": "postgresql://u:p@127.0.0.1:1/d"}, "127.0.0.1:1"),
     ],
