@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import logging
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -23,9 +24,11 @@ from app.embedded.process import free_port
 from app.errors import SupervisorError
 from app.schema import migrate_all
 from app.servers import running_servers
-from app.settings import PREFIX, Given, Settings
+from app.settings import PREFIX, Given, Settings, variable
+from connectors.errors import ConnectorError
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
+from connectors.transports.by_url import MEMORY
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ class Supervisor:
         :class:`~app.errors.SupervisorError` or another of the application's errors if it cannot
         be started; nothing is left running then.
         """
+        check_broker(self._given)
         check_port(self._given.host, self._given.port)
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGINT, signal.SIGTERM):
@@ -94,13 +98,24 @@ class Supervisor:
 
     async def _work(self) -> None:
         async with running_servers(self._given) as settings:
-            fresh = await prepare(settings)
+            fresh = await self._prepare(settings)
             async with self._processes(settings):
                 await self._until_ready(settings)
                 if self._demo and fresh:
                     await self._play(settings)
                 self._welcome(settings)
                 await asyncio.Event().wait()
+
+    async def _prepare(self, settings: Settings) -> bool:
+        try:
+            return await prepare(settings)
+        except ConnectorError as error:
+            given = self._given.model_dump(include={"broker", "database"}, exclude_none=True)
+            if not given:
+                raise
+            names = " ".join(map(variable, given))
+            # As in a terminal that has loaded the servers of a run that is over.
+            raise SupervisorError(f"{error}; `unset {names}` to have embedded ones") from error
 
     @asynccontextmanager
     async def _processes(self, settings: Settings) -> AsyncIterator[None]:
@@ -162,10 +177,10 @@ class Supervisor:
             f"ready: {url}/          status page",
             f"       {url}/docs      the web API",
             "in another terminal:",
-            f"       . {self._directory.shell_environment}",
+            f"       . {shlex.quote(str(self._directory.shell_environment))}",
             '       psql "$REDFAUST_DATABASE"',
             *_broker_client(settings),
-            f"       {command_name()} status",
+            f"       {shlex.quote(command_name())} status",
             f"Ctrl-C stops everything; the data stay in {self._directory.path}",
             "",
         ):
@@ -176,6 +191,15 @@ def _broker_client(settings: Settings) -> list[str]:
     if urlsplit(settings.broker.get_secret_value()).scheme in ("redis", "rediss"):
         return ['       redis-cli -u "$REDFAUST_BROKER"']
     return []
+
+
+def check_broker(given: Given) -> None:
+    """Raises :class:`~app.errors.SupervisorError` if our processes could not share it."""
+    if given.broker and urlsplit(given.broker.get_secret_value()).scheme == MEMORY:
+        raise SupervisorError(
+            f"{variable('broker')}: {MEMORY}:// is within one process, and these are several: "
+            "name another, or none to have an embedded Valkey"
+        )
 
 
 def check_port(host: str, port: int) -> None:
@@ -191,7 +215,7 @@ def check_port(host: str, port: int) -> None:
     except OSError as error:
         raise SupervisorError(
             f"port {port} of {host} cannot be used ({error.strerror}): "
-            "stop what listens there, or choose another with --port"
+            "stop what listens there, or choose another by REDFAUST_HOST or --port"
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,11 @@ COMMANDS: Mapping[str, str] = {
 }
 
 
+LOOP_OF_FAUST = ("FAUST_LOOP", "F_LOOP")
+"""Variables by which Faust, once imported, has every later event loop be of another kind. They are
+for ``faust -A``: our processes choose theirs, and uvloop starts no server as another user."""
+
+
 class LazyGroup(click.Group):
     """Commands by name, each in the module of its name, as ``command``."""
 
@@ -44,6 +50,8 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """An error of ours is one line, and exit code 1."""
+        for name in LOOP_OF_FAUST:
+            os.environ.pop(name, None)
         from connectors.errors import ConnectorError  # noqa: PLC0415 - help does without it
 
         try:

@@ -79,7 +79,8 @@ def list_letters(
     for letter in found:
         click.echo(
             f"{letter.id:>6}  {letter.created_at:%Y-%m-%d %H:%M:%S}  {letter.state.value:<9}  "
-            f"{printable(letter.topic)}:{letter.partition}  {letter.error_type}  {letter.preview}"
+            f"{printable(letter.topic)}:{letter.partition}  {letter.agent or '-'}  "
+            f"{letter.error_type}  {letter.preview}"
         )
 
 
@@ -151,7 +152,7 @@ def replay(
 def discard(numbers: tuple[int, ...], yes: bool) -> None:
     """Give dead letters up. They stay readable, but cannot be replayed any more."""
     if not yes:
-        click.confirm(f"Discard {len(numbers)} for good?", abort=True)
+        click.confirm(f"Discard {', '.join(map(str, numbers))} for good?", abort=True)
 
     async def run() -> None:
         async with _opened() as letters:

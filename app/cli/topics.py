@@ -16,7 +16,7 @@ from app.settings import MAX_PARTITIONS, Given, Settings, variable
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """List the topics: partitions, entries, and what the shop has not finished of them.
+    """List the shop's topics: partitions, entries, and what it has not finished of them.
 
     Partition 0 of the topic orders is the stream {orders:0} in Redis. Anybody may append to it,
     with XADD and fields of his own.
@@ -117,11 +117,11 @@ def _list(as_json: bool) -> None:
 
 
 async def _rows(settings: Settings) -> list[dict[str, str | int]]:
-    from app.broker import open_broker  # noqa: PLC0415 - help does without it
+    from app.broker import open_broker, topics_of  # noqa: PLC0415 - help does without it
 
     async with open_broker(settings) as broker:
         return [
             {"topic": topic, "partition": partition, "length": status.length, "lag": status.lag}
-            for topic in await broker.topics()
+            for topic in await topics_of(broker, settings.app_id)
             for partition, status in enumerate(await broker.status(settings.app_id, topic))
         ]

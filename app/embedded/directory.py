@@ -29,6 +29,7 @@ from app.errors import DirectoryInUse, DirectoryUnusable
 LOCK_ATTEMPTS = 10
 LOCK_INTERVAL = 0.05
 """Seconds between attempts: who merely looks whether it runs holds the lock for a moment."""
+_ANOTHER = "choose another by REDFAUST_DATA_DIR or --data-dir"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,11 @@ class DataDirectory:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.path.stat().st_uid != os.geteuid():
-                raise DirectoryUnusable(
-                    f"{self.path} belongs to another user: choose another with --data-dir"
-                )
+                raise DirectoryUnusable(f"{self.path} belongs to another user: {_ANOTHER}")
             return self._lock.open("a+", encoding="utf-8")
         except OSError as error:
             raise DirectoryUnusable(
-                f"{self.path} cannot be used ({error.strerror}): choose another with --data-dir"
+                f"{self.path} cannot be used ({error.strerror}): {_ANOTHER}"
             ) from error
 
     async def _acquire(self, file: TextIO) -> None:
@@ -121,7 +120,7 @@ class DataDirectory:
         file.seek(0)
         raise DirectoryInUse(
             f"{self.path} is in use by process {file.read().strip() or '(starting)'}: "
-            "stop it, or choose another with --data-dir"
+            f"stop it, or {_ANOTHER}"
         )
 
 

@@ -12,6 +12,7 @@ from faust.types import TP
 from pydantic import ValidationError
 
 from app import mailbox, tables
+from app.broker import topics_of
 from app.settings import Settings
 from app.status.models import (
     Agent,
@@ -112,7 +113,7 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
                 for number, partition in enumerate(await broker.status(group, name))
             ),
         )
-        for name in sorted(await broker.topics())
+        for name in await topics_of(broker, group)
         if not name.endswith(INTERNAL)
     ]
     return BrokerPart(workers=workers, agents=_agents(workers, shared), topics=tuple(topics))

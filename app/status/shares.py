@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from pydantic import AwareDatetime, BaseModel
 
+from app.broker import topics_of
 from connectors.brokers.broker import Broker, Roll
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
@@ -21,7 +22,7 @@ class Share(BaseModel):
     """``None``: it is on its way from one to another."""
     since: AwareDatetime | None
     lag: int
-    """Events of all topics that are not finished."""
+    """Events of the application's topics that are not finished."""
     epoch: int | None
     """Of the topic whose partition was taken most often; ``None``: never."""
 
@@ -40,7 +41,7 @@ async def ask_shares(broker: Broker, database: Database, app: str) -> Shares:
     """Raises :class:`~connectors.errors.ConnectorError`."""
     roll = await broker.roll(app)
     lags: Counter[int] = Counter()
-    for topic in await broker.topics():
+    for topic in await topics_of(broker, app):
         for number, partition in enumerate(await broker.status(app, topic)):
             lags[number] += partition.lag
     async with database.transaction() as connection:

@@ -15,6 +15,8 @@ from connectors.errors import ConnectorError
 
 logger = logging.getLogger(__name__)
 
+_CALL_IT_JSON = "send the body as JSON, with Content-Type: application/json"
+
 RETRY_AFTER = 2
 """Seconds that a client is asked to wait while broker or database are away."""
 
@@ -74,6 +76,8 @@ def install_handlers(web: FastAPI) -> None:
 
     @web.exception_handler(RequestValidationError)
     async def not_valid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        if isinstance(error.body, bytes):  # it was not read, being called something else
+            return invalid((("header", "content-type"), _CALL_IT_JSON, "content_type"))
         return invalid(*((each["loc"], each["msg"], each["type"]) for each in error.errors()))
 
     @web.exception_handler(ConnectorError)

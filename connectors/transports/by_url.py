@@ -33,8 +33,11 @@ def check_url(url: str) -> None:
     scheme = BrokerUrl.parse(url).scheme
     if scheme == KAFKA:
         KafkaAddress.parse(url)
-    elif scheme != MEMORY and _guest(scheme) is None:
+    elif scheme in KINDS:
         Address.parse(url)
+    elif not is_broker(scheme):
+        begins = ", ".join(f"{known}://" for known in (*KINDS, KAFKA))
+        raise BrokerError(f"the broker's URL has to begin with one of {begins}")
 
 
 def broker_by_url(url: str, *, default_partitions: int, store: str | None = None) -> Broker:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -122,10 +123,10 @@ async def spawn(*arguments: str, **environ: str) -> asyncio.subprocess.Process:
 
 
 @asynccontextmanager
-async def up(directory: Path, *arguments: str) -> AsyncIterator[Up]:
+async def up(directory: Path, *arguments: str, **environ: str) -> AsyncIterator[Up]:
     port = free_port()
     where = ("--port", str(port), "--data-dir", str(directory))
-    running = Up(await spawn("up", *where, *arguments), port, directory)
+    running = Up(await spawn("up", *where, *arguments, **environ), port, directory)
     try:
         yield running
     finally:
@@ -139,6 +140,12 @@ async def refused(*arguments: str, **environ: str) -> tuple[int | None, str]:
     process = await spawn(*arguments, **environ)
     output, _ = await asyncio.wait_for(process.communicate(), READY_PATIENCE)
     return process.returncode, output.decode()
+
+
+async def test_the_loop_that_faust_is_told_to_use_is_not_for_the_supervisor(tmp_path: Path) -> None:
+    async with up(tmp_path / "data", "--no-demo", FAUST_LOOP="uvloop") as running:
+        await running.until_ready()
+        await running.stop()
 
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
@@ -250,6 +257,19 @@ async def test_stopped_while_starting(tmp_path: Path) -> None:
         assert await running.stop() < STOP_PATIENCE
 
 
+async def test_what_it_says_to_type_can_be_typed(tmp_path: Path) -> None:
+    directory = tmp_path / "ä b"
+    async with up(directory, "--no-demo") as running:
+        await running.until_said("Ctrl-C stops", READY_PATIENCE)
+        [line] = [line for line in running.output if line.endswith("/env'")]
+        script = f'{line.partition("|")[2].strip()} && echo "$REDFAUST_BROKER"'
+        shell = await asyncio.to_thread(
+            subprocess.run, ["sh", "-c", script], capture_output=True, text=True, check=True
+        )
+        assert shell.stdout.startswith("redis://")
+        await running.stop()
+
+
 async def test_other_commands_find_what_runs(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     async with up(directory, "--no-demo") as running:
@@ -291,6 +311,8 @@ async def test_a_directory_in_use_is_one_line(tmp_path: Path) -> None:
     [
         ({"REDFAUST_PROT": "1"}, "did you mean REDFAUST_PORT"),
         ({"REDFAUST_BROKER": "redis://127.0.0.1:1/0"}, "127.0.0.1:1"),
+        ({"REDFAUST_BROKER": "redis://127.0.0.1:1/0"}, "`unset REDFAUST_BROKER` to have embedded"),
+        ({"REDFAUST_BROKER": "memory://"}, "is within one process"),
         ({"REDFAUST_DATABASE": "postgresql://u:p@127.0.0.1:1/d"}, "127.0.0.1:1"),
     ],
 )

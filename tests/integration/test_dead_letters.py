@@ -240,7 +240,7 @@ async def test_cli_list_is_masked_and_filtered(cli: Cli, letters: DeadLetters) -
     result = await cli("list")
     assert result.exit_code == 0
     assert result.output.split() == [
-        str(one), *result.output.split()[1:3], "waiting", "orders:3", "LookupError",
+        str(one), *result.output.split()[1:3], "waiting", "orders:3", "orders", "LookupError",
         '{"password":"***"}',
     ]  # fmt: skip
     found = orjson.loads((await cli("list", "--state", "all", "--json")).stdout)
@@ -324,8 +324,11 @@ async def test_cli_refuses_what_is_ambiguous(cli: Cli, arguments: tuple[str, ...
 
 
 async def test_cli_discard_asks(cli: Cli, letters: DeadLetters) -> None:
+    await letters.add(new())
     number = await letters.add(new())
-    assert (await cli("discard", str(number), stdin=b"n\n")).exit_code == 1
+    asked = await cli("discard", str(number), stdin=b"n\n")
+    assert asked.exit_code == 1
+    assert f"Discard {number} for good?" in asked.output
     assert (await letters.get(number)).state is WAITING
     assert (await cli("discard", str(number), "--yes")).exit_code == 0
     assert (await letters.get(number)).state is DISCARDED

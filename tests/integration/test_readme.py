@@ -12,6 +12,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_faust_app import fetch
@@ -113,6 +115,24 @@ async def test_many_things_are_done_at_a_time(database_url: str) -> None:
         for number in range(8):
             await invoices.send(key="one", value={"id": f"i-{number}", "amount": number})
         await eventually(lambda: sorted(amounts) == list(range(8)))
+
+
+async def test_rows_and_events_are_sent_from_elsewhere(database_url: str) -> None:
+    """By SQL and by Python, as they stand there."""
+    database = await Database.connect(database_url)
+    try:
+        await migrate_connectors(database)
+        [sql] = re.findall(r"```sql\n(.*?)```", README.read_text(), re.DOTALL)
+        await database.pool.execute(sql)
+        module: dict[str, Any] = {"__name__": "readme"}
+        exec(compile(block_with("async def ship"), "README.md", "exec"), module)
+        await module["ship"](database, "o-2")
+    finally:
+        await database.close()
+    rows = [("o-1", "shipped"), ("o-2", "shipped")]
+    sent = "SELECT convert_from(key, 'UTF8'), convert_from(value, 'UTF8')::json->>'status'"
+    assert await fetch(database_url, f"{sent} FROM redfaust.outbox ORDER BY id") == rows
+    assert await fetch(database_url, "SELECT order_id FROM shipments") == [("o-1",), ("o-2",)]
 
 
 async def test_what_is_given_up_is_told(database_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -297,6 +298,15 @@ async def test_no_body_is_answered_with_500(client: httpx.AsyncClient, content: 
         "/api/users", content=content, headers={"Content-Type": "application/json"}
     )
     assert 400 <= answer.status_code < 500
+
+
+async def test_a_body_that_is_not_called_json_is_told_so(client: httpx.AsyncClient) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = await client.post("/api/users", content=json.dumps(ANN), headers=form)
+    assert answer.status_code == 422
+    [complaint] = answer.json()["detail"]
+    assert complaint["loc"] == ["header", "content-type"]
+    assert "Content-Type: application/json" in complaint["msg"]
 
 
 @pytest.mark.parametrize("path", ["/api/users/%00", "/api/orders/%FF%00", "/mails/0", "/mails/x"])

@@ -76,6 +76,11 @@ def test_a_wrong_value_is_one_line_without_secrets(name: str, value: str) -> Non
     assert "hidden" not in message
 
 
+def test_a_broker_may_be_a_kafka_which_the_error_says() -> None:
+    with pytest.raises(SettingsError, match="kafka://"):
+        Settings.load({**SERVERS, "REDFAUST_BROKER": "http://127.0.0.1"})
+
+
 @pytest.mark.parametrize(
     "url",
     [

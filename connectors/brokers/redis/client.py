@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any, cast
 
 from redis.asyncio import Redis
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.commands.core import AsyncScript
 from redis.exceptions import (
     AskError,
@@ -124,6 +125,10 @@ def _translated(url: str) -> Iterator[None]:
     except AuthenticationError as error:
         raise BrokerError(
             f"Redis at {shown} refused the password: correct it in the broker's URL"
+        ) from error
+    except MasterNotFoundError as error:  # which spells out the connections to all Sentinels
+        raise BrokerUnavailable(
+            f"no Sentinel of {shown} names a primary: are they running, is the URL right?"
         ) from error
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise BrokerUnavailable(
