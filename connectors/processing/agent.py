@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+)
 from contextlib import aclosing, nullcontext
 from functools import cached_property
 from typing import Any, cast
@@ -225,7 +232,7 @@ class Agent(FaustAgent):
             stream = _active(aref.stream)
             if interrupted := stream.interrupted():
                 stream.take_back(interrupted)
-            stopping = self.should_stop or cast(Service, aref).should_stop
+            stopping = self.should_stop or cast(Service, aref).should_stop or self._is_going_down()
             if stopping:
                 stream.leave_channel()
             if stopping or not isinstance(error, asyncio.CancelledError):
@@ -233,6 +240,11 @@ class Agent(FaustAgent):
             self.log.info("%s was cancelled; starting it again", self.name)
             _be_cancelled_no_more()
             return True
+
+    def _is_going_down(self) -> bool:
+        """Whether who would start it anew is cancelled too, as all are when a loop is closed."""
+        tasks = cast("Iterable[asyncio.Task[None]]", cast(Service, self.supervisor)._futures)
+        return any(task.cancelling() for task in tasks)
 
     async def _slurp(self, res: ActorRefT, it: AsyncIterator[Any]) -> None:
         # What it does on its way out is part of the event, and not left to the interpreter.

@@ -4,8 +4,11 @@ lost, nothing counts twice or by half, and later events are handed out."""
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
 import faust
@@ -16,7 +19,7 @@ from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.processing.topic import Topic
 from connectors.testing import in_memory
 from connectors.testing.running import AppInMemory
-from tests.integration.faust_apps import new_app
+from tests.integration.faust_apps import PATIENCE, new_app
 
 LATER = 60
 """Seconds in which every other attempt is made, and every batch is full."""
@@ -601,3 +604,43 @@ async def test_who_has_a_partition_alone_keeps_it_after_a_failure() -> None:
             await run.send(topic, value=number, partition=number % 2)
         await run.advance(seconds=LATER)
         assert sorted(heard) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+# -- the loop ------------------------------------------------------------------------------------
+
+CLOSED = """
+import asyncio
+import faust
+
+app = faust.App("closed", broker="memory://", store="memory://tables")
+topic = app.topic("numbers", key_type=str)
+handed_out = asyncio.Event()
+
+@app.agent(topic{delivery})
+async def work(stream):
+    async for _ in stream:
+        handed_out.set()
+        await asyncio.Event().wait()
+
+async def main():
+    await app.start()
+    await topic.send(key="key", value=1)
+    await handed_out.wait()
+    raise SystemExit(7)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("delivery", ["", ', delivery="shared"'])
+async def test_an_agent_ends_with_the_loop_that_it_runs_in(tmp_path: Path, delivery: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", CLOSED.format(delivery=delivery)),
+        env={**os.environ, "F_DATADIR": str(tmp_path)},
+    )
+    try:
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 7
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
