@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from app.broker import open_broker
 from app.children import Child, Say, follow, spawn
@@ -25,6 +24,7 @@ from app.errors import SupervisorError
 from app.schema import migrate_all
 from app.servers import running_servers
 from app.settings import PREFIX, Given, Settings, variable
+from connectors.brokers.url import BrokerUrl
 from connectors.errors import ConnectorError
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
@@ -188,14 +188,14 @@ class Supervisor:
 
 
 def _broker_client(settings: Settings) -> list[str]:
-    if urlsplit(settings.broker.get_secret_value()).scheme in ("redis", "rediss"):
+    if BrokerUrl.parse(settings.broker.get_secret_value()).scheme in ("redis", "rediss"):
         return ['       redis-cli -u "$REDFAUST_BROKER"']
     return []
 
 
 def check_broker(given: Given) -> None:
     """Raises :class:`~app.errors.SupervisorError` if our processes could not share it."""
-    if given.broker and urlsplit(given.broker.get_secret_value()).scheme == MEMORY:
+    if given.broker and BrokerUrl.parse(given.broker.get_secret_value()).scheme == MEMORY:
         raise SupervisorError(
             f"{variable('broker')}: {MEMORY}:// is within one process, and these are several: "
             "name another, or none to have an embedded Valkey"

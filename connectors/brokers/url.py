@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
-from connectors.errors import BrokerError
+_PARTS = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#.*)?", re.DOTALL)
+"""Those of RFC 3986. ``urlsplit`` takes no list with brackets behind its first host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +30,19 @@ class BrokerUrl:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Take a URL apart. Raises BrokerError, which holds no part of what may be a password."""
-        try:
-            parts = urlsplit(text)
-        except ValueError:
-            raise BrokerError("is no URL: write redis://host:port") from None
-        login, at, hosts = parts.netloc.rpartition("@")
+        """Take a URL apart. What there is none of is empty: whether that will do others say."""
+        found = _PARTS.fullmatch(text)
+        assert found  # any text has such parts
+        scheme, netloc, path, query = (part or "" for part in found.groups())
+        login, at, hosts = netloc.rpartition("@")
         user, colon, password = login.partition(":")
         return cls(
-            parts.scheme,
+            scheme.lower(),
             unquote(user) if at and user else None,
             unquote(password) if colon else None,
             tuple(host for host in hosts.split(",") if host),
-            parts.path,
-            parts.query,
+            path,
+            query,
         )
 
     @classmethod

@@ -8,6 +8,7 @@ primary dies a standby is promoted, and the same URL leads there.
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +35,9 @@ UNAVAILABLE = (
     TimeoutError,
 )
 """What says that a server cannot be used now, and perhaps another can."""
+
+_HOSTS = re.compile(r"(?P<before>\w+://(?:[^/?#]*@)?)(?P<hosts>[^/?#]*)(?P<after>.*)", re.DOTALL)
+"""``urlsplit`` takes no list with brackets behind its first host."""
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +84,12 @@ async def _connect(
 def list_as_parameter(url: str) -> str:
     """The same URL with its list of hosts, if it has one, as the parameter ``host``, which passes
     parsers that want one host with one port."""
-    parts = urlsplit(url)
-    user, at, hosts = parts.netloc.rpartition("@")
-    if "," not in hosts:
+    found = _HOSTS.fullmatch(url)
+    if found is None or "," not in found["hosts"]:
         return url
-    query = _encode([("host", hosts), *_decode(parts.query)])
-    return urlunsplit(parts._replace(netloc=user + at, query=query))
+    parts = urlsplit(found["before"] + found["after"])
+    query = _encode([("host", found["hosts"]), *_decode(parts.query)])
+    return urlunsplit(parts._replace(query=query))
 
 
 def each_host(url: str) -> Sequence[str]:

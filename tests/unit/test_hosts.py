@@ -34,6 +34,7 @@ def test_a_single_host_is_left_alone(url: str) -> None:
     ("url", "hosts"),
     [
         ("postgresql://one:1,two:2/shop", ["host=one:1", "host=two:2"]),
+        ("postgresql://one:1,[::1]:2/shop", ["host=one:1", "host=[::1]:2"]),
         ("postgresql:///shop?host=one,two&port=1,2", ["host=one&port=1", "host=two&port=2"]),
         ("postgresql:///shop?host=one,two&port=1", ["host=one&port=1", "host=two&port=1"]),
         ("postgresql:///shop?host=/a,[::1]:2", ["host=/a", "host=[::1]:2"]),
