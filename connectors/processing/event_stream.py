@@ -82,7 +82,7 @@ class EventStream(FaustStream[T]):
         """What was in hand when an agent left its loop, until it asks for the next or ends."""
         self._loops = 0
         """How many have been begun."""
-        self._loops_left = 0
+        self._loops_open = 0
         """How many of them have not ended."""
         self._stops_after = False
         """Whether it is to be stopped when the last one ends."""
@@ -237,9 +237,9 @@ class EventStream(FaustStream[T]):
         self.tell_monitor(0)
         if self.told_to_end or not self._is_agents:
             self.leave_channel()
-        self._loops_left -= 1
+        self._loops_open -= 1
         # The next loop may have begun: this one ends when the interpreter comes to it.
-        if self._stops_after and not self._loops_left:
+        if self._stops_after and not self._loops_open:
             self._stops_after = False
             await self.stop()
             self.service_reset()
@@ -264,7 +264,7 @@ class EventStream(FaustStream[T]):
         if await self.maybe_start() and not self._is_agents:
             self._stops_after = True
         self._loops += 1
-        self._loops_left += 1
+        self._loops_open += 1
         left, self._left = self._left, Scope()
         self._have_done_with(left)
         self._have_done_with_last()
