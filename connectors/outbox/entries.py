@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import asyncpg
 
 from connectors.brokers.broker import Numbered, Outgoing
 from connectors.outbox.headers import pack, unpack
+
+BATCH_BYTES = 16 << 20
+"""Bytes after which a batch, a page of batches or a statement takes no further entry. A larger entry
+goes alone. Postgres admits a gigabyte for an array, and a page that is read is in memory as a
+whole."""
 
 
 class Staged(NamedTuple):
@@ -19,6 +24,26 @@ class Staged(NamedTuple):
     last_number: int
     """With the lane, what the batch is known by."""
     entries: tuple[Numbered, ...]
+
+
+def size_of(entry: Outgoing) -> int:
+    """About how many bytes an entry takes."""
+    headers = sum(len(name) + len(content) for name, content in entry.headers)
+    return len(entry.key or b"") + len(entry.value or b"") + headers
+
+
+def split(entries: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
+    """Entries in their order, in parts of :data:`BATCH_BYTES` at most; a larger entry is a part by
+    itself."""
+    begin, size = 0, 0
+    for place, entry in enumerate(entries):
+        own = size_of(entry)
+        if place > begin and size + own > BATCH_BYTES:
+            yield entries[begin:place]
+            begin, size = place, 0
+        size += own
+    if begin < len(entries):
+        yield entries[begin:]
 
 
 def as_row(numbered: Numbered) -> tuple[object, ...]:

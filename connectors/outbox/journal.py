@@ -29,13 +29,14 @@ from connectors.brokers.broker import (
     Refused,
 )
 from connectors.errors import BrokerError
-from connectors.outbox.entries import Staged, from_rows, staged
+from connectors.outbox.entries import BATCH_BYTES, Staged, from_rows, staged
 from connectors.outbox.lanes import Lane, former_lanes, open_lanes, raise_lanes
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
 
 PAGE = 8
-"""Batches that are read from the database at a time."""
+"""Batches that are read from the database at a time, unless they have more bytes than one batch may
+have."""
 LOOK_BACK = 10_000
 """The latest batches of a lane, which tell how far it has come. A broker loses the end of what it
 had confirmed, so what is lost begins in one of them."""
@@ -180,13 +181,13 @@ class Journal:
         return begin
 
     async def _publish_unpublished(self, lanes: Collection[str]) -> None:
-        while batches := await self._fetch("select_unpublished", list(lanes), PAGE):
+        while batches := await self._fetch("select_unpublished", list(lanes), PAGE, BATCH_BYTES):
             await self._publish(batches)
 
     async def _append_again(self, lane: str, last_number: int) -> None:
         """All that is kept of a lane behind this number; what is on its logs is skipped."""
         logger.warning("The broker has lost what followed %s on lane %s", last_number, lane)
-        while batches := await self._fetch("select_kept", lane, last_number, PAGE):
+        while batches := await self._fetch("select_kept", lane, last_number, PAGE, BATCH_BYTES):
             await self._publish(batches)
             last_number = batches[-1].last_number
         crash.point("outbox.restored")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import orjson
 
 from connectors.brokers.broker import Outgoing
+from connectors.outbox.entries import split
 from connectors.outbox.headers import pack
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
@@ -68,16 +69,17 @@ async def schedule(connection: Connection, entries: Iterable[Scheduled]) -> None
 
 async def publish_all(connection: Connection, entries: Sequence[Outgoing]) -> None:
     """Put entries into the outbox, within a transaction: they are published in this order."""
-    await connection.execute(
-        load("connectors.outbox", "insert_rows"),
-        [entry.topic for entry in entries],
-        [entry.partition for entry in entries],
-        [entry.key for entry in entries],
-        [entry.value for entry in entries],
-        # As texts: a list in a list would be taken for an array of two dimensions.
-        [orjson.dumps(pack(entry.headers)).decode() for entry in entries],
-        [entry.timestamp for entry in entries],
-    )
+    for part in split(entries):
+        await connection.execute(
+            load("connectors.outbox", "insert_rows"),
+            [entry.topic for entry in part],
+            [entry.partition for entry in part],
+            [entry.key for entry in part],
+            [entry.value for entry in part],
+            # As texts: a list in a list would be taken for an array of two dimensions.
+            [orjson.dumps(pack(entry.headers)).decode() for entry in part],
+            [entry.timestamp for entry in part],
+        )
 
 
 class Outbox:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import asyncpg
 
 from connectors import crash
-from connectors.outbox.entries import staged
+from connectors.outbox.entries import BATCH_BYTES, staged
 from connectors.outbox.housekeeping import Housekeeping
 from connectors.outbox.journal import LEFT_OUT, Journal, Logs, SetAside
 from connectors.outbox.lanes import Lane
@@ -110,7 +110,7 @@ class Relay:
             self._wake.clear()
             if not self._housekeeping.seconds_until_due:
                 await self._housekeeping.keep()
-            rows = await session.fetch(_query("claim_due"), *lane, self._batch)
+            rows = await session.fetch(_query("claim_due"), *lane, self._batch, BATCH_BYTES)
             if rows:
                 crash.point("relay.claimed")
                 [batch] = staged(rows)

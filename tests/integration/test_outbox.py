@@ -95,6 +95,54 @@ async def test_sql_needs_a_topic(database: Database, topic: str) -> None:
         await sql(database, f"SELECT redfaust.publish({topic}, 'key', '{{}}')")
 
 
+@pytest.mark.parametrize("topic", ["a" * 250, "a\nb", "a\x1b[31m", "a\x85"])
+async def test_sql_needs_a_topic_that_is_a_name(database: Database, topic: str) -> None:
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="needs a topic of 1 to 249"):
+        await sql(database, "SELECT redfaust.publish($1, 'key', '{}')", topic)
+    with pytest.raises(asyncpg.CheckViolationError, match="outbox_topic"):
+        await sql(database, "INSERT INTO redfaust.outbox (topic) VALUES ($1)", topic)
+
+
+async def test_sql_needs_a_time_that_comes(database: Database) -> None:
+    publish = (
+        "SELECT redfaust.publish('orders', 'key', '{}', available_at => $1::text::timestamptz)"
+    )
+    for never in ("infinity", "10000-01-01 UTC", "294276-12-31 UTC"):
+        with pytest.raises(asyncpg.InvalidParameterValueError, match="before the year 10000"):
+            await sql(database, publish, never)
+    await sql(database, publish, "-infinity")  # is over: at once
+    status = await outbox_status(database)
+    assert (status.depth, status.scheduled) == (1, 0)
+
+
+async def test_sql_needs_a_key_that_is_one(database: Database) -> None:
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="key of at most 1048576 bytes"):
+        await sql(database, "SELECT redfaust.publish('orders', repeat('x', 1048577), '{}')")
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "constraint"),
+    [
+        ("timestamp", "'nan'", "outbox_timestamp"),
+        ("timestamp", "'infinity'", "outbox_timestamp"),
+        ("timestamp", "-1", "outbox_timestamp"),
+        ("timestamp", "1e308", "outbox_timestamp"),
+        ("available_at", "'infinity'", "outbox_available_at"),
+        ("available_at", "'-infinity'", "outbox_available_at"),
+        ("available_at", "'10000-01-01 UTC'", "outbox_available_at"),
+        ("partition", "-1", "outbox_partition"),
+        ("key", "convert_to(repeat('x', 1048577), 'UTF8')", "outbox_key_size"),
+        ("headers", "to_jsonb(array_fill(random()::text, ARRAY[100000]))", "outbox_headers_size"),
+    ],
+)
+async def test_a_row_that_could_not_be_published_is_refused(
+    database: Database, columns: str, values: str, constraint: str
+) -> None:
+    statement = f"INSERT INTO redfaust.outbox (topic, {columns}) VALUES ('orders', {values})"
+    with pytest.raises(asyncpg.CheckViolationError, match=constraint):
+        await sql(database, statement)
+
+
 @pytest.mark.parametrize("headers", ["[]", '"text"', "null"])
 async def test_sql_needs_headers_that_are_an_object(database: Database, headers: str) -> None:
     with pytest.raises(asyncpg.InvalidParameterValueError, match="JSON object"):
@@ -140,8 +188,8 @@ async def test_claiming_due_rows_reads_no_others(
             await connection.execute("ANALYZE redfaust.outbox")
         await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
         claim = load("connectors.outbox", "claim_due")
-        await connection.execute(f"PREPARE claim (text, bigint, bigint) AS {claim}")
-        plan = await connection.fetch("EXPLAIN EXECUTE claim ('lane', 0, 500)")
+        await connection.execute(f"PREPARE claim (text, bigint, bigint, bigint) AS {claim}")
+        plan = await connection.fetch("EXPLAIN EXECUTE claim ('lane', 0, 500, 1000)")
     lines = "\n".join(line for (line,) in plan)
     assert "outbox_ready" in lines
     assert "outbox_scheduled" in lines
