@@ -359,6 +359,9 @@ class Broker(Protocol):
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         """By lane, its mark in each partition where it has one. Every given lane is there."""
 
+    async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:
+        """Those of these logs that :meth:`append_once` would call blocked, with the reasons."""
+
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float
     ) -> Mapping[TP, Sequence[Record]]:

@@ -11,9 +11,9 @@ from connectors.brokers.broker import Numbered, Outgoing
 from connectors.outbox.headers import pack, unpack
 
 BATCH_BYTES = 16 << 20
-"""Bytes after which a batch, a page of batches or a statement takes no further entry. A larger entry
-goes alone. Postgres admits a gigabyte for an array, and a page that is read is in memory as a
-whole."""
+"""Bytes after which a batch, a page of batches or a statement takes no further entry. A larger
+entry goes alone. Postgres admits a gigabyte for an array, and a page that is read is in memory as
+a whole."""
 
 
 class Staged(NamedTuple):

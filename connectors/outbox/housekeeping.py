@@ -50,6 +50,7 @@ class Housekeeping:
         if incarnation != self._incarnation:
             await self._journal.restore(lanes)
             self._incarnation = incarnation
+        await self._journal.retry_held()
         if self._everybody:
             await self._journal.publish_left(LEFT_AFTER)
         await self._retention.delete_passed(lanes)

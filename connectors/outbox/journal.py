@@ -22,12 +22,14 @@ from connectors import crash
 from connectors.brokers.broker import (
     EntriesRefused,
     LaneBatch,
+    LogsBlocked,
     LogSetBack,
     Numbered,
     Outgoing,
     Place,
     Refused,
 )
+from connectors.brokers.partitioner import partition_of_numbered
 from connectors.errors import BrokerError
 from connectors.outbox.entries import BATCH_BYTES, Staged, from_rows, staged
 from connectors.outbox.lanes import Lane, former_lanes, open_lanes, raise_lanes
@@ -43,6 +45,10 @@ had confirmed, so what is lost begins in one of them."""
 LEFT_OUT = 1 << 20
 """Numbers that are left out when a lane is taken over, more than a batch has. What its owner before
 may still append, stored in a database that has forgotten it since, lies below its own then."""
+
+LEFT_AGAIN_AFTER = 30.0
+"""Seconds until batches that somebody has left are tried again, where a blocked log kept some of
+them from being published. Whoever follows their lane tries it as soon as the log is mended."""
 
 SetAside: TypeAlias = Callable[[Connection, Outgoing, BrokerError], Awaitable[None]]
 """Keeps an entry that the broker refused for good, in the transaction that takes it out of its
@@ -60,6 +66,12 @@ class Logs(Protocol):
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         """The last numbers that lanes have put there."""
 
+    async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:
+        """Those of these logs that take nothing until somebody mends them, with the reasons."""
+
+    async def topics(self) -> Mapping[str, int]:
+        """All topics with their numbers of partitions."""
+
     async def incarnation(self) -> str:
         """Another one whenever something may have been lost."""
 
@@ -72,6 +84,10 @@ class Journal:
 
     Every method may raise what broker and database raise. Then nothing is lost, and repeating is
     harmless: whoever publishes a batch again finds the marks above it.
+
+    A log that is blocked holds back the entries of a lane for it, and no others. Their batches stay
+    unpublished in the database. No later entry of the lane goes to that log before them, also once
+    the log is mended: :meth:`retry_held` publishes them first.
     """
 
     def __init__(self, database: Database, logs: Logs, *, set_aside: SetAside) -> None:
@@ -82,8 +98,14 @@ class Journal:
         self._followed: dict[str, dict[TP, int]] = {}
         # A mark must not pass what another task is about to append again.
         self._one_at_a_time = asyncio.Lock()
+        self._held: dict[str, set[TP]] = {}
+        """By lane, the logs for which entries are held back."""
+        self._tried_left: dict[str, float] = {}
+        """By lane of somebody else, when it was found that a log holds back what is left of it."""
+        self.blocked: dict[TP, str] = {}
+        """The logs that hold something back, with the reasons."""
         self.published = 0
-        """Entries published since the start."""
+        """Entries of batches that were published as a whole since the start."""
 
     async def take_over(
         self, producers: Collection[str], *, leave_out: int = LEFT_OUT
@@ -112,8 +134,27 @@ class Journal:
         async with self._one_at_a_time:
             async with self._database.transaction() as connection:
                 rows = await connection.fetch(_query("select_left_lanes"), seconds)
-            if rows:
-                await self._publish_left_on([row["lane"] for row in rows])
+            now = asyncio.get_running_loop().time()
+            for lane in [row["lane"] for row in rows]:
+                if now - self._tried_left.get(lane, -LEFT_AGAIN_AFTER) >= LEFT_AGAIN_AFTER:
+                    self._tried_left.pop(lane, None)
+                    await self._publish_left_on([lane])
+
+    async def retry_held(self) -> None:
+        """Publish what was held back for logs that are mended by now."""
+        async with self._one_at_a_time:
+            held = set().union(*self._held.values())
+            if not held:
+                return
+            still = await self._logs.blocked(held)
+            mended = held - still.keys()
+            lanes = [lane for lane, of_lane in self._held.items() if of_lane & mended]
+            for tp in mended:
+                logger.warning("%s %s takes entries again", tp.topic, tp.partition)
+                self._release(tp)
+            if lanes:
+                await self._restore(await self._logs.marks(lanes))
+                await self._publish_unpublished(lanes)
 
     async def restore(self, lanes: Collection[str]) -> Collection[str]:
         """Append again what logs have lost of these lanes; returns those that had lost something.
@@ -150,6 +191,22 @@ class Journal:
     def _forget(self, lanes: Iterable[str]) -> None:
         for lane in lanes:
             self._followed.pop(lane, None)
+            self._held.pop(lane, None)
+        held = set().union(*self._held.values())
+        self.blocked = {tp: reason for tp, reason in self.blocked.items() if tp in held}
+
+    def _hold(self, lane: str, tp: TP, reason: str) -> None:
+        """Hold back entries of a lane for a log from now on."""
+        if tp not in self.blocked:
+            logger.error("%s %s takes no entries, which wait: %s", tp.topic, tp.partition, reason)
+        self.blocked[tp] = reason
+        self._held.setdefault(lane, set()).add(tp)
+
+    def _release(self, tp: TP) -> None:
+        self.blocked.pop(tp, None)
+        for of_lane in self._held.values():
+            of_lane.discard(tp)
+        self._held = {lane: of_lane for lane, of_lane in self._held.items() if of_lane}
 
     @asynccontextmanager
     async def _following(
@@ -162,6 +219,8 @@ class Journal:
         try:
             yield marks
         finally:
+            now = asyncio.get_running_loop().time()
+            self._tried_left |= {lane: now for lane in others if lane in self._held}
             self._forget(others)
 
     async def _restore(self, marks: Mapping[str, Mapping[TP, int]]) -> Collection[str]:
@@ -170,10 +229,22 @@ class Journal:
             rows = await connection.fetch(_query("select_reached"), list(marks), LOOK_BACK)
         reached = [(row["lane"], TP(row["topic"], row["partition"]), row["mark"]) for row in rows]
         reached += [(lane, *seen) for lane in marks for seen in self._followed[lane].items()]
+        behind = [
+            (lane, tp, left)
+            for lane, tp, mark in reached
+            if (left := marks[lane].get(tp, 0)) < mark
+        ]
+        if not behind:
+            return ()
+        # Of a blocked log nobody can tell what it has. A partition that is no more has nobody who
+        # reads it.
+        blocked = await self._logs.blocked({tp for _, tp, _ in behind})
+        partitions = await self._logs.topics()
         begin: dict[str, int] = {}
-        for lane, tp, mark in reached:
-            left = marks[lane].get(tp, 0)
-            if left < mark:
+        for lane, tp, left in behind:
+            if tp in blocked:
+                self._hold(lane, tp, blocked[tp])
+            elif tp.partition < partitions.get(tp.topic, 0):
                 begin[lane] = min(left, begin.get(lane, left))
         self._follow({lane: marks[lane] for lane in begin})
         for lane, number in begin.items():
@@ -181,8 +252,12 @@ class Journal:
         return begin
 
     async def _publish_unpublished(self, lanes: Collection[str]) -> None:
-        while batches := await self._fetch("select_unpublished", list(lanes), PAGE, BATCH_BYTES):
+        behind = "", 0
+        while batches := await self._fetch(
+            "select_unpublished", list(lanes), *behind, PAGE, BATCH_BYTES
+        ):
             await self._publish(batches)
+            behind = batches[-1].lane, batches[-1].last_number
 
     async def _append_again(self, lane: str, last_number: int) -> None:
         """All that is kept of a lane behind this number; what is on its logs is skipped."""
@@ -195,19 +270,47 @@ class Journal:
     async def _publish(self, batches: Sequence[Staged]) -> None:
         while True:
             batches = [batch for batch in batches if batch.lane in self._followed]
+            free, whole = await self._without_held(batches)
             try:
-                places = await self._append(batches)
+                places = await self._append(free)
                 break
             except EntriesRefused as refusal:
                 batches = await self._without(batches, refusal.refused)
             except LogSetBack as loss:
                 await self._restore(await self._logs.marks(loss.lanes))
+            except LogsBlocked as stop:
+                if not await self._hold_all(batches, stop.blocked):
+                    raise  # the topics were altered meanwhile
         if not batches:
             return
         crash.point("outbox.appended")
-        await self._note_published(batches, places)
-        self.published += sum(len(batch.entries) for batch in batches)
+        await self._note_published(whole, places)
+        self.published += sum(len(batch.entries) for batch in whole)
         crash.point("outbox.published")
+
+    async def _hold_all(self, batches: Iterable[Staged], blocked: Mapping[TP, str]) -> bool:
+        """Hold back entries for logs that are blocked. Returns False if there are none."""
+        partitions = await self._logs.topics()
+        held = [(b.lane, tp) for b in batches for tp in _targets(b, partitions) & blocked.keys()]
+        for lane, tp in held:
+            self._hold(lane, tp, blocked[tp])
+        return bool(held)
+
+    async def _without_held(
+        self, batches: Sequence[Staged]
+    ) -> tuple[Sequence[Staged], Sequence[Staged]]:
+        """The batches without entries that are held back, and those that are whole."""
+        if not any(batch.lane in self._held for batch in batches):
+            return batches, batches
+        partitions = await self._logs.topics()
+        free, whole = [], []
+        for batch in batches:
+            held = self._held.get(batch.lane, set())
+            entries = tuple(each for each in batch.entries if _target(each, partitions) not in held)
+            free.append(batch._replace(entries=entries))
+            if len(entries) == len(batch.entries):
+                whole.append(batch)
+        return free, whole
 
     async def _append(self, batches: Iterable[Staged]) -> Mapping[str, Mapping[TP, Place]]:
         entries: dict[str, list[Numbered]] = {}
@@ -256,6 +359,8 @@ class Journal:
             for lane, of_lane in places.items()
             for tp, (mark, position) in of_lane.items()
         ]
+        if not batches:
+            return
         columns = map(list, zip(*rows, strict=True)) if rows else ([],) * 5
         await self._database.fetch(
             _query("note_published"),
@@ -266,6 +371,22 @@ class Journal:
 
     async def _fetch(self, query: str, *arguments: object) -> list[Staged]:
         return staged(await self._database.fetch(_query(query), *arguments))
+
+
+def _target(numbered: Numbered, partitions: Mapping[str, int]) -> TP | None:
+    """The log that an entry is for; ``None`` if its topic is not known yet."""
+    number, entry = numbered
+    if entry.topic not in partitions:
+        return None
+    if entry.partition is not None:
+        return TP(entry.topic, entry.partition)
+    count = partitions[entry.topic]
+    return TP(entry.topic, partition_of_numbered(entry.key, number, count))
+
+
+def _targets(batch: Staged, partitions: Mapping[str, int]) -> set[TP]:
+    found = (_target(numbered, partitions) for numbered in batch.entries)
+    return {tp for tp in found if tp is not None}
 
 
 def _query(name: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 import asyncpg
+from faust.types import TP
 
 from connectors.errors import (
     BrokerUnavailable,
@@ -48,6 +49,11 @@ class Publisher:
         self._is_closed = False
         self._news = asyncio.Event()
         self._progress = asyncio.Condition()
+
+    @property
+    def blocked(self) -> Mapping[TP, str]:
+        """The logs that take nothing until somebody mends them, with the reasons."""
+        return self._journal.blocked
 
     async def take_over(self, producers: Collection[str]) -> Mapping[str, Lane]:
         """Own the lanes of these producers as well, which are not owned yet.

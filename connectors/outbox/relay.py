@@ -7,10 +7,12 @@ are (:mod:`connectors.outbox.journal`). Beside that the relay keeps house for al
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TypeAlias
 
 import asyncpg
+from faust.types import TP
 
 from connectors import crash
 from connectors.outbox.entries import BATCH_BYTES, staged
@@ -73,6 +75,11 @@ class Relay:
     def published(self) -> int:
         """Entries published since the start."""
         return self._journal.published
+
+    @property
+    def blocked(self) -> Mapping[TP, str]:
+        """The logs that take nothing until somebody mends them, with the reasons."""
+        return self._journal.blocked
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until ``stop``; a batch that has begun is finished.

@@ -83,13 +83,16 @@ class Retention:
 
     async def _on_their_logs(self, batches: Collection[_Old]) -> list[_Old]:
         """Without those of lanes of which a log has lost something, which is appended again."""
-        lanes = {old.lane for old in batches}
-        marks = await self._logs.marks(lanes) if lanes else {}
+        if not batches:
+            return []
+        marks = await self._logs.marks({old.lane for old in batches})
+        partitions = await self._logs.topics()
         lost = {
             old.lane
             for old in batches
             for tp, place in old.places.items()
             if marks[old.lane].get(tp, 0) < place.mark
+            and tp.partition < partitions.get(tp.topic, 0)  # of others nobody reads anything
         }
         if lost:
             await self._journal.restore(lost)

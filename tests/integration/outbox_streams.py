@@ -69,6 +69,12 @@ class Stream:
         marks = {lane: self._mark(lane) for lane in lanes}
         return {lane: {ORDERS: mark} if mark else {} for lane, mark in marks.items()}
 
+    async def blocked(self, _: Collection[TP]) -> Mapping[TP, str]:
+        return {}
+
+    async def topics(self) -> Mapping[str, int]:
+        return {ORDERS.topic: 1}
+
     def lose(self, count: int) -> None:
         """Forget the latest entries, as a replica that lagged."""
         del self.entries[-count:], self._sources[-count:]
@@ -189,9 +195,11 @@ async def publishing(publisher: Publisher) -> AsyncIterator[None]:
             await task
 
 
-async def commit(database: Database, lane: Lane, *values: bytes) -> Staged:
+async def commit(
+    database: Database, lane: Lane, *values: bytes, entries: Sequence[Outgoing] = ()
+) -> Staged:
     async with database.transaction() as connection:
-        entries = [Outgoing("orders", value) for value in values]
+        entries = entries or [Outgoing("orders", value) for value in values]
         [staged] = await stage(connection, {lane.name: (lane.last_number, entries)})
     return staged
 

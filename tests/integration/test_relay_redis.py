@@ -127,6 +127,8 @@ async def test_what_was_claimed_before_redis_was_wiped_is_published(
 
     class Unreached:
         marks = broker.marks
+        blocked = broker.blocked
+        topics = broker.topics
         floors = broker.floors
         incarnation = broker.incarnation
 

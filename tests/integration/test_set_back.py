@@ -370,7 +370,7 @@ async def test_no_round_reads_all_batches(database: Database, plans: str, analyz
         "select_old": ("(text[], bigint[], int, float8)", "('{a,b}', '{0,0}', 500, 60)"),
         "select_reached": ("(text[], int)", "('{a,b}', 100)"),
         "select_kept": ("(text, bigint, int, bigint)", "('a', 7, 8, 1000)"),
-        "select_unpublished": ("(text[], int, bigint)", "('{a,b}', 8, 1000)"),
+        "select_unpublished": ("(text[], text, bigint, int, bigint)", "('{a,b}', '', 0, 8, 1000)"),
         "select_left_lanes": ("(float8)", "(5)"),
         "select_lanes": ("", ""),
         "delete_batches": ("(text[], bigint[])", "('{a}', '{7}')"),

@@ -238,6 +238,9 @@ class KafkaBroker:
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         return await self._parts.lanes.marks(lanes)
 
+    async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:  # noqa: ARG002
+        return {}
+
     # -- reading -----------------------------------------------------------------------------
 
     async def read(

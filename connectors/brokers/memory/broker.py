@@ -176,6 +176,9 @@ class MemoryBroker:
                 found[lane][tp] = mark
         return found
 
+    async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:  # noqa: ARG002
+        return {}
+
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float
     ) -> Mapping[TP, Sequence[Record]]:

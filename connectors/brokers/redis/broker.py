@@ -156,6 +156,10 @@ class RedisBroker:
             tps = [TP(topic, number) for topic in counts for number in range(counts[topic])]
             return await self._lanes.marks(lanes, tps)
 
+    async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:
+        with our_errors(self._url):
+            return await self._lanes.blocked(tps)
+
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float
     ) -> Mapping[TP, Sequence[Record]]:

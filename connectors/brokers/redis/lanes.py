@@ -123,6 +123,24 @@ class Lanes:
                     found[lane][tp] = int(mark)
         return found
 
+    async def blocked(self, tps: Collection[TP]) -> dict[TP, str]:
+        """The logs of which a key has another type, with what to do."""
+        places = [(tp, key, kind) for tp in tps for key, kind in _kinds(tp)]
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for _, key, _ in places:
+                pipeline.type(key)
+            found = await pipeline.execute()
+        return {
+            tp: f"{key} is a {there.decode()} and should be a {kind}: delete or rename that key"
+            for (tp, key, kind), there in zip(places, found, strict=True)
+            if there not in {b"none", kind.encode()}
+        }
+
+
+def _kinds(tp: TP) -> tuple[tuple[str, str], ...]:
+    """The keys of a log, with the types that they have."""
+    return (keys.stream(tp), "stream"), (keys.lanes(tp), "hash")
+
 
 def _calls(lot: Lot) -> Iterator[_Call]:
     """What is behind the lane in each call of the script."""

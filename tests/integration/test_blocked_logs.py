@@ -1,0 +1,218 @@
+"""A log that takes nothing holds back what is for it, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+
+import pytest
+from faust.types import TP
+
+from connectors.brokers.broker import LaneBatch, LogsBlocked, LogSetBack, Outgoing, Place
+from connectors.brokers.partitioner import partition_of_numbered
+from connectors.outbox.lanes import Lane
+from connectors.outbox.outbox import Outbox
+from connectors.outbox.publisher import Publisher
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from tests.integration.outbox_streams import (
+    commit,
+    drained,
+    eventually,
+    is_active,
+    new_publisher,
+    publishing,
+    running,
+)
+
+PARTITIONS = 2
+GOOD, BAD = TP("orders", 0), TP("orders", 1)
+REASON = "{orders:1}:lanes is a string"
+
+
+class Logs:
+    """Two logs, one of which can be blocked."""
+
+    def __init__(self) -> None:
+        self.entries: dict[TP, list[bytes | None]] = defaultdict(list)
+        self.all_marks: dict[tuple[str, TP], int] = {}
+        self.stuck: set[TP] = set()
+        self.asked = 0
+        """How often something was to be appended."""
+
+    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+        self.asked += 1
+        places: dict[str, dict[TP, Place]] = defaultdict(dict)
+        blocked: dict[TP, str] = {}
+        for lane, entries, after in batches:
+            for number, entry in entries:
+                tp = TP(entry.topic, partition_of_numbered(entry.key, number, PARTITIONS))
+                if tp in self.stuck:
+                    blocked[tp] = REASON
+                    continue
+                mark = self.all_marks.get((lane, tp), 0)
+                if mark < after.get(tp, 0):
+                    raise LogSetBack([lane])
+                if number > mark:
+                    self.entries[tp].append(entry.value)
+                    self.all_marks[lane, tp] = number
+                places[lane][tp] = Place(self.all_marks[lane, tp], len(self.entries[tp]))
+        if blocked:
+            raise LogsBlocked(blocked, places)
+        return places
+
+    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
+        for (lane, tp), mark in self.all_marks.items():
+            if lane in found and tp not in self.stuck:
+                found[lane][tp] = mark
+        return found
+
+    async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:
+        return {tp: REASON for tp in tps if tp in self.stuck}
+
+    async def topics(self) -> Mapping[str, int]:
+        return {"orders": PARTITIONS}
+
+    async def incarnation(self) -> str:
+        return "the same"
+
+    async def floors(self, _: Iterable[TP]) -> Mapping[TP, int]:
+        return {}
+
+    def values(self, tp: TP) -> list[bytes | None]:
+        return self.entries[tp]
+
+
+KEY_OF = {GOOD: b"c", BAD: b"d"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.05)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = await Database.connect(database_url)
+    await migrate_connectors(database)
+    yield database
+    await database.close()
+
+
+def test_the_keys_belong_to_these_logs() -> None:
+    for tp, key in KEY_OF.items():
+        assert partition_of_numbered(key, 1, PARTITIONS) == tp.partition
+
+
+async def publish(database: Database, *tps_and_values: tuple[TP, bytes]) -> None:
+    async with Outbox(database).transaction() as tx:
+        for tp, value in tps_and_values:
+            await tx.publish("orders", value, key=KEY_OF[tp])
+
+
+async def letters(database: Database) -> int:
+    count: int = await database.pool.fetchval("SELECT count(*) FROM redfaust.dead_letters")
+    return count
+
+
+async def test_a_blocked_log_holds_back_its_own_entries_alone(database: Database) -> None:
+    logs = Logs()
+    logs.stuck = {BAD}
+    async with running(database, logs, poll=0.05) as relay:
+        await is_active(relay)
+        for number in range(5):
+            await publish(database, (BAD, b"bad %d" % number), (GOOD, b"good %d" % number))
+        await eventually(lambda: has(logs, GOOD, 5))
+        assert relay.blocked == {BAD: REASON}
+        assert logs.values(BAD) == []
+
+        logs.stuck = set()
+        await eventually(lambda: has(logs, BAD, 5))
+        await publish(database, (BAD, b"bad 5"))
+        await eventually(lambda: has(logs, BAD, 6))
+        await drained(database)
+    assert logs.values(BAD) == [b"bad %d" % number for number in range(6)]
+    assert logs.values(GOOD) == [b"good %d" % number for number in range(5)]
+    assert relay.blocked == {}
+    assert await letters(database) == 0
+
+
+async def test_a_relay_that_is_started_meanwhile_holds_back_too(database: Database) -> None:
+    logs = Logs()
+    logs.stuck = {BAD}
+    for round_ in range(2):
+        async with running(database, logs, poll=0.05) as relay:
+            await is_active(relay)
+            await publish(database, (BAD, b"bad %d" % round_), (GOOD, b"good %d" % round_))
+            await eventually(lambda: has(logs, GOOD, round_ + 1))  # noqa: B023 - awaited here
+    logs.stuck = set()
+    async with running(database, logs, poll=0.05):
+        await eventually(lambda: has(logs, BAD, 2))
+        await drained(database)
+    assert logs.values(BAD) == [b"bad 0", b"bad 1"]
+    assert logs.values(GOOD) == [b"good 0", b"good 1"]
+
+
+async def test_what_was_published_before_its_log_was_blocked_is_no_dead_letter(
+    database: Database,
+) -> None:
+    logs = Logs()
+    async with running(database, logs, poll=0.05):
+        await publish(database, (BAD, b"1"), (GOOD, b"2"))
+        await drained(database)
+    logs.stuck = {BAD}
+    async with running(database, logs, poll=0.05) as relay:
+        await eventually(lambda: blocks(relay, BAD))
+        asked = logs.asked
+        await publish(database, (GOOD, b"3"))
+        await eventually(lambda: has(logs, GOOD, 2))
+        assert logs.asked <= asked + 2, "what cannot be appended is not tried all the time"
+    # The key is deleted, and with it the marks: what is kept is appended again.
+    logs.stuck = set()
+    del logs.all_marks[next(place for place in logs.all_marks if place[1] == BAD)]
+    async with running(database, logs, poll=0.05):
+        await eventually(lambda: has(logs, BAD, 2))
+    assert logs.values(BAD) == [b"1", b"1"]  # which readers know by its number
+    assert await letters(database) == 0
+
+
+async def test_an_owner_goes_on_beside_a_blocked_log(database: Database) -> None:
+    logs = Logs()
+    logs.stuck = {BAD}
+    publisher = new_publisher(database, logs)
+    lane = (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
+    async with publishing(publisher):
+        for number in range(3):
+            lane = await send(database, publisher, lane, number)
+        async with asyncio.timeout(10):
+            await publisher.drained()
+            await publisher.has_room()
+        assert logs.values(GOOD) == [b"good 0", b"good 1", b"good 2"]
+        assert publisher.blocked == {BAD: REASON}
+        logs.stuck = set()
+        await eventually(lambda: has(logs, BAD, 3))
+        lane = await send(database, publisher, lane, 3)
+        await eventually(lambda: has(logs, BAD, 4))
+        await drained(database)
+    assert logs.values(BAD) == [b"bad 0", b"bad 1", b"bad 2", b"bad 3"]
+
+
+async def send(database: Database, publisher: Publisher, lane: Lane, number: int) -> Lane:
+    """Commit and publish one entry for each log."""
+    entries = [
+        Outgoing("orders", b"bad %d" % number, KEY_OF[BAD]),
+        Outgoing("orders", b"good %d" % number, KEY_OF[GOOD]),
+    ]
+    batch = await commit(database, lane, entries=entries)
+    publisher.put([batch])
+    return lane._replace(last_number=batch.last_number)
+
+
+async def has(logs: Logs, tp: TP, count: int) -> bool:
+    return len(logs.values(tp)) >= count
+
+
+async def blocks(publishing_: object, tp: TP) -> bool:
+    return tp in publishing_.blocked  # type: ignore[attr-defined]
