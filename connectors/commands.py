@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from faust.cli.base import option
 from faust.cli.reset import reset as faust_reset
 from faust.cli.worker import worker as faust_worker
+from mode.types import ServiceT
 from yarl import URL
 
 from connectors.brokers.url import BrokerUrl
@@ -40,6 +42,20 @@ class reset(faust_reset):  # noqa: N801 - its name is the command's, and takes t
 
 class worker(faust_worker):  # noqa: N801
     """Start worker instance for given app."""
+
+    options = [  # noqa: RUF012 - Faust reads it from the class
+        *faust_worker.options,
+        option(
+            "--relay/--no-relay",
+            default=True,
+            help="Whether this worker also publishes what the outbox holds, or stands by for it.",
+        ),
+    ]
+
+    def as_service(self, loop: Any, *args: Any, relay: bool = True, **kwargs: Any) -> ServiceT:
+        if isinstance(self.app.tables, TableManager):
+            self.app.tables.runs_relay = relay
+        return super().as_service(loop, *args, **kwargs)
 
     def _banner_data(self, worker: Any) -> Any:
         # Faust's shows URLs as they are, and banners end up in logs.

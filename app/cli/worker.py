@@ -22,9 +22,15 @@ import click
     help="Started again under its name, it gets back the partitions that it had."
     "  [default: FAUST_WORKER_NAME, or host and process]",
 )
+@click.option(
+    "--relay/--no-relay",
+    default=True,
+    show_default=True,
+    help="Whether it also publishes what the outbox holds, or stands by for that.",
+)
 @click.pass_context
-def command(context: click.Context, port: int, name: str | None) -> None:
-    """Run a worker: the agents that process the events.
+def command(context: click.Context, port: int, name: str | None, relay: bool) -> None:
+    """Run a worker: the agents that process the events, and a relay.
 
     Start as many as you like; they share the work. SIGTERM or Ctrl-C stops it.
     """
@@ -41,7 +47,7 @@ def command(context: click.Context, port: int, name: str | None) -> None:
     gc.enable()
     if name is not None:
         os.environ[NAME] = name
-    worker.run(settings, port=port)
+    worker.run(settings, port=port, relay=relay)
 
 
 @command.command("drain")

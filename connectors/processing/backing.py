@@ -7,7 +7,6 @@ that a test can have it in memory (:mod:`connectors.testing`).
 from __future__ import annotations
 
 import abc
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -22,8 +21,8 @@ from connectors.processing.committer import Committer, Logs
 from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
 from connectors.processing.parked_rows import select_parked
 from connectors.processing.parking import Line, Parking, Row
+from connectors.processing.relaying import relay
 from connectors.processing.shared.inbox import Inbox, Noting
-from connectors.processing.shared.relaying import relay
 from connectors.processing.shared.store import Effecting, Store
 from connectors.processing.unit_of_work import Batch, Rows, UnitOfWork
 from connectors.processing.unsent import keep_unsent
@@ -102,8 +101,8 @@ class Backing(abc.ABC):
         """Where that goes which such an agent does."""
 
     @abc.abstractmethod
-    async def relay(self, broker: Broker, stop: asyncio.Event) -> None:
-        """Carry on, until ``stop``, what such agents send."""
+    async def relay(self, broker: Broker) -> None:
+        """Carry what is in the outbox onto its topics, or stand by, until cancelled."""
 
 
 class PostgresBacking(Backing):
@@ -158,8 +157,8 @@ class PostgresBacking(Backing):
             be_sure_of_claims=be_sure_of_claims,
         )
 
-    async def relay(self, broker: Broker, stop: asyncio.Event) -> None:
-        await relay(self._app, self.database, broker, stop)
+    async def relay(self, broker: Broker) -> None:
+        await relay(self._app, self.database, broker)
 
 
 class Backed(Protocol):

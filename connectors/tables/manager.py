@@ -53,6 +53,8 @@ class TableManager(FaustTableManager):
     """How the state of ``store="postgresql://…"`` is opened; a test has it in memory."""
     backing: Backing | None = None
     prefetch: Prefetch | None = None
+    runs_relay = True
+    """Whether the worker carries the outbox too, or leaves that to other processes."""
 
     async def on_start(self) -> None:
         await self.open_database()

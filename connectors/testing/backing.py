@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from faust.types import TP
@@ -53,8 +52,8 @@ class MemoryBacking(Backing):
     ) -> _SharedStore:
         return _SharedStore(self._state)
 
-    async def relay(self, broker: Broker, stop: asyncio.Event) -> None:  # noqa: ARG002
-        await stop.wait()
+    async def relay(self, broker: Broker) -> None:
+        """Nothing is left to be carried: time moves by hand."""
 
 
 class _NothingKnown:

@@ -30,6 +30,7 @@ from connectors.processing.parking import ParkedMessage
 from connectors.processing.retrying import Retrier
 from connectors.processing.tenure import Tenure
 from connectors.processing.watermark import Committed
+from connectors.tables.manager import TableManager
 from connectors.transports.assignor import WEB
 from connectors.transports.commits import Commits
 from connectors.transports.conductor import Conductor
@@ -194,6 +195,13 @@ class Consumer(FaustConsumer):
         await self.app.tables.wait_until_tables_registered()
         if (backing := backing_of(self.app)) is not None:
             await backing.publisher.run()
+
+    @Service.task
+    async def _relay(self) -> None:
+        await self.app.tables.wait_until_tables_registered()
+        tables = cast("TableManager", self.app.tables)
+        if tables.backing is not None and tables.runs_relay and not self.app.client_only:
+            await tables.backing.relay(self.broker)
 
     @Service.task
     async def _retry(self) -> None:

@@ -143,6 +143,15 @@ async def test_a_row_that_could_not_be_published_is_refused(
         await sql(database, statement)
 
 
+async def test_sql_takes_known_topics_alone_where_some_are_named(database: Database) -> None:
+    await sql(database, "SELECT redfaust.publish('topcs', NULL, '{}')")
+    await sql(database, "INSERT INTO redfaust.topics (name) VALUES ('topics'), ('orders')")
+    await sql(database, "SELECT redfaust.publish('topics', NULL, '{}')")
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="no topic topcs") as error:
+        await sql(database, "SELECT redfaust.publish('topcs', NULL, '{}')")
+    assert "It knows orders, topics." in str(error.value.hint)
+
+
 @pytest.mark.parametrize("headers", ["[]", '"text"', "null"])
 async def test_sql_needs_headers_that_are_an_object(database: Database, headers: str) -> None:
     with pytest.raises(asyncpg.InvalidParameterValueError, match="JSON object"):

@@ -51,6 +51,12 @@ ALTER TABLE redfaust.outbox
     ADD CONSTRAINT outbox_value_size CHECK (octet_length(value) <= 268435456),
     ADD CONSTRAINT outbox_headers_size CHECK (pg_column_size(headers) <= 1048576);
 
+-- The topics that redfaust.publish takes. While there are none it takes any, and a misspelt name makes
+-- a topic that nobody reads.
+CREATE TABLE redfaust.topics (
+    name text PRIMARY KEY CHECK (redfaust.is_topic(name))
+);
+
 CREATE OR REPLACE FUNCTION redfaust.publish(
     topic text,
     key text,
@@ -66,6 +72,15 @@ BEGIN
             'redfaust.publish needs a topic of 1 to 249 characters, without control characters'
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'The first argument is the name of the topic, for instance ''orders''.';
+    END IF;
+    IF NOT EXISTS (SELECT FROM redfaust.topics AS known WHERE known.name = publish.topic)
+        AND EXISTS (SELECT FROM redfaust.topics) THEN
+        RAISE EXCEPTION 'redfaust.publish knows no topic %', publish.topic
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'It knows ' || (
+                      SELECT string_agg(first.name, ', ' ORDER BY first.name)
+                      FROM (SELECT known.name FROM redfaust.topics AS known LIMIT 20) AS first
+                  ) || '. A new one is added by INSERT INTO redfaust.topics.';
     END IF;
     IF octet_length(publish.key) > 1048576 THEN
         RAISE EXCEPTION 'redfaust.publish needs a key of at most 1048576 bytes, not %',

@@ -117,10 +117,8 @@ class SharedDelivery(Service):
                 tasks.create_task(self._deliver())
                 tasks.create_task(self._renew())
                 tasks.create_task(self._drain_when_the_app_stops())
-                if (backing := backing_of(self.app)) is not None:
+                if backing_of(self.app) is not None:
                     tasks.create_task(self._keep_house())
-                    if self is deliveries_of(self.app)[0]:
-                        tasks.create_task(backing.relay(self._broker, self._closing))
         finally:
             self._drained.set()
 

@@ -1,7 +1,8 @@
-"""Carries on what agents with shared delivery send.
+"""The relay within a worker.
 
-They own no lane, so what they send goes into the outbox, as that of everybody's transactions does.
-An application whose outbox nobody else looks after would wait for ever: so its workers do.
+What transactions publish, what agents schedule and what agents with shared delivery send lies in
+the outbox, and so do replayed dead letters. An application whose outbox no relay carries would wait
+for ever: so each of its workers runs a relay, of which one is active.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ RETRY_EVERY = 1.0
 logger = logging.getLogger(__name__)
 
 
-async def relay(app: AppT, database: Database, broker: Broker, stop: asyncio.Event) -> None:
-    """Be a relay, or a spare one, until ``stop``."""
-    set_aside = keep_unsent(database, app.conf.id)
-    relay = Relay(database, broker, set_aside=set_aside)
-    while not stop.is_set():
+async def relay(app: AppT, database: Database, broker: Broker) -> None:
+    """Relay, or stand by, until cancelled."""
+    relay = Relay(database, broker, set_aside=keep_unsent(database, app.conf.id))
+    never = asyncio.Event()
+    while True:
         try:
-            await relay.run(stop)
+            await relay.run(never)
         except (ConnectorError, asyncpg.PostgresError) as error:
             logger.warning("Relaying waits: %s", error)
             await asyncio.sleep(RETRY_EVERY)
