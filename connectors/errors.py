@@ -7,7 +7,7 @@
     │   ├── BrokerUnavailable      cannot be reached now; repeating may help
     │   │   └── TopicClosed        takes nothing while it gets more partitions
     │   ├── BrokerUnsupported      lacks a command that is needed; repeating will not help
-    │   └── PartlyRefused, EntriesRefused, LogSetBack
+    │   └── PartlyRefused, LogSetBack, EntriesRefused, LogsBlocked
     │                              what became of entries: see brokers/broker.py
     ├── DatabaseError
     │   ├── DatabaseUnavailable    cannot be reached now; repeating may help

@@ -177,6 +177,25 @@ class LogSetBack(BrokerError):
         )
 
 
+class LogsBlocked(BrokerError):
+    """Logs take nothing as they are, since somebody else has put something in their place or has
+    made them end. All other logs have their entries.
+
+    The entries for them are not refused: repeat them once the logs are mended.
+    """
+
+    def __init__(self, blocked: Mapping[TP, str], places: Mapping[str, Mapping[TP, Place]]) -> None:
+        self.blocked = blocked
+        """At least one, with the reason."""
+        self.places = places
+        """By lane, the places in all other logs, as :meth:`Broker.append_once` returns them."""
+        tp, reason = next(iter(blocked.items()))
+        super().__init__(
+            f"{len(blocked)} partitions take nothing until they are mended, {tp.partition} of "
+            f"{tp.topic} among them: {reason}"
+        )
+
+
 class LogTooShort(BrokerError):
     """A log ends before a position that was reached in it: the broker has lost entries."""
 
@@ -313,7 +332,8 @@ class Broker(Protocol):
 
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
         """Append in order per partition; an unknown topic is created with the default number
-        of partitions. Raises :class:`PartlyRefused` if entries cannot be taken for good, and
+        of partitions. Raises :class:`PartlyRefused` if entries cannot be taken for good, such as
+        those for a partition that their topic does not have, and
         :class:`~connectors.errors.TopicClosed` before anything is appended."""
 
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
@@ -329,10 +349,11 @@ class Broker(Protocol):
         After an error some partitions may have their entries and others not. Repeat these
         entries before sending higher numbers: a number that is passed is taken for sent.
 
-        Raises :class:`EntriesRefused` if entries cannot be taken for good: repeat without them,
-        once they are kept elsewhere. Raises :class:`LogSetBack` where a mark is lower than
-        ``after``; no entry of that lane is appended to that log then. Raises
-        :class:`~connectors.errors.TopicClosed` before anything is appended.
+        Raises, in this order: :class:`LogSetBack` where a mark is lower than ``after``, and then no
+        entry of that lane is appended to that log; :class:`EntriesRefused` if entries cannot be
+        taken for good: repeat without them, once they are kept elsewhere; :class:`LogsBlocked`
+        where logs take nothing until somebody mends them, once all others have their entries.
+        Raises :class:`~connectors.errors.TopicClosed` before anything is appended.
         """
 
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
