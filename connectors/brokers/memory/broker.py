@@ -42,7 +42,7 @@ from connectors.brokers.memory import retention
 from connectors.brokers.memory.records import Records
 from connectors.brokers.memory.registers import Registry
 from connectors.brokers.memory.sharing import MemorySharing, SharedPlace
-from connectors.brokers.names import topic_fault
+from connectors.brokers.names import header_name, topic_fault
 from connectors.brokers.outgoing import refusal_of
 from connectors.brokers.partitioner import partition_of
 from connectors.brokers.sequences import Source
@@ -147,7 +147,8 @@ class MemoryBroker:
         records = self._log.records[tp]
         now = time.time()
         timestamp = now if entry.timestamp is None else entry.timestamp
-        record = Record(records.end, timestamp, entry.key, entry.value, entry.headers, source)
+        headers = entry.headers and tuple((header_name(name), each) for name, each in entry.headers)
+        record = Record(records.end, timestamp, entry.key, entry.value, headers, source)
         records.append(record, now)
         return Appended(tp, record.offset, now)
 

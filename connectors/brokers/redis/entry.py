@@ -27,7 +27,7 @@ import orjson
 
 from connectors.brokers import outgoing
 from connectors.brokers.broker import Headers, Outgoing, Record
-from connectors.brokers.names import LONGEST_TOPIC
+from connectors.brokers.names import LONGEST_TOPIC, header_name
 from connectors.brokers.outgoing import LATEST
 from connectors.brokers.redis.offsets import offset_of, seconds_of
 from connectors.brokers.sequences import LogSigner, Source
@@ -67,7 +67,7 @@ def encode(entry: Outgoing) -> list[bytes]:
     if timestamp is not None:
         fields += (TIME, b"%d" % round(timestamp * 1000))
     for name, content in headers:
-        fields += (HEADER + name.encode("utf-8", "replace"), content)
+        fields += (HEADER + header_name(name).encode(), content)
     return fields
 
 
@@ -122,7 +122,7 @@ def _decode(fields: Sequence[bytes], time: float, signer: LogSigner) -> _Content
         elif name == TIME:
             time = _seconds(content, otherwise=time)
         elif name.startswith(HEADER):
-            headers.append((_text(name[len(HEADER) :]), content))
+            headers.append((header_name(name[len(HEADER) :].decode("utf-8", "replace")), content))
         elif name == SOURCE:
             source = signer.verify(content)
     if is_ours:
@@ -135,11 +135,6 @@ def _seconds(milliseconds: bytes, *, otherwise: float) -> float:
         return otherwise
     found = int(milliseconds)
     return found / 1000 if found <= _LATEST else otherwise
-
-
-def _text(name: bytes) -> str:
-    """A name as a text that can be stored: Postgres takes no NUL."""
-    return name.decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 def _foreign_value(fields: Sequence[bytes]) -> bytes:
