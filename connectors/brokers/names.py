@@ -1,4 +1,4 @@
-"""Which names a topic may have, on every broker.
+"""Which names topics and headers may have, on every broker.
 
 Strangers name topics too: a row of the outbox that SQL wrote, an argument of ``send``.
 """
@@ -30,3 +30,8 @@ def topic_fault(topic: str) -> str | None:
         # Redis would see an empty hash tag, and spread a partition's keys over the slots.
         return f"topic {topic!a} has a name that begins with a brace: begin with a letter"
     return None
+
+
+def header_name(name: str) -> str:
+    """A header's name as every broker and Postgres can keep it: what is no text is replaced."""
+    return name.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

@@ -6,7 +6,10 @@ nobody reads, or its time could not be stored or shown.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from connectors.brokers.broker import Outgoing
+from connectors.brokers.names import topic_fault
 from connectors.errors import BrokerError
 
 EARLIEST = 0.0
@@ -33,15 +36,27 @@ def partition_fault(topic: str, partition: int, partitions: int) -> str | None:
     )
 
 
-def refusal_of(entry: Outgoing, partitions: int) -> BrokerError | None:
-    """Why an entry for a topic of so many partitions is refused; ``None`` if it is not.
+def refusal_of(entry: Outgoing, partitions: Mapping[str, int]) -> BrokerError | None:
+    """Why no broker takes an entry; ``None`` if nothing is wrong with it.
 
-    The topic's name is not looked at: that is done once for all entries of a topic.
+    ``partitions`` are those of all topics that have a proper name.
     """
-    if entry.partition is not None and (
-        fault := partition_fault(entry.topic, entry.partition, partitions)
-    ):
-        return BrokerError(fault)
-    if entry.timestamp is not None and (fault := timestamp_fault(entry.timestamp)):
-        return BrokerError(f"an entry for {entry.topic}: {fault}")
-    return None
+    topic, _, _, _, partition, timestamp = entry
+    if topic not in partitions:
+        return BrokerError(topic_fault(topic) or f"there is no topic {topic}")
+    fault = None
+    if partition is not None:
+        fault = partition_fault(topic, partition, partitions[topic])
+    if fault is None and timestamp is not None and (bad := timestamp_fault(timestamp)):
+        fault = f"an entry for {topic} has a wrong time: {bad}"
+    return None if fault is None else BrokerError(fault)
+
+
+def beyond(entries: Iterable[Outgoing], partitions: Mapping[str, int]) -> set[str]:
+    """The topics of which entries name a partition that is not known. It may be new."""
+    return {
+        entry.topic
+        for entry in entries
+        if entry.partition is not None
+        and entry.partition >= partitions.get(entry.topic, entry.partition + 1)
+    }

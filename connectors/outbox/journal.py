@@ -149,12 +149,12 @@ class Journal:
             still = await self._logs.blocked(held)
             mended = held - still.keys()
             lanes = [lane for lane, of_lane in self._held.items() if of_lane & mended]
-            for tp in mended:
-                logger.warning("%s %s takes entries again", tp.topic, tp.partition)
-                self._release(tp)
+            left = {lane: of_lane - mended for lane, of_lane in self._held.items()}
+            self._held = {lane: of_lane for lane, of_lane in left.items() if of_lane}
             if lanes:
                 await self._restore(await self._logs.marks(lanes))
                 await self._publish_unpublished(lanes)
+            self._tell_mended()
 
     async def restore(self, lanes: Collection[str]) -> Collection[str]:
         """Append again what logs have lost of these lanes; returns those that had lost something.
@@ -202,11 +202,12 @@ class Journal:
         self.blocked[tp] = reason
         self._held.setdefault(lane, set()).add(tp)
 
-    def _release(self, tp: TP) -> None:
-        self.blocked.pop(tp, None)
-        for of_lane in self._held.values():
-            of_lane.discard(tp)
-        self._held = {lane: of_lane for lane, of_lane in self._held.items() if of_lane}
+    def _tell_mended(self) -> None:
+        """Forget the logs that hold nothing back any more."""
+        held = set().union(*self._held.values())
+        for tp in self.blocked.keys() - held:
+            logger.warning("%s %s takes entries again", tp.topic, tp.partition)
+            del self.blocked[tp]
 
     @asynccontextmanager
     async def _following(

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 from faust.types import TP
 
 from connectors.brokers.broker import (
     Advance,
+    Appended,
     Broker,
     LaneBatch,
     Numbered,
     Outgoing,
+    PartlyRefused,
     Replaced,
     TopicSpec,
 )
 from connectors.brokers.capabilities import Capability
 from connectors.brokers.partitioner import partition_of
-from connectors.errors import TopicClosed
+from connectors.errors import BrokerError, TopicClosed
 
 TOPIC = "events"
 FIRST = TP(TOPIC, 0)
@@ -74,6 +77,44 @@ async def test_null_and_empty_are_told_apart(broker: Broker) -> None:
     await broker.append([nothing, empty])
     batches = await broker.read(await beginning(broker, FIRST), limit=2, wait=0)
     assert [(r.key, r.value) for r in batches[FIRST]] == [(None, None), (b"", b"")]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (Outgoing(TOPIC, b"x", partition=2), "no partition 2"),
+        (Outgoing(TOPIC, b"x", partition=-1), "no partition -1"),
+        (Outgoing(TOPIC, b"x", partition=0, timestamp=math.nan), "timestamp nan"),
+        (Outgoing(TOPIC, b"x", partition=0, timestamp=1e308), "1970 to 9999"),
+        (Outgoing("a\0b", b"x"), "cannot be printed"),
+        (Outgoing("a" * 300, b"x"), "a name of 300 characters"),
+    ],
+)
+async def test_what_no_broker_takes_is_refused_and_all_else_is_appended(
+    broker: Broker, wrong: Outgoing, said: str
+) -> None:
+    await broker.create_topic(TopicSpec(TOPIC, 2))
+    with pytest.raises(PartlyRefused, match=said) as raised:
+        await broker.append([entry(b"1"), wrong, entry(b"2", 1), entry(b"3")])
+    outcomes = raised.value.outcomes
+    assert [isinstance(outcome, Appended) for outcome in outcomes] == [True, False, True, True]
+    assert (await values(broker, FIRST), await values(broker, SECOND)) == ([b"1", b"3"], [b"2"])
+    assert await broker.topics() == {TOPIC: 2}
+
+
+async def test_a_topic_without_a_proper_name_is_not_created(broker: Broker) -> None:
+    for name in ("", "a\0b", "a\nb", "a" * 300):
+        with pytest.raises(BrokerError):
+            await broker.create_topic(TopicSpec(name, 2))
+    assert await broker.topics() == {}
+
+
+async def test_a_header_whose_name_is_no_text_stops_nothing(broker: Broker) -> None:
+    await broker.append([entry(b"1")._replace(headers=(("a\ud800", b"1"),)), entry(b"2")])
+    batches = await broker.read(await beginning(broker, FIRST), limit=2, wait=0)
+    assert [record.value for record in batches[FIRST]] == [b"1", b"2"]
+    [(name, content)] = batches[FIRST][0].headers
+    assert (name.encode(), content) == (b"a?", b"1")
 
 
 async def test_equal_keys_share_a_partition(broker: Broker) -> None:

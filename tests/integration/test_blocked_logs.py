@@ -8,9 +8,19 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 
 import pytest
 from faust.types import TP
+from redis.asyncio import Redis
 
-from connectors.brokers.broker import LaneBatch, LogsBlocked, LogSetBack, Outgoing, Place
+from connectors.brokers.broker import (
+    LaneBatch,
+    LogsBlocked,
+    LogSetBack,
+    Outgoing,
+    Place,
+    TopicSpec,
+)
 from connectors.brokers.partitioner import partition_of_numbered
+from connectors.brokers.redis import keys
+from connectors.brokers.redis.broker import RedisBroker
 from connectors.outbox.lanes import Lane
 from connectors.outbox.outbox import Outbox
 from connectors.outbox.publisher import Publisher
@@ -216,3 +226,35 @@ async def has(logs: Logs, tp: TP, count: int) -> bool:
 
 async def blocks(publishing_: object, tp: TP) -> bool:
     return tp in publishing_.blocked  # type: ignore[attr-defined]
+
+
+async def test_no_processed_event_becomes_a_dead_letter_while_its_log_is_blocked_in_redis(
+    database: Database, broker_url: str
+) -> None:
+    """Another type at the key of the marks, a relay that is started anew, then the key deleted."""
+    broker = RedisBroker(broker_url, default_partitions=PARTITIONS)
+    await broker.open()
+    await broker.create_topic(TopicSpec("orders", PARTITIONS))
+    marks = keys.lanes(BAD)
+    try:
+        async with running(database, broker):
+            await publish(database, (BAD, b"1"), (GOOD, b"2"))
+            await drained(database)
+        async with Redis.from_url(broker_url) as client:
+            await client.set(marks, "x")
+            async with running(database, broker, poll=0.05) as relay:
+                await eventually(lambda: blocks(relay, BAD))
+                await publish(database, (BAD, b"3"), (GOOD, b"4"))
+                await eventually(lambda: lies(broker, GOOD, [b"2", b"4"]))
+                assert marks in relay.blocked[BAD]
+                await client.delete(marks)
+                await drained(database)
+        assert await letters(database) == 0
+        assert await lies(broker, BAD, [b"1", b"1", b"3"])  # readers know the second by its number
+    finally:
+        await broker.close()
+
+
+async def lies(broker: RedisBroker, tp: TP, values: Sequence[bytes]) -> bool:
+    read = await broker.read({tp: 0}, limit=100, wait=0)
+    return [record.value for record in read.get(tp, ())] == values

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import asyncpg
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAuthorizationFailedError
 from faust.types import TP
 
 from connectors import crash
@@ -17,6 +19,7 @@ from connectors.brokers.broker import (
     Broker,
     EntriesRefused,
     LaneBatch,
+    LogsBlocked,
     LogSetBack,
     LogTooShort,
     Numbered,
@@ -26,6 +29,8 @@ from connectors.brokers.broker import (
     TopicSpec,
 )
 from connectors.brokers.kafka.address import Address
+from connectors.brokers.kafka.appender import Appender
+from connectors.brokers.kafka.entry import SOURCE
 from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.transports.by_url import broker_by_url, check_url
 from tests.kafka_server import delete_topics, running_admin
@@ -132,6 +137,69 @@ async def test_a_numbered_entry_that_is_too_large_is_named(broker: Broker) -> No
 async def test_a_partition_that_there_is_not_is_refused(broker: Broker) -> None:
     with pytest.raises(PartlyRefused, match="no partition 7"):
         await broker.append([Outgoing(TOPIC, b"", partition=7)])
+
+
+async def test_a_topic_whose_name_kafka_does_not_take_stops_no_other(broker: Broker) -> None:
+    lot = [*numbered(1), Numbered(2, Outgoing("a b", b"x")), *numbered(3)]
+    with pytest.raises(EntriesRefused, match="Kafka has no topic a b") as raised:
+        await broker.append_once([LaneBatch("lane", lot)])
+    assert [refused.number for refused in raised.value.refused] == [2]
+    assert await values(broker) == [b"1", b"3"]
+
+
+async def test_a_topic_that_may_not_be_written_to_blocks_its_partitions_alone(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lot = [*numbered(1), Numbered(2, Outgoing(TOPIC, b"2", partition=1))]
+    send = Appender._send
+
+    async def send_where_allowed(self: Appender, producer: Any, batch: Any, tp: TP) -> Any:
+        if tp.partition == 1:
+            raise TopicAuthorizationFailedError
+        return await send(self, producer, batch, tp)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Appender, "_send", send_where_allowed)
+        with pytest.raises(LogsBlocked, match="grant it the right") as raised:
+            await broker.append_once([LaneBatch("lane", lot)])
+    assert raised.value.blocked.keys() == {TP(TOPIC, 1)}
+    assert {tp: place.mark for tp, place in raised.value.places["lane"].items()} == {FIRST: 1}
+    await broker.append_once([LaneBatch("lane", lot)])
+    assert await marks(broker) == {FIRST: 1, TP(TOPIC, 1): 2}
+
+
+# -- what others write -----------------------------------------------------------------------
+
+
+async def test_a_sequence_that_somebody_else_writes_is_none(
+    broker: Broker, empty_kafka_url: str
+) -> None:
+    await send(broker, 1)
+    producer = AIOKafkaProducer(**Address.parse(empty_kafka_url).options)
+    await producer.start()
+    try:
+        for forged in (b"lane:99999999999", b"lane:2:0000000000000000", b"x:-5", b"\xff", b""):
+            headers = [(SOURCE, forged), ("", b""), ("\0", b"1")]
+            await producer.send_and_wait(TOPIC, b"foreign", partition=0, headers=headers)
+    finally:
+        await producer.stop()
+    await send(broker, 2, after=1)
+    read = await broker.read({FIRST: 0}, limit=100, wait=0)
+    sources = [record.source for record in read[FIRST]]
+    assert sources == [("lane", 1), *[None] * 5, ("lane", 2)]
+    assert await marks(broker) == {FIRST: 2}
+
+
+async def test_a_forged_sequence_settles_no_doubt(
+    broker: Broker, kafka_store_url: str, empty_kafka_url: str
+) -> None:
+    await send(broker, 1)
+    connection = await asyncpg.connect(kafka_store_url)
+    await connection.execute("UPDATE redfaust.kafka_marks SET since = position")
+    await connection.close()
+    header = (SOURCE, b"lane:99999999999")
+    await broker.append([Outgoing(TOPIC, b"foreign", partition=0, headers=(header,))])
+    assert await marks(broker) == {FIRST: 1}
 
 
 # -- what Kafka removes ----------------------------------------------------------------------

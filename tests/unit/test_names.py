@@ -39,6 +39,17 @@ def test_another_time_is_none(timestamp: float) -> None:
 
 @pytest.mark.parametrize("partition", [-1, 2, 2**31, 2**64])
 def test_an_entry_for_a_partition_that_there_is_not_is_refused(partition: int) -> None:
-    refusal = refusal_of(Outgoing("orders", b"", partition=partition), 2)
+    refusal = refusal_of(Outgoing("orders", b"", partition=partition), {"orders": 2})
     assert f"orders has no partition {partition}" in str(refusal)
-    assert refusal_of(Outgoing("orders", b"", partition=1), 2) is None
+    assert refusal_of(Outgoing("orders", b"", partition=1), {"orders": 2}) is None
+
+
+def test_an_entry_is_refused_for_its_topic_its_partition_and_its_time() -> None:
+    partitions = {"orders": 2}
+    assert refusal_of(Outgoing("orders", b"", b"", (), 1, 1.0), partitions) is None
+    for wrong, said in (
+        (Outgoing("a\0", b""), "cannot be printed"),
+        (Outgoing("orders", b"", partition=2), "no partition 2"),
+        (Outgoing("orders", b"", partition=1, timestamp=math.nan), "timestamp nan"),
+    ):
+        assert said in str(refusal_of(wrong, partitions))

@@ -20,7 +20,6 @@ from connectors.brokers.broker import (
     HeldBack,
     LaneBatch,
     LogTooShort,
-    Numbered,
     Outgoing,
     PartitionStatus,
     PartlyRefused,
@@ -34,17 +33,19 @@ from connectors.brokers.broker import (
 )
 from connectors.brokers.capabilities import ALL, Capability
 from connectors.brokers.kafka.address import Address
-from connectors.brokers.kafka.appender import Appender, EntryRefused
+from connectors.brokers.kafka.appender import Appender, EntryRefused, LogClosed
 from connectors.brokers.kafka.clients import Admin, new_consumer, started
 from connectors.brokers.kafka.errors import our_errors
 from connectors.brokers.kafka.groups import Groups
-from connectors.brokers.kafka.lanes import Lanes, Lot
+from connectors.brokers.kafka.lanes import Lanes
 from connectors.brokers.kafka.lookout import Lookout
 from connectors.brokers.kafka.reader import LogReader
 from connectors.brokers.kafka.registers import Registers
 from connectors.brokers.kafka.store import Store
-from connectors.brokers.kafka.topics import TopicCatalog
-from connectors.brokers.partitioner import partition_of, partition_of_numbered
+from connectors.brokers.kafka.topics import TopicCatalog, name_fault, refusal_of
+from connectors.brokers.lots import divide
+from connectors.brokers.outgoing import beyond
+from connectors.brokers.partitioner import partition_of
 from connectors.brokers.shares import Register
 from connectors.brokers.sharing import Sharing
 from connectors.errors import BrokerError, BrokerUnavailable, BrokerUnsupported
@@ -116,10 +117,10 @@ class KafkaBroker:
         store = await Store.connect(self._store_url, admin)
         stack.push_async_callback(store.close)
         await store.incarnation()
-        lookout = Lookout(await started(new_consumer(self._address)), self._address.shown)
+        lookout = Lookout(await started(new_consumer(self._address)), store, self._address.shown)
         stack.push_async_callback(lookout.close)
         consumer = await started(new_consumer(self._address))
-        reader = LogReader(consumer, lookout, self._address.shown)
+        reader = LogReader(consumer, lookout, store, self._address.shown)
         stack.push_async_callback(reader.close)
         appender = Appender(self._address)
         stack.push_async_callback(appender.close)
@@ -167,8 +168,17 @@ class KafkaBroker:
         await self._parts.groups.begin(tps)
         await self._parts.topics.open(partitions)
 
-    async def _partitions(self, topic: str) -> int:
-        return await self._parts.topics.partitions(topic, default=self._default_partitions)
+    async def _partitions_of(self, entries: Sequence[Outgoing]) -> Mapping[str, int]:
+        """Of the topics of these entries, as far as they have proper names."""
+        topics, default = self._parts.topics, self._default_partitions
+        found = {
+            topic: await topics.partitions(topic, default=default)
+            for topic in {entry.topic for entry in entries}
+            if name_fault(topic) is None
+        }
+        for topic in beyond(entries, found):
+            found[topic] = await topics.create(TopicSpec(topic, default))
+        return found
 
     async def _expand(self, topics: Iterable[str]) -> list[TP]:
         return await self._parts.topics.expand(topics, default=self._default_partitions)
@@ -176,10 +186,17 @@ class KafkaBroker:
     # -- appending ---------------------------------------------------------------------------
 
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
+        partitions = await self._partitions_of(entries)
         targets: dict[TP, list[int]] = {}
-        for index, entry in enumerate(entries):
-            targets.setdefault(await self._target(entry), []).append(index)
         outcomes: dict[int, Appended | BrokerError] = {}
+        for index, entry in enumerate(entries):
+            if refusal := refusal_of(entry, partitions):
+                outcomes[index] = refusal
+                continue
+            topic, _, key, _, number, _ = entry
+            if number is None:
+                number = partition_of(key, partitions[topic])
+            targets.setdefault(TP(topic, number), []).append(index)
         done = await asyncio.gather(
             *(self._append_to(tp, entries, left, outcomes) for tp, left in targets.items()),
             return_exceptions=True,
@@ -207,33 +224,18 @@ class KafkaBroker:
                 outcomes[left[0]] = refused
                 left = left[1:]
                 continue
+            except LogClosed as closed:
+                outcomes.update(dict.fromkeys(left, closed))
+                return
             for offset, index in zip(range(put.first, put.end), left, strict=False):
                 outcomes[index] = Appended(tp, offset, put.timestamp)
             left = left[put.end - put.first :]
 
-    async def _target(self, entry: Outgoing) -> TP:
-        partitions = await self._partitions(entry.topic)
-        if entry.partition is not None:
-            return TP(entry.topic, entry.partition)
-        return TP(entry.topic, partition_of(entry.key, partitions))
-
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
-        lots: dict[tuple[str, TP], list[Numbered]] = {}
-        for lane, entries, _ in batches:
-            for numbered in entries:
-                tp = await self._target_of_numbered(numbered)
-                lots.setdefault((lane, tp), []).append(numbered)
-        after = {batch.lane: batch.after for batch in batches}
-        return await self._parts.lanes.append(
-            Lot(lane, tp, after[lane].get(tp, 0), entries) for (lane, tp), entries in lots.items()
+        partitions = await self._partitions_of(
+            [entry for batch in batches for _, entry in batch.entries]
         )
-
-    async def _target_of_numbered(self, numbered: Numbered) -> TP:
-        number, entry = numbered
-        partitions = await self._partitions(entry.topic)
-        if entry.partition is not None:
-            return TP(entry.topic, entry.partition)
-        return TP(entry.topic, partition_of_numbered(entry.key, number, partitions))
+        return await self._parts.lanes.append(*divide(batches, partitions, refusal_of))
 
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         return await self._parts.lanes.marks(lanes)

@@ -14,13 +14,15 @@ from connectors.brokers.broker import Place, Record
 from connectors.brokers.kafka.clients import FETCH_WAIT, REQUEST_TIMEOUT
 from connectors.brokers.kafka.entry import as_record
 from connectors.brokers.kafka.errors import our_errors
+from connectors.brokers.kafka.store import Store
 
 
 class Lookout:
     """Looks with a consumer of its own."""
 
-    def __init__(self, consumer: Any, shown: str) -> None:
+    def __init__(self, consumer: Any, store: Store, shown: str) -> None:
         self._consumer = consumer
+        self._store = store
         self._shown = shown
         self._one_at_a_time = asyncio.Lock()
 
@@ -72,7 +74,7 @@ class Lookout:
                     while await self._consumer.position(wanted) < end:
                         for each in await self._next(wanted):
                             if each.offset < end:
-                                yield as_record(each)
+                                yield as_record(each, self._store.signer)
             finally:
                 self._consumer.pause(wanted)
 

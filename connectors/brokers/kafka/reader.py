@@ -20,6 +20,7 @@ from connectors.brokers.kafka.clients import REQUEST_TIMEOUT
 from connectors.brokers.kafka.entry import as_record
 from connectors.brokers.kafka.errors import our_errors
 from connectors.brokers.kafka.lookout import Lookout
+from connectors.brokers.kafka.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +28,11 @@ logger = logging.getLogger(__name__)
 class LogReader:
     """Reads all partitions that are asked for, with one consumer."""
 
-    def __init__(self, consumer: Any, lookout: Lookout, shown: str) -> None:
+    def __init__(self, consumer: Any, lookout: Lookout, store: Store, shown: str) -> None:
         self._consumer = consumer
         self._shown = shown
         self._lookout = lookout
+        self._store = store
         self._next: dict[TP, int] = {}
         """By assigned partition, what a reader who goes on will ask for. The consumer may be
         further: where entries are missing it has passed the gap."""
@@ -92,7 +94,10 @@ class LogReader:
             timeout_ms=round(wait * 1000),
             max_records=limit,
         )
-        return {TP(*tp): [as_record(each) for each in batch] for tp, batch in batches.items()}
+        signer = self._store.signer
+        return {
+            TP(*tp): [as_record(each, signer) for each in batch] for tp, batch in batches.items()
+        }
 
     async def _get_more(
         self, found: dict[TP, list[Record]], tp: TP, limit: int, wait: float

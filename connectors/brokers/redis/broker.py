@@ -15,7 +15,6 @@ from connectors.brokers.broker import (
     Beat,
     HeldBack,
     LaneBatch,
-    Numbered,
     Outgoing,
     PartitionStatus,
     PartlyRefused,
@@ -27,11 +26,14 @@ from connectors.brokers.broker import (
     Trimmed,
 )
 from connectors.brokers.capabilities import ALL, Capability
-from connectors.brokers.partitioner import partition_of_numbered
+from connectors.brokers.lots import divide
+from connectors.brokers.names import topic_fault
+from connectors.brokers.outgoing import beyond
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.appending import Appender
 from connectors.brokers.redis.client import our_errors, script
-from connectors.brokers.redis.lanes import Lanes, Lot
+from connectors.brokers.redis.entry import refusal_of
+from connectors.brokers.redis.lanes import Lanes
 from connectors.brokers.redis.offsets import BEGINNING, offset_of, stream_id
 from connectors.brokers.redis.registers import Registers
 from connectors.brokers.redis.replication import Replication
@@ -62,7 +64,7 @@ class RedisBroker:
         self._client = self._servers.client
         self._topics = TopicCatalog(self._client)
         self._appender = Appender(self._client, outcome_of=self._outcome_of)
-        self._lanes = Lanes(self._client)
+        self._lanes = Lanes(self._client, self._servers.sequences)
         self._registers = Registers(self._client)
         self._retentions = Retentions(self._client)
         self._replication = Replication(self._servers)
@@ -113,7 +115,7 @@ class RedisBroker:
 
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
         with our_errors(self._url):
-            partitions = await self._partitions_of(entry.topic for entry in entries)
+            partitions = await self._partitions_of(entries)
             outcomes = await self._appender.append(entries, partitions)
         appended = [outcome for outcome in outcomes if isinstance(outcome, Appended)]
         if len(appended) < len(outcomes):
@@ -130,25 +132,25 @@ class RedisBroker:
         except BrokerError as refused:
             return refused
 
-    async def _partitions_of(self, topics: Iterable[str]) -> Mapping[str, int]:
+    async def _partitions_of(self, entries: Sequence[Outgoing]) -> Mapping[str, int]:
+        """Of the topics of these entries, as far as they have proper names."""
         default = self._default_partitions
-        return {t: await self._topics.partitions(t, default=default) for t in set(topics)}
+        topics = {entry.topic for entry in entries}
+        found = {
+            topic: await self._topics.partitions(topic, default=default)
+            for topic in topics
+            if topic_fault(topic) is None
+        }
+        for topic in beyond(entries, found):
+            found[topic] = await self._topics.create(TopicSpec(topic, default))
+        return found
 
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
         with our_errors(self._url):
             partitions = await self._partitions_of(
-                entry.topic for batch in batches for _, entry in batch.entries
+                [entry for batch in batches for _, entry in batch.entries]
             )
-            lots: dict[tuple[str, TP], list[Numbered]] = {}
-            for lane, entries, _ in batches:
-                for numbered in entries:
-                    tp = _target_of_numbered(numbered, partitions)
-                    lots.setdefault((lane, tp), []).append(numbered)
-            after = {batch.lane: batch.after for batch in batches}
-            return await self._lanes.append(
-                Lot(lane, tp, after[lane].get(tp, 0), entries)
-                for (lane, tp), entries in lots.items()
-            )
+            return await self._lanes.append(*divide(batches, partitions, refusal_of))
 
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         with our_errors(self._url):
@@ -324,6 +326,7 @@ class RedisBroker:
         return RedisSharing(
             self._client,
             self._servers.new_reader(),
+            self._servers.sequences,
             self._url,
             self._topics,
             group,
@@ -352,10 +355,3 @@ class RedisBroker:
 
 def _says_no_groups(error: Exception) -> bool:
     return str(error).startswith(_NO_GROUPS)
-
-
-def _target_of_numbered(numbered: Numbered, partitions: Mapping[str, int]) -> TP:
-    number, entry = numbered
-    if entry.partition is not None:
-        return TP(entry.topic, entry.partition)
-    return TP(entry.topic, partition_of_numbered(entry.key, number, partitions[entry.topic]))

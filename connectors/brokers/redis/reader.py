@@ -12,8 +12,8 @@ from redis.asyncio import ConnectionPool, Redis
 from connectors.brokers.broker import Record
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.client import REPLY_TIMEOUT
-from connectors.brokers.redis.entry import decode
 from connectors.brokers.redis.offsets import before
+from connectors.brokers.redis.sequences import Sequences
 
 
 class StreamReader:
@@ -23,7 +23,8 @@ class StreamReader:
     pending list is filled that would have to be emptied again, or could leak.
     """
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, sequences: Sequences) -> None:
+        self._sequences = sequences
         self._client = Redis(connection_pool=pool, single_connection_client=True)
         self._client.auto_close_connection_pool = True
         # The reply as it comes from the wire: turning entries into dicts would only be undone.
@@ -58,10 +59,9 @@ class StreamReader:
             reply = await self._client.execute_command(  # type: ignore[no-untyped-call]
                 *command, "STREAMS", *streams, *last_read
             )
-        return {
-            streams[stream]: decode(entries)
-            for stream, entries in cast("list[tuple[bytes, list[Any]]]", reply or [])
-        }
+        found = dict(cast("list[tuple[bytes, list[Any]]]", reply or []))
+        records = await self._sequences.decode(found)
+        return {streams[stream]: of_stream for stream, of_stream in records.items()}
 
     def wake(self) -> None:
         """Make a waiting read return at once. What it would have read, the next one reads."""

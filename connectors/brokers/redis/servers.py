@@ -18,6 +18,7 @@ from connectors.brokers.redis.cluster_reader import ClusterReader
 from connectors.brokers.redis.connections import PackedConnection, PackedSSLConnection
 from connectors.brokers.redis.reader import StreamReader
 from connectors.brokers.redis.sentinel import Primary
+from connectors.brokers.redis.sequences import Sequences
 from connectors.errors import BrokerError
 
 
@@ -42,6 +43,10 @@ class Servers(Protocol):
     @property
     def client(self) -> Redis:
         """Sends each command to the server that has its keys, which all lie in one slot."""
+
+    @property
+    def sequences(self) -> Sequences:
+        """What signs and verifies the sources of entries."""
 
     @property
     def reader(self) -> Reader:
@@ -84,11 +89,12 @@ class OneServer:
     def __init__(self, url: str, address: Address) -> None:
         self._shown = without_password(url)
         self.client = Redis.from_pool(_pool(address, COMMANDS))
+        self.sequences = Sequences(self.client)
         self._address = address
         self.reader = self.new_reader()
 
     def new_reader(self) -> StreamReader:
-        return StreamReader(_pool(self._address, READS))
+        return StreamReader(_pool(self._address, READS), self.sequences)
 
     async def open(self) -> None:
         server = await info(self.client, "server")
@@ -120,10 +126,11 @@ class SentinelServers:
     def __init__(self, url: str, address: Address) -> None:
         self._primary = Primary(without_password(url), address)
         self.client = Redis.from_pool(self._primary.pool(COMMANDS))
+        self.sequences = Sequences(self.client)
         self.reader = self.new_reader()
 
     def new_reader(self) -> StreamReader:
-        return StreamReader(self._primary.pool(READS))
+        return StreamReader(self._primary.pool(READS), self.sequences)
 
     async def open(self) -> None:
         await self._primary.prove(self.client)
@@ -150,10 +157,11 @@ class ClusterServers:
     def __init__(self, url: str, address: Address) -> None:
         self._cluster = Cluster(without_password(url), address)
         self.client = ClusterClient(self._cluster, address.hosts[0])
+        self.sequences = Sequences(self.client)
         self.reader = self.new_reader()
 
     def new_reader(self) -> ClusterReader:
-        return ClusterReader(self._cluster)
+        return ClusterReader(self._cluster, self.sequences)
 
     async def open(self) -> None:
         await self._cluster.prove()

@@ -11,15 +11,16 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from itertools import repeat
 
 from faust.types import TP
 from redis.asyncio import Redis
 
+from connectors.brokers.broker import Record
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.client import our_errors, script
-from connectors.brokers.redis.entry import decode
 from connectors.brokers.redis.offsets import BEGINNING, offset_of, stream_id
+from connectors.brokers.redis.sequences import Entries, Sequences
 from connectors.brokers.redis.servers import Reader
 from connectors.brokers.redis.topics import TopicCatalog
 from connectors.brokers.sharing import CLAIM_FOR, FORGET_AFTER, Claim, Offsets
@@ -36,6 +37,7 @@ class RedisSharing:
         self,
         client: Redis,
         reader: Reader,
+        sequences: Sequences,
         url: str,
         topics: TopicCatalog,
         group: str,
@@ -50,6 +52,7 @@ class RedisSharing:
         self._consumer = consumer
         self._default_partitions = default_partitions
         self._reader = reader
+        self._sequences = sequences
         self._seen: dict[TP, int] = {}
         """Positions below which somebody has taken everything."""
         self._maybe_more: deque[TP] = deque()
@@ -113,6 +116,7 @@ class RedisSharing:
 
     async def _take_from(self, tp: TP, limit: int) -> list[Claim]:
         with our_errors(self._url):
+            await self._sequences.ready()  # not once there are claims that would be lost with it
             reply = await self._take(
                 keys=[keys.stream(tp)], args=[self._group, self._consumer, limit]
             )
@@ -125,7 +129,12 @@ class RedisSharing:
             self._seen[tp] = offset_of(last) + 1
         else:
             self._maybe_more.rotate(-1)
-        return [Claim(tp, record, 1) for record in decode(entries)]
+        return [Claim(tp, record, 1) for record in await self._decode(tp, entries)]
+
+    async def _decode(self, tp: TP, entries: Entries) -> list[Record]:
+        stream = keys.stream(tp).encode()
+        with our_errors(self._url):
+            return (await self._sequences.decode({stream: entries}))[stream]
 
     async def wake(self) -> None:
         self._reader.wake()
@@ -139,6 +148,7 @@ class RedisSharing:
             if len(claims) >= limit:
                 break
             with our_errors(self._url):
+                await self._sequences.ready()
                 reply = await self._take_over(
                     keys=[keys.stream(tp)],
                     args=[
@@ -148,7 +158,9 @@ class RedisSharing:
                         limit - len(claims),
                     ],
                 )
-            claims += _claims(tp, reply)
+            records = await self._decode(tp, [entry for entry, _ in reply])
+            deliveries = [count for (_, fields), count in reply if fields]
+            claims += map(Claim, repeat(tp), records, deliveries)
         return claims
 
     async def renew(self, offsets: Offsets) -> Offsets:
@@ -194,12 +206,6 @@ class RedisSharing:
         with suppress(BrokerUnavailable):  # others strike it off later
             for tp in self._seen:
                 await self._forget_in(tp, leaving=self._consumer)
-
-
-def _claims(tp: TP, reply: Iterable[tuple[Any, int]]) -> list[Claim]:
-    return [
-        Claim(tp, record, deliveries) for entry, deliveries in reply for record in decode([entry])
-    ]
 
 
 def _by_stream(offsets: Offsets) -> Iterable[tuple[TP, list[str]]]:

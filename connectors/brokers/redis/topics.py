@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from connectors.brokers.broker import TopicSpec
+from connectors.brokers.names import topic_fault
 from connectors.brokers.redis import keys
-from connectors.errors import TopicClosed
+from connectors.errors import BrokerError, TopicClosed
 
 KNOWN_FOR = 1.0
 """Seconds for which what was seen of a topic counts to who appends to it."""
@@ -37,8 +38,10 @@ class TopicCatalog:
     async def create(self, spec: TopicSpec) -> int:
         """Declare a topic unless it exists; returns the number of partitions that it has.
 
-        Raises TopicClosed.
+        Raises TopicClosed, and BrokerError if the topic has no proper name.
         """
+        if fault := topic_fault(spec.name):
+            raise BrokerError(fault)
         await self._client.hsetnx(keys.TOPICS, spec.name, str(spec.partitions))
         await self._look_up({spec.name})
         return self._open(spec.name)
