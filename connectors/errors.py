@@ -11,6 +11,7 @@
     │                              what became of entries: see brokers/broker.py
     ├── DatabaseError
     │   ├── DatabaseUnavailable    cannot be reached now; repeating may help
+    │   │   └── DatabaseBusy       has ended one transaction: a lock, a timeout, a deadlock
     │   ├── SchemaTooNew           migrated by a newer release than this one
     │   └── MigrationChanged       an applied migration was edited or removed
     ├── DeadLetterError
@@ -72,6 +73,10 @@ class DatabaseError(ConnectorError):
 
 class DatabaseUnavailable(DatabaseError):
     """The database cannot be reached now."""
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """The database has ended a transaction for what others do, or for a timeout."""
 
 
 class SchemaTooNew(DatabaseError):

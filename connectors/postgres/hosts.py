@@ -15,26 +15,13 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
-from asyncpg.exceptions import TargetServerAttributeNotMatched
+
+from connectors.postgres.driver_errors import DRIVER, Kind, kind_of
 
 CONNECT_TIMEOUT = 10.0
 """Seconds until a server that does not answer counts as unreachable."""
 NEXT_AFTER = 3.0
 """The same where another host can be asked instead."""
-
-UNAVAILABLE = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    # Too many connections, no memory, no space left.
-    asyncpg.InsufficientResourcesError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    # It was the primary, and is a standby now.
-    asyncpg.ReadOnlySQLTransactionError,
-    TargetServerAttributeNotMatched,
-    TimeoutError,
-)
-"""What says that a server cannot be used now, and perhaps another can."""
 
 _HOSTS = re.compile(r"(?P<before>\w+://(?:[^/?#]*@)?)(?P<hosts>[^/?#]*)(?P<after>.*)", re.DOTALL)
 """``urlsplit`` takes no list with brackets behind its first host."""
@@ -64,7 +51,9 @@ class Hosts:
         for url in list(self._urls):
             try:
                 connection = await _connect(url, NEXT_AFTER, options)
-            except (*UNAVAILABLE, OSError) as error:
+            except DRIVER as error:
+                if kind_of(error) is not Kind.AWAY:
+                    raise
                 said.append(f"{_host(url)}: {str(error) or 'no answer'}")
                 continue
             if url != self._urls[0]:

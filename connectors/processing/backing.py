@@ -16,7 +16,7 @@ from connectors.brokers.broker import Broker
 from connectors.outbox.journal import Logs as JournalLogs
 from connectors.outbox.outbox import Scheduled, schedule
 from connectors.outbox.publisher import Publisher
-from connectors.postgres.database import Database
+from connectors.postgres.database import Database, our_statements
 from connectors.processing.committer import Committer, Logs
 from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
 from connectors.processing.parked_rows import select_parked
@@ -26,6 +26,7 @@ from connectors.processing.shared.inbox import Inbox, Noting
 from connectors.processing.shared.store import Effecting, Store
 from connectors.processing.unit_of_work import Batch, Rows, UnitOfWork
 from connectors.processing.unsent import keep_unsent
+from connectors.processing.waiting import Waiting
 from connectors.processing.watermark import Committed, Progress
 
 
@@ -64,6 +65,7 @@ class Backing(abc.ABC):
         self._tables = tables
         self.unit = UnitOfWork(tables)
         """Of the current assignment of partitions."""
+        self.waiting = Waiting()
 
     def start_over(self) -> None:
         """Forget what was not committed: its events are delivered again."""
@@ -76,19 +78,19 @@ class Backing(abc.ABC):
 
     @abc.abstractmethod
     async def load(self, store: TableStore, partitions: Collection[int]) -> None:
-        """Have a table's rows of these partitions in memory. Raises DatabaseUnavailable."""
+        """Have a table's rows of these partitions in memory. Raises DatabaseError."""
 
     @abc.abstractmethod
     async def schedule(self, scheduled: Sequence[Scheduled]) -> None:
-        """Have entries sent that belong to no event. Raises DatabaseUnavailable."""
+        """Have entries sent that belong to no event. Raises DatabaseError."""
 
     @abc.abstractmethod
     async def keep(self, letter: NewDeadLetter) -> int:
-        """Keep a dead letter that belongs to no commit; its number. Raises DatabaseUnavailable."""
+        """Keep a dead letter that belongs to no commit; its number. Raises DatabaseError."""
 
     @abc.abstractmethod
     async def select_parked(self, lines: Sequence[Line], limit: int) -> Sequence[tuple[Line, Row]]:
-        """The first events of lines, as far as they are committed. Raises DatabaseUnavailable."""
+        """The first events of lines, as far as they are committed. Raises DatabaseError."""
 
     @abc.abstractmethod
     def inbox(self, agent: str, log: str) -> Noting:
@@ -123,25 +125,31 @@ class PostgresBacking(Backing):
         self._dead_letters = DeadLetters(database)
         set_aside = keep_unsent(database, app.conf.id)
         self.publisher = Publisher(database, logs, set_aside=set_aside)
-        self.committer = Committer(app.conf.id, database, self._dead_letters, self.publisher)
+        self.committer = Committer(
+            app.conf.id, database, self._dead_letters, self.publisher, self.waiting
+        )
 
     async def close(self) -> None:
         self.publisher.close()
         await self.database.close()
 
     async def load(self, store: TableStore, partitions: Collection[int]) -> None:
-        await store.load_partitions(self.database, partitions)
+        with our_statements(f"{store.label}: rows cannot be loaded"):
+            await store.load_partitions(self.database, partitions)
 
     async def schedule(self, scheduled: Sequence[Scheduled]) -> None:
-        async with self.database.transaction() as connection:
-            await schedule(connection, scheduled)
+        with our_statements("Entries cannot be scheduled"):
+            async with self.database.transaction() as connection:
+                await schedule(connection, scheduled)
 
     async def keep(self, letter: NewDeadLetter) -> int:
-        return await self._dead_letters.add(letter)
+        with our_statements("A dead letter cannot be stored"):
+            return await self._dead_letters.add(letter)
 
     async def select_parked(self, lines: Sequence[Line], limit: int) -> Sequence[tuple[Line, Row]]:
-        async with self.database.transaction() as connection:
-            return await select_parked(connection, self._app.conf.id, lines, limit)
+        with our_statements("Parked events cannot be read"):
+            async with self.database.transaction() as connection:
+                return await select_parked(connection, self._app.conf.id, lines, limit)
 
     def inbox(self, agent: str, log: str) -> Inbox:
         return Inbox(self.database, agent, log)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
@@ -24,7 +24,8 @@ import asyncpg
 from faust.types import AppT, Message
 
 from connectors.brokers.broker import Headers
-from connectors.errors import DeadLetterResolved, DeadLetterUnknown
+from connectors.brokers.names import LONGEST_TOPIC
+from connectors.errors import ConnectorError, DeadLetterResolved, DeadLetterUnknown
 from connectors.outbox.headers import pack, storable, unpack
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
@@ -36,6 +37,10 @@ ADDRESSEE_HEADER = "redfaust-replay-for"
 """Header of a replayed event: application and agent that it is for, with a slash between them."""
 TEXT_LIMIT = 65_536
 """Characters kept of an error, and of the end of its traceback, where the cause is."""
+
+
+class ContentRefused(ConnectorError):
+    """An event failed, and its key, value or headers cannot be stored."""
 
 
 class DeadLetterState(Enum):
@@ -63,13 +68,30 @@ class NewDeadLetter:
     error: BaseException
     attempts: int
 
+    @property
+    def is_short(self) -> bool:
+        """Whether it leaves out all that it can."""
+        return self.key is None and self.value is None and not self.headers
+
+    def shortened(self, reason: Exception) -> NewDeadLetter:
+        """The letter without what it is about, of which Postgres refuses something; its error says
+        so. Where the event lay it still says."""
+        sizes = f"{len(self.key or b'')} bytes of key, {len(self.value or b'')} of value"
+        error = ContentRefused(
+            f"{text_of(self.error)}; {sizes} and {len(self.headers)} headers could not be kept "
+            f"({text_of(reason)})"
+        )
+        error.__cause__ = self.error
+        return replace(self, key=None, value=None, headers=(), error=error)
+
     def row(self) -> tuple[object, ...]:
         """The columns in the order of ``insert_dead_letter.sql``; texts as Postgres takes them."""
         correlation_id = dict(self.headers).get("correlation_id")
         return (
-            self.app,
-            self.agent,
-            self.topic,
+            storable(self.app),
+            None if self.agent is None else storable(self.agent),
+            # A longer one is nobody's, and would not go into the index.
+            storable(self.topic)[:LONGEST_TOPIC],
             self.partition,
             self.position,
             self.key,
@@ -77,9 +99,9 @@ class NewDeadLetter:
             pack(self.headers),
             name_of(self.error),
             text_of(self.error),
-            storable("".join(traceback.format_exception(self.error))[-TEXT_LIMIT:]),
+            storable(_traceback(self.error)[-TEXT_LIMIT:]),
             self.attempts,
-            None if correlation_id is None else storable(correlation_id.decode("utf-8", "replace")),
+            None if correlation_id is None else _text_of_header(correlation_id),
         )
 
 
@@ -278,12 +300,23 @@ def headers_of(message: Message) -> Headers:
 def name_of(error: BaseException) -> str:
     """The class of an error, with its module unless that is Python's own."""
     kind = type(error)
-    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    return storable(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."))
 
 
 def text_of(error: BaseException) -> str:
     """What an error says, as far as it is kept, in a form that Postgres takes."""
     return storable(_text(error)[:TEXT_LIMIT])
+
+
+def _text_of_header(content: bytes) -> str:
+    return storable(content[:TEXT_LIMIT].decode("utf-8", "replace"))
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # of a cause, perhaps, or of a note
+        return "".join(traceback.format_tb(error.__traceback__))
 
 
 def _text(error: BaseException) -> str:

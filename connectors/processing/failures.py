@@ -8,7 +8,7 @@ import logging
 from faust.types import AppT, Message
 
 from connectors.brokers.broker import Outgoing
-from connectors.errors import DatabaseUnavailable
+from connectors.errors import DatabaseError
 from connectors.processing.backing import backing_of
 from connectors.processing.dead_letters import letter_about
 from connectors.processing.parking import ParkedMessage
@@ -60,7 +60,7 @@ async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None
     while True:
         try:
             number = await backing.keep(letter)
-        except DatabaseUnavailable as unavailable:
+        except DatabaseError as unavailable:
             logger.warning("Dead letter waits for the database: %s", unavailable)
             await asyncio.sleep(RETRY_EVERY)
         else:

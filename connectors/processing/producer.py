@@ -187,7 +187,7 @@ class Producer(FaustProducer):
         backing = self._backed.backing
         assert backing is not None
         outlet = scope.outlet or backing.unit
-        scope.defer(partial(outlet.send, scope.source_of(entry.key), entry))
+        scope.defer(partial(outlet.send, scope.source_of(entry.key), entry, scope.causes))
         return _not_there_yet(entry)
 
     async def send_and_wait(

@@ -10,7 +10,7 @@ from contextlib import suppress
 from faust.types import TP, AppT
 
 from connectors import crash
-from connectors.errors import DatabaseUnavailable
+from connectors.errors import DatabaseError
 from connectors.processing.backing import Backing
 from connectors.processing.parking import Line, ParkedMessage, Parking
 from connectors.processing.tenure import Tenure
@@ -67,7 +67,7 @@ class Retrier:
     async def _retry(self, parking: Parking, lines: Sequence[Line]) -> None:
         try:
             await self._fetch([line for line in lines if not line.fetched])
-        except DatabaseUnavailable as error:
+        except DatabaseError as error:
             logger.warning("Retrying waits for the database: %s", error)
             for line in lines:
                 parking.not_now(line, pause=AWAY)

@@ -36,11 +36,11 @@ class Table(Protocol):
 class Outlet(Protocol):
     """Where that goes which an event sends, once it is finished."""
 
-    def send(self, source: TP, entry: Outgoing) -> None:
-        """Send an entry, on behalf of an event of this partition."""
+    def send(self, source: TP, entry: Outgoing, causes: Causes) -> None:
+        """Send an entry, on behalf of events, in the order of those of this partition."""
 
-    def schedule(self, entry: Outgoing, at: datetime) -> None:
-        """Send an entry when its time has come."""
+    def schedule(self, entry: Outgoing, at: datetime, causes: Causes) -> None:
+        """Send an entry when its time has come, on behalf of events."""
 
 
 class Finisher(Protocol):
@@ -179,6 +179,14 @@ class Scope:
             sources.update((event.message.key, event.message.tp) for event in self.events)
         return sources.get(key, first)
 
+    @property
+    def causes(self) -> Causes:
+        """The events, as those that cause what is done for them."""
+        if len(self.events) == 1:
+            message = self.events[0].message
+            return self.reader, message.tp, message.offset
+        return [(self.reader, event.message.tp, event.message.offset) for event in self.events]
+
     def defer(self, effect: Callable[[], None]) -> None:
         """Do something when the event is finished, in order, and never if it fails."""
         self._more().deferred.append(effect)
@@ -218,7 +226,7 @@ class Scope:
         return self._further
 
     def _apply_all(self, first: Table) -> None:
-        causes = [(self.reader, e.message.tp, e.message.offset) for e in self.events]
+        causes = self.causes
         tables = (first,) if self._further is None else (self._further.writes or (first,))
         for table in tables:
             for key, row in self.rows(table).items():

@@ -78,7 +78,8 @@ class Topic(FaustTopic):
         entry = Outgoing(self.get_topic_name(), sent[1], sent[0], tuple(pairs))
         scope = current_scope()
         if scope is not None:
-            scope.defer(partial((scope.outlet or backing.unit).schedule, entry, at))
+            outlet = scope.outlet or backing.unit
+            scope.defer(partial(outlet.schedule, entry, at, scope.causes))
             return
         await backing.schedule([Scheduled(entry, at)])
 

@@ -12,8 +12,8 @@ from faust.types import TP
 from yarl import URL
 
 from connectors import crash
-from connectors.errors import DatabaseUnavailable
-from connectors.postgres.database import Database
+from connectors.errors import DatabaseBusy, DatabaseError
+from connectors.postgres.database import Database, our_statements
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.backing import Backing, PostgresBacking
 from connectors.processing.shared.delivery import deliveries_of
@@ -36,12 +36,26 @@ async def open_postgres(manager: TableManager) -> Backing:
         str(url.without_query_params(SCHEMA)), application_name=f"redfaust {app.conf.id}"
     )
     await migrate_connectors(database)
-    async with database.transaction() as connection:
-        for store in manager.stores():
-            await store.create(connection)
+    for store in manager.stores():
+        await _create(manager, database, store)
     manager.prefetch = Prefetch(manager, database, manager.postgres_tables)
     broker = app.transport.broker  # type: ignore[attr-defined] # ours, as the store is
     return PostgresBacking(app, database, broker, manager.stores)
+
+
+async def _create(manager: TableManager, database: Database, store: PostgresStore) -> None:
+    """Have a table in the database. While others are in the way this waits."""
+    while True:
+        try:
+            with our_statements(f"{store.label} cannot be created"):
+                async with database.transaction() as connection:
+                    await store.create(connection)
+            return
+        except DatabaseBusy as error:
+            if manager.should_stop:
+                raise
+            manager.log.warning("%s waits for the database: %s", store.label, error)
+            await manager.sleep(RETRY_EVERY)
 
 
 class TableManager(FaustTableManager):
@@ -146,10 +160,11 @@ class TableManager(FaustTableManager):
         while not self.should_stop:
             try:
                 await backing.load(store, partitions)
-            except DatabaseUnavailable as error:
-                self.log.warning("%s waits for the database: %s", store.label, error)
+            except DatabaseError as error:
+                backing.waiting.because(f"{store.label} cannot be loaded", error)
                 await self.sleep(RETRY_EVERY)
             else:
+                backing.waiting.over()
                 return
 
     def stores(self) -> list[PostgresStore]:

@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from yarl import URL
 
 from connectors.errors import RowUnreadable, TableNotShared, TableUnfit
-from connectors.postgres.database import REFUSED, Connection, Database
+from connectors.postgres.database import Connection, Database
 from connectors.postgres.identifiers import digest, identifier
 from connectors.postgres.queries import load
 from connectors.processing.changes import LATER, Causes, Changes, Row
@@ -365,31 +365,6 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             )
         if gone:
             await connection.execute(self._sql("delete_rows"), gone)
-
-    async def find_refused(
-        self, connection: Connection, rows: Mapping[Any, Row]
-    ) -> dict[Any, Exception]:
-        """The keys of rows that Postgres does not take, and why. Nothing is written."""
-        if not rows:
-            return {}
-        await connection.execute(self._sql("begin_attempt"))
-        try:
-            await self.write(connection, rows)
-        except REFUSED as error:
-            refusal = error
-        else:
-            return {}
-        finally:
-            await connection.execute(self._sql("undo_attempt"))
-            await connection.execute(self._sql("end_attempt"))
-        keys = list(rows)
-        if len(keys) == 1:
-            return {keys[0]: refusal}
-        middle = len(keys) // 2
-        refused: dict[Any, Exception] = {}
-        for half in (keys[:middle], keys[middle:]):
-            refused |= await self.find_refused(connection, {key: rows[key] for key in half})
-        return refused
 
     def _sql(self, name: str, **more: str) -> str:
         return load("connectors.tables", name).format(

@@ -15,11 +15,13 @@ from connectors.brokers.broker import LogTooShort, Replaced
 from connectors.errors import BrokerError, ConnectorError, DatabaseError
 from connectors.processing.backing import backing_of
 from connectors.processing.commit import commit_progress
-from connectors.processing.committer import Fenced, RowsRefused, SetBack
+from connectors.processing.committer import Fenced, SetBack
 from connectors.processing.event_stream import EventStream
 from connectors.processing.monitoring import only_monitor
 from connectors.processing.pace import Pace
 from connectors.processing.producer import Producer
+from connectors.processing.refusals import EventsRefused
+from connectors.processing.waiting import Waiting
 
 if TYPE_CHECKING:
     from connectors.transports.consumer import Consumer
@@ -58,6 +60,10 @@ class Commits:
         self._stop_by: float | None = None
         self._active = 0
         """Messages that the monitor was told to be active."""
+
+    @property
+    def _waiting(self) -> Waiting:
+        return self._consumer.waiting
 
     def read_by(self, stream: EventStream[Any]) -> None:
         """Note a stream, whose events in progress are waited for before partitions move."""
@@ -103,12 +109,13 @@ class Commits:
             try:
                 await consumer.commit()
             except (BrokerError, DatabaseError) as error:
-                logger.warning("The commit waits: %s", error)
+                self._waiting.because("The commit waits", error)
                 # What is finished and not committed would grow without end.
                 reading.held_back = True
                 await consumer.sleep(RETRY_EVERY)
                 self.pace.want()
             else:
+                self._waiting.over()
                 if reading.held_back:
                     reading.held_back = False
                     reading.wake()
@@ -245,7 +252,7 @@ class Commits:
                 self._consumer.give_up()
             case SetBack():
                 logger.error("%s", error)
-            case RowsRefused():
+            case EventsRefused():
                 logger.warning("%s", error)
                 self._consumer.condemned.add(error)
             case _:

@@ -29,6 +29,7 @@ from connectors.processing.event_stream import EventStream
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.retrying import Retrier
 from connectors.processing.tenure import Tenure
+from connectors.processing.waiting import Waiting
 from connectors.processing.watermark import Committed
 from connectors.tables.manager import TableManager
 from connectors.transports.assignor import WEB
@@ -50,6 +51,8 @@ class Consumer(FaustConsumer):
         self.progress_noted = False
         """Whether :meth:`note_progress` has been called since the loop was last free."""
         self.condemned = Condemned(self.app)
+        self._waiting = Waiting()
+        """Where the store is not Postgres."""
         self.reading = Reading(self)
         self.commits = Commits(self)
         self.rebalance = Rebalance(self)
@@ -133,10 +136,17 @@ class Consumer(FaustConsumer):
         """Tell this of the worker to who asks about the group: it is called for each beat."""
         self._told = info
 
+    @property
+    def waiting(self) -> Waiting:
+        """What this worker waits for, if anything."""
+        backing = backing_of(self.app)
+        return self._waiting if backing is None else backing.waiting
+
     def _introduce(self) -> Mapping[str, object]:
-        conf = self.app.conf
+        conf, waiting = self.app.conf, self.waiting
         web = {WEB: str(conf.canonical_url)} if conf.web_enabled else {}
-        return {**self._told(), **web}
+        waits = {"waits": {"reason": waiting.reason, "since": waiting.since}}
+        return {**self._told(), **web, **(waits if waiting.reason is not None else {})}
 
     def owners(self) -> Mapping[int, Mapping[str, object]]:
         """By number of a partition, what the worker that owns it tells of itself."""

@@ -8,14 +8,13 @@ tables recover from changelog topics: Faust stops everything for that.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from faust.types import TP
 
 from connectors import crash
-from connectors.errors import BrokerUnavailable, DatabaseUnavailable
+from connectors.errors import BrokerUnavailable, DatabaseError
 from connectors.processing.backing import backing_of
 from connectors.processing.commit import take_partitions
 from connectors.processing.tenure import Tenure
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
-
-logger = logging.getLogger(__name__)
 
 
 class Rebalance:
@@ -201,9 +198,11 @@ class Rebalance:
                 self.incarnation = await consumer.broker.incarnation()
                 # Somebody may have emptied the broker since this worker subscribed.
                 await consumer.join({tp.topic for tp in sources})
-                return await take_partitions(self._app, consumer.broker, self.incarnation, sources)
-            except (BrokerUnavailable, DatabaseUnavailable) as error:
-                logger.warning("The partitions cannot be taken now: %s", error)
+                taken = await take_partitions(self._app, consumer.broker, self.incarnation, sources)
+                consumer.waiting.over()
+                return taken
+            except (BrokerUnavailable, DatabaseError) as error:
+                consumer.waiting.because("The partitions cannot be taken now", error)
                 await consumer.sleep(RETRY_EVERY)
         if sources and not consumer.should_stop:
             consumer.start_over()  # as soon as they can be relied on again

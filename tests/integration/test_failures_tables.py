@@ -10,12 +10,15 @@ from typing import Any
 
 import asyncpg
 import pytest
+from faust.types import TP
 from pydantic import BaseModel
 
 from connectors.errors import RowUnreadable
 from connectors.postgres.database import Database
-from connectors.processing.changes import LATER, Row
+from connectors.processing.changes import LATER, Changes, Row
+from connectors.processing.refusals import find_refused, parts_of
 from connectors.processing.retries import Retries
+from connectors.processing.unit_of_work import Batch
 from connectors.tables.store import PostgresStore
 from connectors.tables.wide import WideStore
 from tests.integration.faust_apps import eventually, new_app, running
@@ -112,14 +115,25 @@ async def test_looking_for_refused_rows_holds_no_more_locks_the_more_there_are(
     database = await Database.connect(migrated_url)
     async with database.transaction() as connection:
         await store.create(connection)
+    changes = Changes()
+    changes.rows = rows | {"good": (0, 1, LATER)}
+    changes.writes = [(key, ("a", TP("t", 0), at)) for at, key in enumerate(changes.rows)]
     async with database.transaction() as connection:
-        refused = await store.find_refused(connection, rows | {"good": (0, 1, LATER)})
+
+        async def write(batch: Batch) -> None:
+            for table, changed in batch.rows:
+                await table.write(connection, changed.rows)
+
+        parts = parts_of(Batch(rows=[(store, changes)]))
+        refused = await find_refused(connection, parts, write)
         held = await connection.fetchval(
             "SELECT count(*) FROM pg_locks "
             "WHERE locktype = 'transactionid' AND pid = pg_backend_pid()"
         )
     await database.close()
-    assert refused.keys() == rows.keys()
+    assert [list(part.causes) for part, _ in refused] == [
+        [("a", TP("t", 0), at)] for at in range(len(rows))
+    ]
     assert held <= 1  # that of the transaction itself
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from faust.types import TP
 
-from connectors.postgres.database import Connection, Database
+from connectors.postgres.database import Connection, Database, our_statements
 from connectors.postgres.queries import load
 from connectors.processing.shared.message import SharedMessage
 
@@ -46,7 +46,8 @@ class Noting(Protocol):
 
 
 class Inbox:
-    """Of one agent, by application and name. Every method may raise DatabaseUnavailable."""
+    """Of one agent, by application and name. Every method may raise DatabaseError, those that work
+    within a transaction asyncpg's errors."""
 
     def __init__(self, database: Database, agent: str, log: str) -> None:
         self._database = database
@@ -57,7 +58,8 @@ class Inbox:
     async def look_up(self, messages: Collection[SharedMessage]) -> Mapping[SharedMessage, Known]:
         """What is known of messages, of those of which anything is."""
         by_event = {self._event(message): message for message in messages}
-        rows = await self._database.fetch(_query("select_known"), self._agent, list(by_event))
+        with our_statements("The inbox cannot be read"):
+            rows = await self._database.fetch(_query("select_known"), self._agent, list(by_event))
         return {by_event[event]: Known(attempts, due_in) for event, attempts, due_in in rows}
 
     async def finish(
@@ -83,16 +85,17 @@ class Inbox:
 
     async def forget(self, floors: Mapping[TP, int]) -> None:
         """Forget what was noted long ago of entries that nobody can get any more."""
-        async with self._database.transaction() as connection:
-            await connection.execute(
-                _query("delete_known"),
-                self._agent,
-                KEPT_FOR,
-                FORGOTTEN_AT_A_TIME,
-                [tp.topic for tp in floors],
-                [tp.partition for tp in floors],
-                [Decimal(floor) for floor in floors.values()],
-            )
+        with our_statements("The inbox cannot be emptied"):
+            async with self._database.transaction() as connection:
+                await connection.execute(
+                    _query("delete_known"),
+                    self._agent,
+                    KEPT_FOR,
+                    FORGOTTEN_AT_A_TIME,
+                    [tp.topic for tp in floors],
+                    [tp.partition for tp in floors],
+                    [Decimal(floor) for floor in floors.values()],
+                )
 
     def _event(self, message: SharedMessage) -> str:
         if message.source is not None:
