@@ -24,8 +24,9 @@ from yarl import URL
 
 from connectors import commands  # noqa: F401 - registers them
 from connectors.brokers.kafka.address import KAFKA
+from connectors.brokers.url import BrokerUrl
 from connectors.collector import relax_collector
-from connectors.postgres.hosts import list_as_parameter
+from connectors.postgres.hosts import check_options, list_as_parameter
 from connectors.processing.agent import Agent
 from connectors.processing.pace import MAX_EVENTS
 from connectors.processing.replies import ReplyConsumer
@@ -35,9 +36,10 @@ from connectors.processing.topic import Topic
 from connectors.tables.everywhere import GlobalTable
 from connectors.tables.manager import POSTGRES, TableManager
 from connectors.tables.sets import SetTable
+from connectors.tables.store import SCHEMA
 from connectors.tables.table import Table
 from connectors.transports.assignor import PartitionAssignor
-from connectors.transports.by_url import is_broker
+from connectors.transports.by_url import check_url, is_broker
 from connectors.transports.leader import LeaderAssignor
 from connectors.transports.router import Router
 from connectors.worker import Worker
@@ -94,6 +96,12 @@ def _configure(app: Any, conf: Any, **_: Any) -> None:
                 f"kafka:// or memory://, not {broker}://"
             )
         return
+    check_url(str(BrokerUrl.of_parts([str(part) for part in _current(conf, "broker")])))
+    if store in POSTGRES:
+        try:
+            check_options(str(_current(conf, "store")), SCHEMA)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"the store's URL: {error}") from None
     if broker == KAFKA:
         from connectors.transports.kafka import (  # noqa: PLC0415 - with Kafka's clients
             Transport as KafkaTransport,
