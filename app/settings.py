@@ -129,7 +129,8 @@ class Given(BaseModel):
     )
     app_id: Annotated[str, AfterValidator(_name)] = Field(
         "shop",
-        description="Name of the application: its consumer group is called so.",
+        description="Name of the application: its consumer group is called so. The shop of one "
+        "database keeps the name with which its first worker started.",
     )
     partitions: int = Field(
         4,

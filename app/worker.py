@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from mode import loop
 
+from app.application_id import claim_app_id
 from app.settings import Settings
 from app.shop import create_shop
 from connectors.collector import relax_collector
 
 
 def run(settings: Settings, *, port: int) -> None:
-    """Work until SIGTERM or SIGINT, then finish what is in hand and exit with 0."""
+    """Work until SIGTERM or SIGINT, then finish what is in hand and exit with 0.
+
+    Raises :class:`~app.errors.AppIdTaken`, and ConnectorError.
+    """
+    starting = asyncio.new_event_loop()
+    try:
+        starting.run_until_complete(claim_app_id(settings))
+    finally:
+        starting.close()
     loop.use("uvloop")  # counting takes a tenth less of the processor with it
     shop = create_shop(settings, web_port=port)
     if settings.log_level == "info":

@@ -6,6 +6,7 @@ have been read. Classes that the application chose itself stay.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import faust
@@ -51,6 +52,10 @@ through the group's coordinator; here it is the time until a table's change show
 FAUST_COMMIT_INTERVAL = 2.8
 
 FAUST_COMMIT_EVERY = 10_000
+
+LOOPBACK = "127.0.0.1"
+"""Where Faust's web server listens unless it is said. Faust's default is all interfaces, and its
+pages show the rows of tables to everybody who comes."""
 
 _CLASSES: dict[str, tuple[Any, Any]] = {
     "Agent": (faust.Agent, Agent),
@@ -119,7 +124,19 @@ def _configure(app: Any, conf: Any, **_: Any) -> None:
         conf.broker_commit_interval = COMMIT_INTERVAL
     if _current(conf, "broker_commit_every") == FAUST_COMMIT_EVERY:
         conf.broker_commit_every = MAX_EVENTS
+    if not _binds_web(app):
+        conf.web_bind = LOOPBACK
     conf.producer_threaded = False  # Faust would start a thread that only Kafka's driver has
+
+
+def _binds_web(app: Any) -> bool:
+    """Returns True if the application or a variable says where Faust's web server listens.
+
+    ``worker --web-bind`` is read later, and counts for more.
+    """
+    _, written = app._default_options
+    said = any(value for name, value in os.environ.items() if name.endswith("WEB_BIND"))
+    return said or written.get("web_bind") is not None
 
 
 def _guarantee(app: Any, conf: Any, store: str) -> None:
