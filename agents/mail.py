@@ -14,7 +14,7 @@ from faust.types import EventT, StreamT
 
 from agents.errors import UnknownRecipient
 from agents.rendering import render
-from agents.routing import is_misplaced, send
+from agents.routing import has_own_key, send
 from agents.topics import Topics
 from connectors.errors import MailRejected
 from connectors.mail import Mail
@@ -62,8 +62,8 @@ def install(app: faust.App, topics: Topics, mailer: SendsMail, address_of: Addre
     )
     async def mail(stream: StreamT[Message[Event]]) -> None:
         async for message in stream:
-            # What is misplaced comes again, when the ordered agent has sent it home.
-            if isinstance(message.event, NotificationRequested) and not is_misplaced(message):
+            # Without its key it comes again, when the ordered agent has sent it home.
+            if isinstance(message.event, NotificationRequested) and has_own_key(message):
                 await send(topics.notifications, message.caused(await deliver(message.event)))
 
     async def deliver(request: NotificationRequested) -> NotificationSent:

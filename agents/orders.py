@@ -50,8 +50,15 @@ def install_carts(app: faust.App, topics: Topics) -> None:
             match message.event:
                 case UserCreated(user_id=user_id) if user_id not in carts:
                     carts[user_id] = CartRow(user_id=user_id, updated_at=at)
-                case CartUpdated(user_id=user_id, items=items):
-                    carts[user_id] = CartRow(user_id=user_id, items=items, updated_at=at)
+                case CartUpdated(user_id=user_id) as update:
+                    cart = carts.get(user_id)
+                    if cart is None or not cart.is_after(update):
+                        carts[user_id] = CartRow(
+                            user_id=user_id,
+                            items=update.items,
+                            cart_number=update.cart_number,
+                            updated_at=at,
+                        )
 
 
 def install_orders(app: faust.App, topics: Topics) -> None:
@@ -77,7 +84,7 @@ def install_orders(app: faust.App, topics: Topics) -> None:
         )
         order_states[order.order_id] = placed(message, order).moved(reached(confirmed))
         await send(topics.orders, confirmed)
-        await send(topics.users, message.caused(CartUpdated(user_id=order.user_id, items=())))
+        await send(topics.users, emptied_cart(message, order))
         await send(topics.notifications, confirmation(message, order))
 
     async def move(message: Message[Event], change: OrderStatusChanged) -> None:
@@ -115,6 +122,18 @@ def reached(message: Message[OrderStatusChanged]) -> StatusChange:
     """The line of the history that an event stands for."""
     change = message.event
     return StatusChange(status=change.status, at=message.envelope.occurred_at, reason=change.reason)
+
+
+def emptied_cart(message: Message[Event], order: OrderCreated) -> Message[Event]:
+    """The event that takes out of the cart what was ordered."""
+    return message.caused(
+        CartUpdated(
+            user_id=order.user_id,
+            items=(),
+            cart_number=order.cart_number,
+            ordered_at=message.envelope.occurred_at,
+        )
+    )
 
 
 def confirmation(message: Message[Event], order: OrderCreated) -> Message[Event]:

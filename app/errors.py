@@ -4,6 +4,7 @@
 
     AppError
     ├── SettingsError       a REDFAUST_ variable is unknown, missing or wrong
+    ├── AppIdTaken          the shop may not work under this REDFAUST_APP_ID
     ├── EmbeddedError
     │   ├── DirectoryInUse      another installation works in the data directory
     │   ├── DirectoryUnusable   the data directory cannot be used by this user
@@ -24,6 +25,10 @@ class AppError(Exception):
 
 class SettingsError(AppError):
     """A setting is unknown, missing or wrong."""
+
+
+class AppIdTaken(AppError):
+    """The shop may not work under this REDFAUST_APP_ID."""
 
 
 class EmbeddedError(AppError):

@@ -57,6 +57,9 @@ Id = Annotated[
 ]
 """What an entity is known by; also the key that its events are partitioned by."""
 
+CartNumber = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+"""How many times the cart of a user was replaced."""
+
 Email = Annotated[str, Field(max_length=254, pattern=_EMAIL)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 """ISO 4217, such as ``EUR``."""

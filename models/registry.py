@@ -67,7 +67,8 @@ class Registry:
 
         A header that is missing is looked for among the fields of the body, since a foreign
         producer may know of no headers; what is found in neither is made up, the same for the
-        same ``origin``. The envelope keeps the version that the producer wrote.
+        same ``origin``. The envelope has the version of the event as it is returned, so that the
+        two may be written to a topic again together.
 
         Raises :class:`~models.errors.EventError`.
         """
@@ -76,7 +77,10 @@ class Registry:
         if len(said) < len(FIELDS):
             said = {name: body[name] for name in FIELDS if body.get(name) is not None} | said
         envelope = self._envelope(said, origin)
-        return Message(envelope, self._event(envelope, body))
+        event = self._event(envelope, body)
+        if event.version != envelope.version:
+            envelope = envelope.model_copy(update={"version": event.version})
+        return Message(envelope, event)
 
     def _envelope(self, said: dict[str, Any], origin: Origin | None) -> Envelope:
         if "type" not in said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import resources
 from importlib.metadata import version
 
@@ -13,13 +14,16 @@ from app.settings import Settings
 from app.web import api, health, pages
 from app.web.correlation import Correlation
 from app.web.errors import install_handlers
-from app.web.limits import BodyLimit
+from app.web.limits import BodyLimit, RequestLimit
 from app.web.security import Access, SecurityHeaders
 from app.web.services import Services
 
 
-def create_web(settings: Settings, services: Services) -> FastAPI:
-    """Web API, pages, health and metrics. The services stay their owner's to close."""
+def create_web(settings: Settings, services: Services, *, bound_to: Collection[str]) -> FastAPI:
+    """Web API, pages, health and metrics. The services stay their owner's to close.
+
+    ``bound_to``: the addresses that are really listened on; they decide who may come in.
+    """
     web: FastAPI = FastAPIOffline(
         title="The shop",
         version=version("redfaust"),
@@ -34,8 +38,9 @@ def create_web(settings: Settings, services: Services) -> FastAPI:
     web.mount("/static", StaticFiles(directory=str(static)), name="static")
     install_handlers(web)
     # The one added last sees a request first.
+    web.add_middleware(RequestLimit)
     web.add_middleware(BodyLimit)
-    web.add_middleware(Access, bound_to=settings.host, token=settings.token)
+    web.add_middleware(Access, bound_to=bound_to, token=settings.token)
     web.add_middleware(SecurityHeaders)
     web.add_middleware(Correlation)
     return web

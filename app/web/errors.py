@@ -11,14 +11,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
+from app.web.limits import RETRY_AFTER
 from connectors.errors import ConnectorError
 
 logger = logging.getLogger(__name__)
 
 _CALL_IT_JSON = "send the body as JSON, with Content-Type: application/json"
-
-RETRY_AFTER = 2
-"""Seconds that a client is asked to wait while broker or database are away."""
 
 
 class Refusal(Exception):

@@ -50,7 +50,8 @@ class Mailer:
             self._port = parts.port
         except ValueError:
             raise _unusable_url() from None
-        if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
+        behind = parts.path.strip("/") or parts.query or parts.fragment
+        if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or behind:
             raise _unusable_url()
         self._host = parts.hostname
         self._tls = parts.scheme == "smtps"

@@ -31,6 +31,7 @@ from connectors.brokers.capabilities import Capability
 from connectors.errors import ConnectorError
 from connectors.processing.backing import Backing, backing_of
 from connectors.processing.dead_letters import name_of, text_of
+from connectors.processing.declarations import check_agent
 from connectors.processing.event_stream import counts, is_cancelled
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import Failure, attempts_of
@@ -92,6 +93,15 @@ class Agent(FaustAgent):
         **kwargs: Any,
     ) -> None:
         super().__init__(fun, **kwargs)
+        check_agent(
+            self.name,
+            retries=retries,
+            on_give_up=on_give_up,
+            delivery=delivery,
+            deliveries=[each.value for each in Delivery],
+            concurrency=kwargs.get("concurrency"),
+            others=self._channel_kwargs,
+        )
         self._wants_shared = Delivery(delivery) is Delivery.SHARED
         if self._wants_shared and self.isolated_partitions:
             raise ImproperlyConfigured(

@@ -18,6 +18,7 @@ from connectors.outbox.outbox import Scheduled
 from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.consuming import Consuming
+from connectors.processing.declarations import check_topic
 from connectors.processing.decoding import Decode, Decoded, decoder
 from connectors.processing.encoding import Encoder, encoder
 from connectors.processing.monitoring import only_monitor
@@ -37,6 +38,12 @@ class Topic(FaustTopic):
         shared: bool = False,
         **kwargs: Any,
     ) -> None:
+        check_topic(
+            ", ".join(kwargs.get("topics") or ()),
+            partitions=kwargs.get("partitions"),
+            retention=kwargs.get("retention"),
+            config=kwargs.get("config") or {},
+        )
         super().__init__(*args, **kwargs)
         said = retentions.retention_of(
             retention=self.retention,

@@ -39,6 +39,7 @@ from connectors.tables.columns import (
     set_column,
     value_column,
 )
+from connectors.tables.declarations import INDEXES
 from connectors.tables.expiry import Expiry
 from connectors.tables.typed import TypedColumn, typed_columns
 
@@ -47,11 +48,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "schema"
 """The parameter of the store's URL that names the Postgres schema."""
-
-
-INDEXES = "indexes"
-"""The option of a table that names the columns to have an index each."""
-
 
 _MISSING, _OPEN = object(), State.OPEN
 

@@ -26,9 +26,15 @@ from connectors.processing.scope import Scope, State, current_scope, scope_of_ta
 from connectors.processing.topic import Topic
 from connectors.processing.typed_values import dumps_json
 from connectors.tables.closing import close_windows
+from connectors.tables.declarations import (
+    CACHED_ROWS,
+    PREFETCH_FOR,
+    check_arguments,
+    check_options,
+)
 from connectors.tables.prefetch import Prefetch, prefetch_of
 from connectors.tables.store import PostgresStore, not_shared
-from connectors.tables.wide import CACHED_ROWS, PREFETCH_FOR, WideStore
+from connectors.tables.wide import WideStore
 
 _MISSING, _OPEN = object(), State.OPEN
 
@@ -61,7 +67,17 @@ class Table(FaustTable[Any, Any]):
         would cost more than the access."""
         self._direct: PostgresStore | None = None
         """Where values are looked up and put of which nobody else is told."""
+        check_arguments(kwargs)
         super().__init__(*args, **kwargs)
+        if not self.is_global:
+            store = stores.by_url(self._store or self.app.conf.store)
+            check_options(
+                self.name,
+                self.options or {},
+                self.value_type,
+                in_postgres=store is PostgresStore,
+                holds_sets=self.holds_sets,
+            )
         self.wrappers: weakref.WeakValueDictionary[int, WindowWrapper] = (
             weakref.WeakValueDictionary()
         )

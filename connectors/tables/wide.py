@@ -12,13 +12,8 @@ from connectors.errors import RowNotLoaded, TableNotWhole
 from connectors.postgres.database import Database
 from connectors.processing.changes import LATER, Causes, Changes, Row
 from connectors.tables.cache import Cache, State
+from connectors.tables.declarations import CACHED_ROWS
 from connectors.tables.store import UNREADABLE, PostgresStore
-
-CACHED_ROWS = "cached_rows"
-"""The option of a table that says how many rows it may have in memory."""
-
-PREFETCH_FOR = "prefetch_for"
-"""The option of such a table that names the topics whose events use it; all, if it is not there."""
 
 _MISSING = object()
 
@@ -32,17 +27,12 @@ class WideStore(PostgresStore):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        size = (self.options or {})[CACHED_ROWS]
-        if not isinstance(size, int) or size < 1:
-            raise ImproperlyConfigured(
-                f"Table {self.table_name!r}: {CACHED_ROWS} is a number of rows, not {size!r}"
-            )
         if self.table.window is not None and self.table.window.expires:
             raise ImproperlyConfigured(
                 f"Table {self.table_name!r}: Faust lets windows expire by keeping all their keys "
                 f"in memory. With {CACHED_ROWS}, leave `expires` out and delete old ones by SQL"
             )
-        self._size = size
+        self._size: int = (self.options or {})[CACHED_ROWS]
         self.cache = self._new_cache()
         """Which rows are in memory. Another one begins when partitions move."""
         self._on_their_way: list[Changes] = []

@@ -64,7 +64,7 @@ def settings(database_url: str) -> Settings:
 
 @pytest.fixture
 async def client(settings: Settings, services: Services) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_web(settings, services))
+    transport = httpx.ASGITransport(create_web(settings, services, bound_to=["127.0.0.1"]))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
@@ -144,7 +144,8 @@ async def test_a_cart_is_replaced_by_an_event(
     assert (answer.status_code, answer.json()) == (202, {"user_id": user_id, "items": [ITEM]})
     topic, key, message = (await published(database))[-1]
     assert (topic, key) == ("users", user_id)
-    assert message.event == CartUpdated.model_validate({"user_id": user_id, "items": [ITEM]})
+    cart = {"user_id": user_id, "items": [ITEM], "cart_number": 1}
+    assert message.event == CartUpdated.model_validate(cart)
 
 
 async def test_a_cart_reads_as_the_agents_keep_it(
@@ -183,6 +184,18 @@ async def test_an_order_is_stored_and_published(
     read = (await client.get(f"/api/orders/{key}")).json()
     assert read | order == read
     assert [change["status"] for change in read["history"]] == ["placed"]
+
+
+async def test_an_order_names_the_cart_that_the_user_had_then(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    user_id = await sign_up(client)
+    cart, order = {"items": [ITEM]}, {"user_id": user_id, "items": [ITEM], "currency": "EUR"}
+    for _ in range(2):
+        assert (await client.post("/api/orders", json=order)).status_code == 202
+        assert (await client.put(f"/api/users/{user_id}/cart", json=cart)).status_code == 202
+    numbers = [getattr(m.event, "cart_number", None) for *_, m in await published(database)]
+    assert numbers == [None, 0, 1, 1, 2]
 
 
 async def test_an_order_reads_as_the_agents_keep_it(
@@ -565,7 +578,7 @@ async def test_the_status_tells_what_is_going_on(
 
 async def test_the_status_does_without_the_broker(settings: Settings, services: Services) -> None:
     alone = Services(services.database, services.outbox, None)
-    transport = httpx.ASGITransport(create_web(settings, alone))
+    transport = httpx.ASGITransport(create_web(settings, alone, bound_to=["127.0.0.1"]))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         status = (await client.get("/api/status")).json()
         page = await client.get("/")
