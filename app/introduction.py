@@ -47,6 +47,7 @@ class Introduction(Service):
                     "shared": agent.is_shared,
                     "processed": agent.processed_total,
                     "failed": agent.failed_total,
+                    "retried": agent.retried_total,
                 }
                 for agent in self._app.agents.values()
                 if isinstance(agent, Agent)
