@@ -128,6 +128,11 @@ class DeadLetter:
     resolved_at: datetime | None
 
     @property
+    def size(self) -> int | None:
+        """Bytes of the value."""
+        return None if self.value is None else len(self.value)
+
+    @property
     def preview(self) -> str:
         """The value, masked and shortened, to be shown to people."""
         return preview(self.value)
@@ -279,13 +284,6 @@ class DeadLetters:
             await connection.execute(
                 _query("resolve_dead_letters"), numbers, DeadLetterState.DISCARDED.value
             )
-
-
-async def dead_letter_counts(database: Database, app: str) -> Mapping[str, int]:
-    """How many dead letters of an app wait, by topic; topics without any are missing."""
-    async with database.transaction() as connection:
-        rows = await connection.fetch(_query("count_dead_letters"), app)
-    return {row["topic"]: row["waiting"] for row in rows}
 
 
 async def _lock_waiting(connection: Connection, numbers: Sequence[int]) -> None:

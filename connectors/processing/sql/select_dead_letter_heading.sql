@@ -9,7 +9,10 @@ SELECT
     substring(key FROM 1 FOR $2) AS key,
     substring(value FROM 1 FOR $2) AS value,
     octet_length(value) AS size,
-    CASE WHEN pg_column_size(headers) <= 16 * $2 THEN headers ELSE '[]' END AS headers,
+    CASE
+        WHEN pg_column_size(headers) <= 4 * $2 AND octet_length(headers::text) <= 4 * $2 THEN headers
+        ELSE '[]'
+    END AS headers,
     left(error_type, $2) AS error_type,
     left(error, $2) AS error,
     attempts,

@@ -10,7 +10,10 @@ SELECT
     substring(key FROM 1 FOR $8) AS key,
     substring(value FROM 1 FOR $8) AS value,
     octet_length(value) AS size,
-    CASE WHEN pg_column_size(headers) <= 16 * $8 THEN headers ELSE '[]' END AS headers,
+    CASE
+        WHEN pg_column_size(headers) <= 4 * $8 AND octet_length(headers::text) <= 4 * $8 THEN headers
+        ELSE '[]'
+    END AS headers,
     left(error_type, $8) AS error_type,
     left(error, $8) AS error,
     attempts,
