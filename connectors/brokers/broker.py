@@ -228,6 +228,49 @@ class PartitionStatus(NamedTuple):
     """Of the lag, what consumers of a shared group have in hand."""
 
 
+class GroupProgress(NamedTuple):
+    """How far one group has come in one partition."""
+
+    position: int
+    lag: int
+    """Entries that the group has not finished."""
+    claimed: int = 0
+    """Of the lag, what consumers of a shared group have in hand."""
+    oldest_age: float | None = None
+    """Seconds since the oldest entry of the lag was appended; ``None``: there is none, or nobody
+    knows."""
+
+
+class PartitionSurvey(NamedTuple):
+    """One partition as all groups see it."""
+
+    length: int
+    """Entries that the partition holds now."""
+    groups: Mapping[str, GroupProgress]
+    """Those that have joined it."""
+    blocked: str | None = None
+    """Why nothing can be appended to it or read from it, before somebody mends it."""
+
+
+class Trouble(enum.Enum):
+    """What is wrong with a server of the broker that answers."""
+
+    FULL = "full"
+    """It has no memory left, and refuses what would need some."""
+    READ_ONLY = "read only"
+    """It refuses whatever changes something."""
+    EVICTS = "evicts"
+    """It removes anybody's keys when its memory is full: events, positions, marks."""
+
+
+class ServerTrouble(NamedTuple):
+    """Something wrong with a server of the broker."""
+
+    trouble: Trouble
+    what: str
+    """For people, without passwords."""
+
+
 class Bound(enum.Enum):
     """What a partition may have too much of."""
 
@@ -456,6 +499,13 @@ class Broker(Protocol):
 
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
         """The partitions of a topic in order, as the group sees them."""
+
+    async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
+        """How far all groups have come in partitions, in a bounded number of round trips for any
+        number of them. Changes nothing. Every given partition is there."""
+
+    async def troubles(self) -> Sequence[ServerTrouble]:
+        """What is wrong with servers that answer, as they say themselves."""
 
     async def beat(self, group: str, member: str, beat: Beat) -> Roll:
         """Say that a member lives. To be repeated every :data:`HEARTBEAT` seconds."""

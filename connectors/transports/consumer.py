@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from faust.transport.consumer import Consumer as FaustConsumer
@@ -35,6 +36,7 @@ from connectors.tables.manager import TableManager
 from connectors.transports.assignor import WEB
 from connectors.transports.commits import Commits
 from connectors.transports.conductor import Conductor
+from connectors.transports.introduction import introduction
 from connectors.transports.reading import Reading
 from connectors.transports.rebalance import Rebalance
 from connectors.transports.settings import tell_of_ignored
@@ -58,6 +60,7 @@ class Consumer(FaustConsumer):
         self.rebalance = Rebalance(self)
         self._topic_partitions: dict[str, int] = {}
         self._membership = Membership(self.broker, self.app.conf.id, self.rebalance)
+        self._started_at = datetime.now(UTC)
         self._told: Callable[[], Mapping[str, object]] = dict
         self._membership.info = self._introduce
 
@@ -146,7 +149,12 @@ class Consumer(FaustConsumer):
         conf, waiting = self.app.conf, self.waiting
         web = {WEB: str(conf.canonical_url)} if conf.web_enabled else {}
         waits = {"waits": {"reason": waiting.reason, "since": waiting.since}}
-        return {**self._told(), **web, **(waits if waiting.reason is not None else {})}
+        return {
+            **introduction(self.app, self.assignment(), self._started_at),
+            **self._told(),
+            **web,
+            **(waits if waiting.reason is not None else {}),
+        }
 
     def owners(self) -> Mapping[int, Mapping[str, object]]:
         """By number of a partition, what the worker that owns it tells of itself."""

@@ -18,7 +18,7 @@ from agents.routing import send
 from agents.topics import Topics
 from connectors.mail import Mailer, MailSink, ReceivedMail, RecordedMailer
 from connectors.postgres.database import Database
-from connectors.processing.dead_letters import DeadLetter, DeadLetters
+from connectors.processing.dead_letters import DeadLetterHeading, DeadLetters
 from models.catalogue import EVENTS
 from models.envelope import Message, first_message
 from models.events import (
@@ -68,7 +68,7 @@ class Shop:
     def notifications(self) -> list[NotificationRow]:
         return list(self.table("notifications").values())
 
-    async def dead_letters(self, count: int) -> list[DeadLetter]:
+    async def dead_letters(self, count: int) -> list[DeadLetterHeading]:
         letters = DeadLetters(self.database)
         async with asyncio.timeout(PATIENCE):
             while len(found := await letters.list()) < count:  # noqa: ASYNC110

@@ -11,8 +11,9 @@ from jinja2 import UndefinedError
 from agents.rendering import render
 from app.status import Status
 from app.status.models import OutboxPart, Partition, Topic, Worker
+from app.status.problems import Kind, Problem, Severity
 from app.status.text import render as status_text
-from app.web.rendering import duration, ranges
+from app.web.rendering import duration, page, ranges
 from models.events import NotificationKind
 from models.money import format_money
 
@@ -103,8 +104,24 @@ def test_the_status_as_text() -> None:
 
 
 def test_problems_come_first() -> None:
-    status = Status(app="shop", at=NOON, problems=("the broker is away",), workers=())
+    problem = Problem(
+        kind=Kind.NO_WORKER,
+        severity=Severity.STOPPED,
+        text="No worker is running\n\x1b[2J\u202e",
+        first_step="start one",
+        since=NOON,
+    )
+    status = Status(app="shop", at=NOON, problems=(problem,), workers=())
     assert status_text(status).splitlines()[1:3] == [
-        "PROBLEM  the broker is away",
-        "PROBLEM  no worker is running: start one with `redfaust worker`",
+        "STOPPED  No worker is running\\n\\x1b[2J\\u202e (since 2030-01-01 12:00:00)",
+        "         first: start one",
     ]
+
+
+def test_a_page_isolates_what_others_wrote() -> None:
+    worker = Worker(name="w\u202e\u2066<b>\x1b", pid=7, host="ה", started_at=NOON)
+    html = bytes(
+        page("status.html", {"status": Status(app="shop", at=NOON, workers=(worker,))}).body
+    )
+    assert b"<bdi>w\\u202e\\u2066&lt;b&gt;\\x1b</bdi>" in html
+    assert "<bdi>ה</bdi>".encode() in html

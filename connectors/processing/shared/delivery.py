@@ -276,7 +276,8 @@ class SharedDelivery(Service):
             message.attempts = attempts
             del stream.in_hand[event]
             self._hand.postpone(event, pause)
-            self._settling.fail(message, pause)
+            self.agent.retried_total += 1
+            self._settling.fail(message, pause, error)
             self._changed.set()
             await self._sharing.wake()
         else:
