@@ -117,7 +117,7 @@ def _decode(fields: Sequence[bytes], time: float, signer: LogSigner) -> _Content
             value, is_ours = content, True
         elif name == NULL:
             is_ours = True
-        elif name == KEY:
+        elif name == KEY and key is None:
             key = content
         elif name == TIME:
             time = _seconds(content, otherwise=time)
