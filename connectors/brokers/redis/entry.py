@@ -73,7 +73,9 @@ def encode(entry: Outgoing) -> list[bytes]:
 
 def encode_numbered(lane: bytes, number: int, entry: Outgoing, signer: LogSigner) -> list[bytes]:
     """The same with its source, which is the last of the values."""
-    return [*encode(entry), SOURCE, signer.sign(lane, number)]
+    fields = encode(entry)
+    fields += (SOURCE, signer.sign(lane, number))
+    return fields
 
 
 def decode(entries: Iterable[tuple[bytes, Sequence[bytes]]], signer: LogSigner) -> list[Record]:
