@@ -21,7 +21,7 @@ from connectors.brokers.redis.client import script
 from connectors.brokers.redis.entry import decode
 from connectors.brokers.sequences import SECRET_BYTES, LogSigner, Signer
 
-KNOWN_FOR = 5.0
+KNOWN_FOR = 1.0
 """Seconds until somebody who signs or reads makes sure again that the secrets are there."""
 
 LOOK_WITHIN = 0.5
