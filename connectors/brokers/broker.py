@@ -54,7 +54,11 @@ class Record(NamedTuple):
     value: bytes | None
     headers: Headers
     source: tuple[str, int] | None = None
-    """The lane that sent it and its number there; ``None`` unless it was appended once."""
+    """The lane that sent it and its number there; ``None`` unless it was appended once.
+
+    Nobody else can have written it: a broker whose entries anybody may write signs sources, and
+    reads one that it has not signed as ``None``.
+    """
 
 
 class Outgoing(NamedTuple):
@@ -72,7 +76,8 @@ class Outgoing(NamedTuple):
 class Numbered(NamedTuple):
     """An entry with its number in the *lane* that sends it.
 
-    A lane is one ordered producer, named by a text without a colon.
+    A lane is one ordered producer, named by up to 200 characters of ASCII that can be printed,
+    without spaces and colons.
     """
 
     number: int
@@ -384,8 +389,9 @@ class Broker(Protocol):
 
         Each partition keeps a mark: the highest number of the lane in it. An entry whose number
         is not above it is skipped, so everything may be sent again, by anybody, at any time.
-        Mark and entries of a partition never disagree, not even after a crash. An entry without
-        key and partition goes where its number says. A lane may come once in ``batches``.
+        Mark and entries of a partition never disagree, not even after a crash. A mark that
+        somebody else has written counts as missing. An entry without key and partition goes where
+        its number says. A lane may come once in ``batches``.
 
         Returns, by lane, the places it has come to in the logs of these entries.
 
