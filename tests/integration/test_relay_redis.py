@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from connectors.brokers.broker import Advance, LaneBatch, Place, TopicSpec
 from connectors.brokers.redis import RedisBroker, keys
 from connectors.brokers.redis.offsets import BEGINNING
+from connectors.errors import DeadLetterError
 from connectors.outbox.outbox import Outbox, outbox_status
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
@@ -222,3 +223,15 @@ async def test_a_dead_letter_is_replayed_once(database: Database, broker: RedisB
     logs = await broker.read({ORDERS: BEGINNING}, limit=100, wait=0)
     assert [record.value for record in logs[ORDERS]] == [b"before", b"\xff", b"behind"]
     assert logs[ORDERS][1].headers == (*headers, ("redfaust-replay-of", b"%d" % number))
+
+
+async def test_a_dead_letter_that_the_outbox_cannot_take_stays_and_says_why(
+    database: Database,
+) -> None:
+    letters = DeadLetters(database)
+    number = await letters.add(
+        NewDeadLetter("shop", None, "or\nders", 0, 7, b"o-1", b"1", (), LookupError("no"), 1)
+    )
+    with pytest.raises(DeadLetterError, match=r"\(outbox_topic\).*publish what is in it"):
+        await letters.replay([number])
+    assert await letters.waiting() == [number]
