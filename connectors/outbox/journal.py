@@ -12,6 +12,7 @@ from collections.abc import (
     Iterable,
     Mapping,
     Sequence,
+    Set,
 )
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeAlias
@@ -100,6 +101,9 @@ class Journal:
         self._one_at_a_time = asyncio.Lock()
         self._held: dict[str, set[TP]] = {}
         """By lane, the logs for which entries are held back."""
+        self._resumed: set[TP] = set()
+        """Mended logs that get what was held back for them now. Until all of it is there, others of
+        these entries stay held back: a higher number would make them repeats."""
         self._tried_left: dict[str, float] = {}
         """By lane of somebody else, when it was found that a log holds back what is left of it."""
         self.blocked: dict[TP, str] = {}
@@ -136,9 +140,10 @@ class Journal:
                 rows = await connection.fetch(_query("select_left_lanes"), seconds)
             now = asyncio.get_running_loop().time()
             for lane in [row["lane"] for row in rows]:
-                if now - self._tried_left.get(lane, -LEFT_AGAIN_AFTER) >= LEFT_AGAIN_AFTER:
-                    self._tried_left.pop(lane, None)
+                if self._tried_left.get(lane, -LEFT_AGAIN_AFTER) + LEFT_AGAIN_AFTER <= now:
                     await self._publish_left_on([lane])
+                    if lane in self._held:
+                        self._tried_left[lane] = now
 
     async def retry_held(self) -> None:
         """Publish what was held back for logs that are mended by now."""
@@ -146,15 +151,15 @@ class Journal:
             held = set().union(*self._held.values())
             if not held:
                 return
-            still = await self._logs.blocked(held)
-            mended = held - still.keys()
+            mended = held - (await self._logs.blocked(held)).keys()
             lanes = [lane for lane, of_lane in self._held.items() if of_lane & mended]
-            left = {lane: of_lane - mended for lane, of_lane in self._held.items()}
-            self._held = {lane: of_lane for lane, of_lane in left.items() if of_lane}
-            if lanes:
-                await self._restore(await self._logs.marks(lanes))
-                await self._publish_unpublished(lanes)
-            self._tell_mended()
+            self._resumed = mended
+            try:
+                if lanes:
+                    await self._publish_left_on(lanes)
+                self._release(lanes, self._resumed)
+            finally:
+                self._resumed = set()
 
     async def restore(self, lanes: Collection[str]) -> Collection[str]:
         """Append again what logs have lost of these lanes; returns those that had lost something.
@@ -192,6 +197,7 @@ class Journal:
         for lane in lanes:
             self._followed.pop(lane, None)
             self._held.pop(lane, None)
+            self._tried_left.pop(lane, None)
         held = set().union(*self._held.values())
         self.blocked = {tp: reason for tp, reason in self.blocked.items() if tp in held}
 
@@ -201,11 +207,16 @@ class Journal:
             logger.error("%s %s takes no entries, which wait: %s", tp.topic, tp.partition, reason)
         self.blocked[tp] = reason
         self._held.setdefault(lane, set()).add(tp)
+        self._resumed.discard(tp)
 
-    def _tell_mended(self) -> None:
-        """Forget the logs that hold nothing back any more."""
-        held = set().union(*self._held.values())
-        for tp in self.blocked.keys() - held:
+    def _release(self, lanes: Iterable[str], mended: Set[TP]) -> None:
+        """Hold nothing of these lanes back for these logs any more."""
+        for lane in lanes:
+            self._held[lane] -= mended
+            if not self._held[lane]:
+                del self._held[lane]
+                self._tried_left.pop(lane, None)
+        for tp in self.blocked.keys() - set().union(*self._held.values()):
             logger.warning("%s %s takes entries again", tp.topic, tp.partition)
             del self.blocked[tp]
 
@@ -220,9 +231,8 @@ class Journal:
         try:
             yield marks
         finally:
-            now = asyncio.get_running_loop().time()
-            self._tried_left |= {lane: now for lane in others if lane in self._held}
-            self._forget(others)
+            for lane in others:  # what is held back of them is remembered
+                self._followed.pop(lane, None)
 
     async def _restore(self, marks: Mapping[str, Mapping[TP, int]]) -> Collection[str]:
         """See :meth:`restore`, for lanes that are followed and have these marks now."""
@@ -237,20 +247,30 @@ class Journal:
         ]
         if not behind:
             return ()
-        # Of a blocked log nobody can tell what it has. A partition that is no more has nobody who
-        # reads it.
-        blocked = await self._logs.blocked({tp for _, tp, _ in behind})
-        partitions = await self._logs.topics()
+        lost, blocked = await self.find_lost({tp for _, tp, _ in behind})
         begin: dict[str, int] = {}
         for lane, tp, left in behind:
             if tp in blocked:
                 self._hold(lane, tp, blocked[tp])
-            elif tp.partition < partitions.get(tp.topic, 0):
+            elif tp in lost:
                 begin[lane] = min(left, begin.get(lane, left))
         self._follow({lane: marks[lane] for lane in begin})
         for lane, number in begin.items():
             await self._append_again(lane, number)
         return begin
+
+    async def find_lost(self, tps: Set[TP]) -> tuple[Set[TP], Mapping[TP, str]]:
+        """Of logs in which marks are missing, those that have lost entries, and those that are
+        blocked, with the reasons: of them nobody can tell.
+
+        A log that its topic does not list any more, and that groups have joined, has lost nothing:
+        what lies there would be processed a second time.
+        """
+        blocked = await self._logs.blocked(tps)
+        partitions = await self._logs.topics()
+        unlisted = {tp for tp in tps if tp.partition >= partitions.get(tp.topic, tp.partition + 1)}
+        joined = await self._logs.floors(unlisted) if unlisted else {}
+        return tps - blocked.keys() - joined.keys(), blocked
 
     async def _publish_unpublished(self, lanes: Collection[str]) -> None:
         behind = "", 0
@@ -306,7 +326,7 @@ class Journal:
         partitions = await self._logs.topics()
         free, whole = [], []
         for batch in batches:
-            held = self._held.get(batch.lane, set())
+            held = self._held.get(batch.lane, set()) - self._resumed
             entries = tuple(each for each in batch.entries if _target(each, partitions) not in held)
             free.append(batch._replace(entries=entries))
             if len(entries) == len(batch.entries):
@@ -340,17 +360,33 @@ class Journal:
         return kept
 
     async def _set_aside_from(self, batch: Staged, errors: Mapping[int, BrokerError]) -> None:
+        passed = await self._passed_places(batch)
         async with self._database.transaction() as connection:
             # Somebody else may publish the same batch: whoever comes second finds nothing there.
             stored = await connection.fetchval(
                 _query("lock_entries"), batch.lane, batch.last_number
             )
             for number, entry in from_rows(stored or ()):
-                if number in errors:
+                if number not in errors:
+                    continue
+                if _is_passed(entry, passed):
+                    logger.warning(
+                        "An event of %s that every group has passed cannot be appended again: %s",
+                        entry.topic,
+                        errors[number],
+                    )
+                else:
                     await self._set_aside(connection, entry, errors[number])
             await connection.execute(
                 _query("drop_entries"), batch.lane, batch.last_number, list(errors)
             )
+
+    async def _passed_places(self, batch: Staged) -> Mapping[TP, bool]:
+        """Where a batch was published before, and whether every group has passed it there."""
+        rows = await self._database.fetch(_query("select_places"), batch.lane, batch.last_number)
+        places = {TP(topic, number): int(at) for topic, number, _, at in rows}
+        floors = await self._logs.floors(places) if places else {}
+        return {tp: floors.get(tp, 0) >= position for tp, position in places.items()}
 
     async def _note_published(
         self, batches: Sequence[Staged], places: Mapping[str, Mapping[TP, Place]]
@@ -377,12 +413,22 @@ class Journal:
 def _target(numbered: Numbered, partitions: Mapping[str, int]) -> TP | None:
     """The log that an entry is for; ``None`` if its topic is not known yet."""
     number, entry = numbered
-    if entry.topic not in partitions:
-        return None
     if entry.partition is not None:
         return TP(entry.topic, entry.partition)
+    if entry.topic not in partitions:
+        return None
     count = partitions[entry.topic]
     return TP(entry.topic, partition_of_numbered(entry.key, number, count))
+
+
+def _is_passed(entry: Outgoing, passed: Mapping[TP, bool]) -> bool:
+    """Returns True if an entry was published, and every group has passed it."""
+    of_entry = [
+        is_passed
+        for tp, is_passed in passed.items()
+        if tp.topic == entry.topic and entry.partition in (None, tp.partition)
+    ]
+    return bool(of_entry) and all(of_entry)
 
 
 def _targets(batch: Staged, partitions: Mapping[str, int]) -> set[TP]:

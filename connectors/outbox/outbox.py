@@ -48,13 +48,16 @@ class Transaction:
         It reaches its topic after the commit, and not before ``available_at`` (with time zone) if
         that lies ahead. Events of one key keep the order in which they were published; an event
         with ``available_at`` ahead takes its place when it is due.
+
+        Raises :class:`asyncpg.InvalidParameterValueError`, with a hint, for a topic that
+        ``redfaust.topics`` does not name, while it names any.
         """
         if not topic:
             raise ValueError("an event needs a topic: pass its name, for instance 'orders'")
         if available_at is not None and available_at.tzinfo is None:
             raise ValueError("available_at needs a time zone, for instance datetime.now(UTC)")
         row_id: int = await self.connection.fetchval(
-            load("connectors.outbox", "insert_row"),
+            load("connectors.outbox", "publish_row"),
             topic,
             key.encode() if isinstance(key, str) else key,
             value,

@@ -82,21 +82,24 @@ class Retention:
         return [old for page in pages.values() for old in page]
 
     async def _on_their_logs(self, batches: Collection[_Old]) -> list[_Old]:
-        """Without those of lanes of which a log has lost something, which is appended again."""
+        """Without those of lanes of which a log has lost something, which is appended again, or of
+        which a log is blocked, so that nobody can tell."""
         if not batches:
             return []
         marks = await self._logs.marks({old.lane for old in batches})
-        partitions = await self._logs.topics()
-        lost = {
-            old.lane
+        behind = [
+            (old.lane, tp)
             for old in batches
             for tp, place in old.places.items()
             if marks[old.lane].get(tp, 0) < place.mark
-            and tp.partition < partitions.get(tp.topic, 0)  # of others nobody reads anything
-        }
-        if lost:
+        ]
+        if not behind:
+            return list(batches)
+        logs, blocked = await self._journal.find_lost({tp for _, tp in behind})
+        if lost := {lane for lane, tp in behind if tp in logs}:
             await self._journal.restore(lost)
-        return [old for old in batches if old.lane not in lost]
+        unknown = lost | {lane for lane, tp in behind if tp in blocked}
+        return [old for old in batches if old.lane not in unknown]
 
 
 def _query(name: str) -> str:

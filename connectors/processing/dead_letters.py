@@ -25,7 +25,12 @@ from faust.types import AppT, Message
 
 from connectors.brokers.broker import Headers
 from connectors.brokers.names import LONGEST_TOPIC
-from connectors.errors import ConnectorError, DeadLetterResolved, DeadLetterUnknown
+from connectors.errors import (
+    ConnectorError,
+    DeadLetterError,
+    DeadLetterResolved,
+    DeadLetterUnknown,
+)
 from connectors.outbox.headers import pack, storable, unpack
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
@@ -281,20 +286,28 @@ class DeadLetters:
         headers, ``redfaust-replay-of`` and, if an agent gave them up, ``redfaust-replay-for``. One
         event may be given another value. All or none: raises
         :class:`~connectors.errors.DeadLetterUnknown` or
-        :class:`~connectors.errors.DeadLetterResolved`, and then nothing has changed.
+        :class:`~connectors.errors.DeadLetterResolved`, or
+        :class:`~connectors.errors.DeadLetterError` where the outbox cannot take one, and then
+        nothing has changed.
         """
         if value is not None and len(numbers) != 1:
             raise ValueError("another value can be given to one dead letter at a time")
         async with self._database.transaction() as connection:
             await _lock_waiting(connection, numbers)
-            await connection.execute(
-                _query("publish_dead_letters"),
-                numbers,
-                value is not None,
-                value,
-                REPLAY_HEADER,
-                ADDRESSEE_HEADER,
-            )
+            try:
+                await connection.execute(
+                    _query("publish_dead_letters"),
+                    numbers,
+                    value is not None,
+                    value,
+                    REPLAY_HEADER,
+                    ADDRESSEE_HEADER,
+                )
+            except asyncpg.CheckViolationError as error:
+                raise DeadLetterError(
+                    f"the outbox takes no such event ({error.constraint_name}), so it cannot be "
+                    "replayed: publish what is in it as another one, and discard it"
+                ) from error
             await connection.execute(
                 _query("resolve_dead_letters"), numbers, DeadLetterState.REPLAYED.value
             )

@@ -10,12 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import asyncpg
 from faust.types import AppT
 
 from connectors.brokers.broker import Broker
-from connectors.errors import ConnectorError
-from connectors.outbox.relay import Relay
+from connectors.outbox.relay import WAITED_OUT, Relay, in_one_line
 from connectors.postgres.database import Database
 from connectors.processing.unsent import keep_unsent
 
@@ -26,12 +24,17 @@ logger = logging.getLogger(__name__)
 
 
 async def relay(app: AppT, database: Database, broker: Broker) -> None:
-    """Relay, or stand by, until cancelled."""
+    """Relay, or stand by, until cancelled.
+
+    Whatever goes wrong is logged and tried again: an outbox that cannot be read stops no agent.
+    """
     relay = Relay(database, broker, set_aside=keep_unsent(database, app.conf.id))
     never = asyncio.Event()
     while True:
         try:
             await relay.run(never)
-        except (ConnectorError, asyncpg.PostgresError) as error:
-            logger.warning("Relaying waits: %s", error)
-            await asyncio.sleep(RETRY_EVERY)
+        except WAITED_OUT as error:
+            logger.warning("Relaying waits: %s", in_one_line(error))
+        except Exception:
+            logger.exception("Relaying failed, and begins again")
+        await asyncio.sleep(RETRY_EVERY)

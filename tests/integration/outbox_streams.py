@@ -116,17 +116,24 @@ def new_relay(
     logs: Logs,
     *,
     kind: type[Relay] = Relay,
+    set_aside: SetAside = nothing_is_refused,
     batch: int = 500,
     poll: float = NEVER,
 ) -> Relay:
-    return kind(database, logs, set_aside=nothing_is_refused, batch=batch, poll=poll)
+    return kind(database, logs, set_aside=set_aside, batch=batch, poll=poll)
 
 
 @asynccontextmanager
 async def running(
-    database: Database, logs: Logs, *, batch: int = 500, poll: float = NEVER
+    database: Database,
+    logs: Logs,
+    *,
+    set_aside: SetAside = nothing_is_refused,
+    batch: int = 500,
+    poll: float = NEVER,
 ) -> AsyncIterator[Relay]:
-    relay, stop = new_relay(database, logs, batch=batch, poll=poll), asyncio.Event()
+    relay = new_relay(database, logs, set_aside=set_aside, batch=batch, poll=poll)
+    stop = asyncio.Event()
     task = asyncio.create_task(relay.run(stop))
     try:
         yield relay

@@ -21,9 +21,11 @@ from connectors.brokers.broker import (
 from connectors.brokers.partitioner import partition_of_numbered
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.broker import RedisBroker
+from connectors.errors import BrokerUnavailable
 from connectors.outbox.lanes import Lane
 from connectors.outbox.outbox import Outbox
 from connectors.outbox.publisher import Publisher
+from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from tests.integration.outbox_streams import (
@@ -48,6 +50,8 @@ class Logs:
         self.entries: dict[TP, list[bytes | None]] = defaultdict(list)
         self.all_marks: dict[tuple[str, TP], int] = {}
         self.stuck: set[TP] = set()
+        self.fails_with: bytes | None = None
+        """The value that is not appended at the first attempt, since nobody answers."""
         self.asked = 0
         """How often something was to be appended."""
 
@@ -61,6 +65,9 @@ class Logs:
                 if tp in self.stuck:
                     blocked[tp] = REASON
                     continue
+                if entry.value == self.fails_with:
+                    self.fails_with = None
+                    raise BrokerUnavailable("away for a moment")
                 mark = self.all_marks.get((lane, tp), 0)
                 if mark < after.get(tp, 0):
                     raise LogSetBack([lane])
@@ -207,6 +214,74 @@ async def test_an_owner_goes_on_beside_a_blocked_log(database: Database) -> None
         await eventually(lambda: has(logs, BAD, 4))
         await drained(database)
     assert logs.values(BAD) == [b"bad 0", b"bad 1", b"bad 2", b"bad 3"]
+
+
+@pytest.mark.parametrize("fails_with", [b"bad 0", b"bad 1", b"bad 2", b"bad 3"])
+async def test_nothing_passes_what_was_held_back_where_the_broker_fails_just_then(
+    database: Database, monkeypatch: pytest.MonkeyPatch, fails_with: bytes
+) -> None:
+    monkeypatch.setattr("connectors.outbox.journal.PAGE", 1)
+    monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.0)
+    logs = Logs()
+    logs.stuck = {BAD}
+    publisher = new_publisher(database, logs)
+    lane = (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
+    async with publishing(publisher):
+        for number in range(3):
+            lane = await send(database, publisher, lane, number)
+        await eventually(lambda: has(logs, GOOD, 3))
+        logs.stuck, logs.fails_with = set(), fails_with
+        await eventually(lambda: has(logs, BAD, 1))
+        for number in range(3, 10):
+            lane = await send(database, publisher, lane, number)
+        await eventually(lambda: has(logs, GOOD, 10))
+        await drained(database)
+    assert logs.values(BAD) == [b"bad %d" % number for number in range(10)]
+    assert logs.values(GOOD) == [b"good %d" % number for number in range(10)]
+
+
+async def test_a_blocked_log_is_named_once_however_many_lanes_wait_for_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("connectors.outbox.journal.LEFT_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr("connectors.outbox.housekeeping.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("connectors.outbox.retention.KEEP_FOR", 0.0)
+    logs = Logs()
+    owners = [f"shop/orders/{number}" for number in range(3)]
+    lanes = dict(await new_publisher(database, logs).take_over(owners))
+    async with running(database, logs, poll=0.01) as relay:
+        for owner in owners:
+            lanes |= {owner: await left(database, lanes[owner], 0)}
+        await drained(database)
+        logs.stuck = {BAD}  # and what was published there cannot be seen any more
+        for owner in owners:
+            await left(database, lanes[owner], 1)
+        await eventually(lambda: has(logs, GOOD, 2 * len(owners)))
+        rounds = logs.asked
+        await eventually(lambda: looks(logs, rounds + 20))
+        assert relay.blocked == {BAD: REASON}
+        logs.stuck = set()
+        await drained(database)
+        await eventually(lambda: is_free(relay))
+    told = [record.message for record in caplog.records if "orders 1" in record.message]
+    assert told == [
+        f"orders 1 takes no entries, which wait: {REASON}",
+        "orders 1 takes entries again",
+    ]
+
+
+async def left(database: Database, lane: Lane, number: int) -> Lane:
+    """Commit one entry for each log, and leave it to others to publish them."""
+    entries = [Outgoing("orders", b"%d" % number, key) for key in KEY_OF.values()]
+    return lane._replace(last_number=(await commit(database, lane, entries=entries)).last_number)
+
+
+async def looks(logs: Logs, count: int) -> bool:
+    return logs.asked >= count
+
+
+async def is_free(relay: Relay) -> bool:
+    return not relay.blocked
 
 
 async def send(database: Database, publisher: Publisher, lane: Lane, number: int) -> Lane:

@@ -132,7 +132,22 @@ async def test_sql_needs_a_key_that_is_one(database: Database) -> None:
         ("available_at", "'10000-01-01 UTC'", "outbox_available_at"),
         ("partition", "-1", "outbox_partition"),
         ("key", "convert_to(repeat('x', 1048577), 'UTF8')", "outbox_key_size"),
-        ("headers", "to_jsonb(array_fill(random()::text, ARRAY[100000]))", "outbox_headers_size"),
+        ("created_at", "'infinity'", "outbox_created_at"),
+        ("headers", "jsonb_build_object('long', repeat('x', 1048576))", "outbox_headers_size"),
+        ("headers", """'{"n": 1e400}'""", "outbox_headers"),
+        ("headers", """'{"n": 1}'""", "outbox_headers"),
+        ("headers", """'{"n": null}'""", "outbox_headers"),
+        (
+            "headers",
+            "concat('{\"n\": ', repeat('[', 2000), repeat(']', 2000), '}')::jsonb",
+            "headers",
+        ),
+        ("headers", """'[["a", "Yg=="], 7]'""", "outbox_headers"),
+        ("headers", """'[["a"]]'""", "outbox_headers"),
+        ("headers", """'[["a", "Yg==", "c"]]'""", "outbox_headers"),
+        ("headers", """'[["a", 1]]'""", "outbox_headers"),
+        ("headers", """'[{"a": "b"}]'""", "outbox_headers"),
+        ("headers", """'"text"'""", "outbox_headers"),
     ],
 )
 async def test_a_row_that_could_not_be_published_is_refused(
@@ -149,7 +164,26 @@ async def test_sql_takes_known_topics_alone_where_some_are_named(database: Datab
     await sql(database, "SELECT redfaust.publish('topics', NULL, '{}')")
     with pytest.raises(asyncpg.InvalidParameterValueError, match="no topic topcs") as error:
         await sql(database, "SELECT redfaust.publish('topcs', NULL, '{}')")
-    assert "It knows orders, topics." in str(error.value.hint)
+    assert "Did you mean topics? It knows topics, orders." in str(error.value.hint)
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="no topic order"):
+        async with Outbox(database).transaction() as tx:
+            await tx.publish("order", b"{}")
+
+
+async def test_sql_needs_headers_and_values_of_bounded_size(database: Database) -> None:
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="headers of at most 1048576"):
+        await sql(
+            database,
+            "SELECT redfaust.publish('orders', 'key', '{}',"
+            " jsonb_build_object('long', repeat('x', 1048576)))",
+        )
+
+
+async def test_headers_that_are_no_texts_are_published_as_texts(database: Database) -> None:
+    headers = '{"n": 1e400, "deep": [[[1]]], "none": null, "t": "x"}'
+    await sql(database, "SELECT redfaust.publish('orders', 'key', '{}', $1::text::jsonb)", headers)
+    [row] = await rows(database)
+    assert row["headers"] == {"n": "1" + "0" * 400, "deep": "[[[1]]]", "t": "x"}
 
 
 @pytest.mark.parametrize("headers", ["[]", '"text"', "null"])

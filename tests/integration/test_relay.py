@@ -187,17 +187,6 @@ async def test_rows_that_came_due_go_in_the_order_of_their_times(database: Datab
         assert await stream.reaches(3) == [b"first", b"second", b"third"]
 
 
-async def test_a_row_with_strange_headers_stops_nobody(database: Database) -> None:
-    async with database.transaction() as connection:
-        await connection.execute(
-            "INSERT INTO redfaust.outbox (topic, value, headers) VALUES "
-            """('orders', '1', '[["a", "no base64!"], 7]'), ('orders', '2', '{"n": 1}')"""
-        )
-    stream = Stream()
-    async with running(database, stream):
-        assert await stream.reaches(2) == [b"1", b"2"]
-
-
 async def test_one_relay_publishes_and_the_others_are_spares(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,19 +332,40 @@ async def test_rows_from_before_that_could_not_be_published_become_dead_letters(
         await migrate(database, "connectors", tmp_path)
         async with database.transaction() as connection:
             await connection.execute(
-                "INSERT INTO redfaust.outbox (topic, partition, value, timestamp, available_at) "
-                "VALUES ('orders', NULL, 'good', NULL, NULL), ('orders', NULL, 'nan', 'nan', NULL),"
+                "INSERT INTO redfaust.positions (app, topic, partition, log, position)"
+                " VALUES ('bank', 'payments', 0, 'log', 0), ('shop', 'orders', 0, 'log', 0);"
+                "INSERT INTO redfaust.outbox (topic, partition, value, timestamp, available_at)"
+                " VALUES ('orders', NULL, 'good', NULL, NULL), ('orders', 0, 'nan', 'nan', NULL),"
                 " ('orders', -1, 'negative', NULL, NULL), (E'a\\nb', 0, 'name', NULL, NULL),"
-                " ('orders', 0, 'never', NULL, 'infinity')"
+                " ('orders', 0, 'never', NULL, 'infinity');"
+                "INSERT INTO redfaust.outbox (topic, value, headers, created_at) VALUES"
+                """ ('orders', 'odd', '{"n": 1e400, "t": "x", "no": null}', 'infinity'),"""
+                """ ('orders', 'odder', '[["a", "Yg=="], 7, [1e400]]', '-infinity'),"""
+                """ (E'\\t', 'both', '{"n": 1e400, "t": "x"}', now())"""
             )
         await migrate_connectors(database)
         stream = Stream()
         async with running(database, stream):
-            assert await stream.reaches(1) == [b"good"]
+            assert await stream.reaches(3) == [b"good", b"odd", b"odder"]
             await drained(database)
-        letters = await DeadLetters(database).list(app="outbox")
-        assert {letter.value for letter in letters} == {b"nan", b"negative", b"name", b"never"}
-        assert all("cannot be published" in letter.error for letter in letters)
+        digits = b"1" + b"0" * 400
+        assert [sorted(entry.headers) for entry in stream.entries] == [
+            [],
+            [("n", digits), ("no", b""), ("t", b"x")],
+            [("", b"7"), ("", b"[%s]" % digits), ("a", b"b")],
+        ]
+        letters = await DeadLetters(database).list()
+        assert {
+            (letter.app, letter.value): letter.error.partition(": ")[2] for letter in letters
+        } == {
+            ("shop", b"nan"): "its timestamp is NaN, not from 1970 to 9999",
+            ("shop", b"negative"): "its partition is -1",
+            ("shop", b"never"): "its available_at is infinity, not from 1970 to 9999",
+            ("bank", b"name"): "its topic has not 1 to 249 characters without control characters",
+            ("bank", b"both"): "its topic has not 1 to 249 characters without control characters",
+        }
+        [both] = [letter for letter in letters if letter.value == b"both"]
+        assert sorted(both.headers) == [("n", digits), ("t", b"x")]
     finally:
         await database.close()
 

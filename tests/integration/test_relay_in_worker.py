@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import faust
+import pytest
 
 from connectors.outbox.outbox import Outbox
+from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import DeadLetters
 from connectors.tables.manager import TableManager
 from tests.integration.faust_apps import eventually, new_app, running
+from tests.proxy import Proxy
+
+STOPPED_WITHIN = 8.0
+"""Seconds, less than what process managers give before they kill."""
 
 
 def collecting(broker: str, store: str) -> tuple[faust.App, list[Any]]:
@@ -80,3 +88,46 @@ async def test_a_worker_that_runs_no_relay_leaves_the_outbox_alone(
         await eventually(lambda: seen == ["now"])
         assert await database.pool.fetchval("SELECT count(*) FROM redfaust.outbox") == 1
         await database.close()
+
+
+async def test_whatever_goes_wrong_with_the_outbox_stops_no_agent(
+    any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.processing.relaying.RETRY_EVERY", 0.01)
+    run, tries = Relay.run, 0
+
+    async def fail(self: Relay, stop: asyncio.Event) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise ValueError("a row that nobody has thought of")
+        await run(self, stop)
+
+    monkeypatch.setattr(Relay, "run", fail)
+    app, seen = collecting(any_broker_url, database_url)
+    async with running(app):
+        await app.topic("orders", key_type=str, value_type=str).send(key="k", value="now")
+        await eventually(lambda: seen == ["now"])
+        database = await Database.connect(database_url)
+        await database.pool.execute("SELECT redfaust.publish('orders', 'k', '\"later\"')")
+        await eventually(lambda: seen == ["now", "later"])
+        await database.close()
+    assert not app.crashed
+
+
+async def test_a_worker_waits_neither_for_its_relay_nor_for_a_database_that_hangs(
+    any_broker_url: str, database_url: str
+) -> None:
+    parts = urlsplit(database_url)
+    assert parts.port is not None
+    async with Proxy(parts.port).listening() as proxy:
+        way = parts.netloc.replace(str(parts.port), str(proxy.port))
+        app, seen = collecting(any_broker_url, urlunsplit(parts._replace(netloc=way)))
+        await app.start()
+        try:
+            await app.topic("orders", key_type=str, value_type=str).send(key="k", value="now")
+            await eventually(lambda: seen == ["now"])
+            proxy.hold()
+        finally:
+            await asyncio.wait_for(app.stop(), STOPPED_WITHIN)
+            proxy.let_go()

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import LaneBatch, Place
-from connectors.errors import LaneOvertaken
+from connectors.brokers.broker import EntriesRefused, LaneBatch, Outgoing, Place, Refused
+from connectors.errors import BrokerError, LaneOvertaken
 from connectors.outbox.housekeeping import Housekeeping
 from connectors.outbox.journal import Journal
 from connectors.outbox.lanes import Lane, open_lanes
 from connectors.outbox.retention import KEEP_FOR, Retention
-from connectors.postgres.database import Database
+from connectors.postgres.database import Connection, Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.postgres.queries import load
 from tests.integration.outbox_streams import (
@@ -165,6 +165,46 @@ async def test_what_is_lost_again_while_it_is_restored_is_restored(database: Dat
         await owner.send(2)
         await all_published(owner.publisher)
         assert await stream.reaches(102) == numbers(0, 102)
+
+
+@pytest.mark.parametrize("is_passed", [True, False], ids=["passed", "not passed"])
+async def test_what_cannot_be_appended_again_is_a_dead_letter_unless_every_group_has_passed_it(
+    database: Database, is_passed: bool
+) -> None:
+    class Stricter(Stream):
+        is_strict = False
+
+        async def append_once(
+            self, batches: Sequence[LaneBatch]
+        ) -> Mapping[str, Mapping[TP, Place]]:
+            refused = [
+                Refused(batch.lane, number, BrokerError("not any more"))
+                for batch in batches
+                for number, entry in batch.entries
+                if self.is_strict and entry.value == b"1"
+            ]
+            if refused:
+                raise EntriesRefused(refused)
+            return await super().append_once(batches)
+
+    kept: list[bytes | None] = []
+
+    async def keep(_: Connection, entry: Outgoing, __: BrokerError) -> None:
+        kept.append(entry.value)
+
+    stream = Stricter()
+    owner = Owner(database, stream)
+    await owner.take_over()
+    async with publishing(owner.publisher):
+        await owner.send(4)
+        await all_published(owner.publisher)
+    stream.floor = len(stream.entries) if is_passed else 0
+    stream.lose(4)
+    stream.is_strict = True
+    for _ in range(2):
+        await new_publisher(database, stream, keep).take_over([OWNER])
+    assert kept == ([] if is_passed else [b"1"])
+    assert [entry.value for entry in stream.entries] == [b"0", b"2", b"3"]
 
 
 @pytest.mark.parametrize("point", ["outbox.taken_over", "outbox.appended", "outbox.restored"])

@@ -13,7 +13,7 @@ WITH candidates AS (
                 available_at,
                 -- What a value's own bytes are is known without reading them.
                 coalesce(octet_length(value), 0) + coalesce(octet_length(key), 0)
-                + pg_column_size(headers) AS size
+                + octet_length(headers::text) AS size
             FROM redfaust.outbox
             WHERE available_at <= now()
             ORDER BY available_at, id
@@ -25,7 +25,7 @@ WITH candidates AS (
                 id,
                 available_at,
                 coalesce(octet_length(value), 0) + coalesce(octet_length(key), 0)
-                + pg_column_size(headers) AS size
+                + octet_length(headers::text) AS size
             FROM redfaust.outbox
             WHERE available_at IS NULL
             ORDER BY id
