@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from app.web import commands, queries
 from app.web.caller import CallerOf
 from app.web.idempotency import carry_out, fingerprint
+from app.web.paging import MAX_PAGE, After, Cursor, Limit
 from app.web.schemas import (
     Cart,
     NewCart,
@@ -41,9 +42,14 @@ def routes(services: Services) -> APIRouter:
     _add_orders(api, services)
 
     @api.get("/notifications", responses=UNKNOWN, tags=["notifications"])
-    async def get_notifications(user_id: Annotated[Id, Query()]) -> Notifications:
-        """What a user was told, the newest first."""
-        return await queries.find_notifications(services.database, user_id)
+    async def get_notifications(
+        user_id: Annotated[Id, Query()], limit: Limit = MAX_PAGE, after: After = None
+    ) -> Notifications:
+        """What a user was told, the newest first, in pages: `next` is the `after` of the next."""
+        place = None if after is None else Cursor.parse(after)
+        return await queries.find_notifications(
+            services.database, user_id, limit=limit, after=place
+        )
 
     return api
 

@@ -126,6 +126,9 @@ class Retention:
     deletions: float = 86_400.0
     """Seconds for which the last entry of a key stays there if it has no value, so that readers of
     a compacted topic see it."""
+    until: float | None = None
+    """Seconds since the epoch after which the topic itself is deleted; its owner, who has it alone,
+    puts that off for as long as it lives. ``None``: it stays."""
 
     @property
     def is_bounded(self) -> bool:
@@ -367,6 +370,10 @@ class Broker(Protocol):
 
     async def topics(self) -> Mapping[str, int]:
         """All topics with their numbers of partitions."""
+
+    async def delete_topics(self, topics: Collection[str]) -> None:
+        """Delete topics with all that lies on them and what is remembered of them. Whoever appends
+        to one afterwards creates it anew; one that is not there is deleted already."""
 
     async def close_topics(self, topics: Collection[str]) -> None:
         """Let nobody declare these topics or append to them: :class:`TopicClosed` is what he gets,

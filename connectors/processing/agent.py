@@ -30,7 +30,7 @@ from connectors import crash
 from connectors.brokers.capabilities import Capability
 from connectors.errors import ConnectorError
 from connectors.processing.backing import Backing, backing_of
-from connectors.processing.dead_letters import name_of, text_of
+from connectors.processing.dead_letters import line_of, name_of, text_of
 from connectors.processing.declarations import check_agent
 from connectors.processing.event_stream import counts, is_cancelled
 from connectors.processing.failures import set_aside
@@ -297,8 +297,9 @@ class Agent(FaustAgent):
         attempts = attempts_of(event.message) + 1
         if self.retries.allow(attempts, error):
             pause = self.retries.pause(attempts)
-            self.log.info("%s: attempt %s failed, the next is in %.1f s", error, attempts, pause)
             self.retried_total += 1
+            line = line_of(error)
+            self.log.info("%s: attempt %s failed, the next is in %.1f s", line, attempts, pause)
             failure = Failure(attempts, pause, name_of(error), text_of(error))
             backing.unit.parking.park(reader, event.message, failure)
         else:

@@ -14,6 +14,7 @@ its header ``redfaust-replay-for`` names: the others have processed it.
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from enum import Enum
 
 import asyncpg
 from faust.types import AppT, Message
+from pydantic import ValidationError
 
 from connectors.brokers.broker import Headers
 from connectors.brokers.names import LONGEST_TOPIC
@@ -35,6 +37,7 @@ from connectors.outbox.headers import pack, storable, unpack
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
 from connectors.processing.preview import preview
+from connectors.processing.typed_values import problems_of
 
 REPLAY_HEADER = "redfaust-replay-of"
 """Header of a replayed event: the number of its dead letter."""
@@ -46,6 +49,10 @@ NAMES_SHOWN = 20
 """Agents, topics and classes of errors that are named to somebody who has asked for another."""
 TEXT_LIMIT = 65_536
 """Characters kept of an error, and of the end of its traceback, where the cause is."""
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+LINE_LIMIT = 1_000
+"""Characters of an error in a line of a log."""
 
 
 class ContentRefused(ConnectorError):
@@ -399,7 +406,15 @@ def _traceback(error: BaseException) -> str:
         return "".join(traceback.format_tb(error.__traceback__))
 
 
+def line_of(error: BaseException) -> str:
+    """What an error says, in one line of a log that nothing in it can begin anew."""
+    text = f"{type(error).__name__}: {text_of(error)[:LINE_LIMIT]}"
+    return " ".join(_UNPRINTABLE.sub(" ", text).split())
+
+
 def _text(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        return problems_of(error)
     try:
         return str(error)
     except Exception as broken:  # the event must be kept whatever its error does

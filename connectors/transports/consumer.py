@@ -28,6 +28,7 @@ from connectors.processing.backing import backing_of
 from connectors.processing.condemned import Condemned
 from connectors.processing.event_stream import EventStream
 from connectors.processing.parking import ParkedMessage
+from connectors.processing.replies import ReplyConsumer
 from connectors.processing.retrying import Retrier
 from connectors.processing.tenure import Tenure
 from connectors.processing.waiting import Waiting
@@ -83,6 +84,7 @@ class Consumer(FaustConsumer):
     async def on_shutdown(self) -> None:
         # The last commit is done: only now an heir may start.
         await self._membership.leave()
+        await cast(ReplyConsumer, self.app._reply_consumer).delete_topics()  # type: ignore[attr-defined]
         await self.broker.close()
 
     # -- ownership ---------------------------------------------------------------------------

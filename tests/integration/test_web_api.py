@@ -221,7 +221,8 @@ async def test_notifications_of_a_user_come_newest_first(
 ) -> None:
     user_id = await sign_up(client)
     assert (await client.get(f"/api/notifications?user_id={user_id}")).json() == {
-        "notifications": []
+        "notifications": [],
+        "next": None,
     }
     for number, owner in enumerate([user_id, "another", user_id]):
         row = {"notification_id": f"n-{number}", "user_id": owner, "kind": "welcome"}
@@ -229,6 +230,47 @@ async def test_notifications_of_a_user_come_newest_first(
         await agents_made(database, "notifications", f"n-{number}", row)
     found = (await client.get(f"/api/notifications?user_id={user_id}")).json()["notifications"]
     assert [row["notification_id"] for row in found] == ["n-2", "n-0"]
+
+
+async def test_notifications_come_in_pages_that_miss_none(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    written = [f"n-{number:03}" for number in range(7)]
+    for name in written:
+        row = {"notification_id": name, "user_id": "u-foreign", "kind": "welcome"}
+        row |= {"status": "sent", "updated_at": "2030-01-01T00:00:00Z"}
+        await agents_made(database, "notifications", name, row)
+    # As rows of one commit have it.
+    await database.pool.execute("UPDATE notifications SET updated_at = '2030-01-01Z'")
+    found, query = [], {"user_id": "u-foreign", "limit": "3"}
+    while True:
+        page = (await client.get("/api/notifications", params=query)).json()
+        found.append([row["notification_id"] for row in page["notifications"]])
+        if page["next"] is None:
+            break
+        query["after"] = page["next"]
+    assert found == [written[:3:-1], written[3:0:-1], written[:1]]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"limit": "0"},
+        {"limit": "101"},
+        {"limit": "x"},
+        {"after": "x"},
+        {"after": "é"},
+        {"after": "OTk5OTk5OTk5OTk5OTk5OTk5L24"},
+        {"after": "MS9hAGI"},
+        {"after": "x" * 1000},
+    ],
+)
+async def test_a_page_that_is_none_is_refused(
+    client: httpx.AsyncClient, query: dict[str, str]
+) -> None:
+    answer = await client.get("/api/notifications", params={"user_id": "u-1", **query})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["query", next(iter(query))]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from jinja2 import UndefinedError
 
+from agents.errors import NoticeUnusable
 from agents.rendering import render
 from app.status import Status
 from app.status.models import OutboxPart, Partition, Topic, Worker
@@ -81,7 +81,7 @@ def test_only_html_is_escaped() -> None:
 
 
 def test_a_notification_that_lacks_something_is_not_sent_half_empty() -> None:
-    with pytest.raises(UndefinedError, match="order_id"):
+    with pytest.raises(NoticeUnusable, match="order_id"):
         render(NotificationKind.ORDER_SHIPPED, {})
 
 
@@ -125,3 +125,21 @@ def test_a_page_isolates_what_others_wrote() -> None:
     )
     assert b"<bdi>w\\u202e\\u2066&lt;b&gt;\\x1b</bdi>" in html
     assert "<bdi>ה</bdi>".encode() in html
+
+
+@pytest.mark.parametrize(
+    "price", ["1e999990", 1e300, -1, 10**30, "450", None], ids=lambda price: str(price)[:9]
+)
+def test_a_price_that_is_none_makes_no_text(price: Any) -> None:
+    item = {"sku": "tea", "quantity": 1, "unit_price": price}
+    for data in (ORDER | {"items": [item]}, ORDER | {"total": price}):
+        with pytest.raises(NoticeUnusable) as refused:
+            render(NotificationKind.ORDER_CONFIRMED, data)
+        assert "\n" not in str(refused.value)
+        assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("name", ["=?utf-8?q?=0D=0ABcc:_v@x.org?=", "a\nb", "a\u202eb", "x" * 201])
+def test_a_name_that_may_not_stand_in_a_subject_makes_no_mail(name: str) -> None:
+    with pytest.raises(NoticeUnusable, match="name"):
+        render(NotificationKind.WELCOME, {"name": name})

@@ -167,6 +167,9 @@ class KafkaBroker:
     async def topics(self) -> Mapping[str, int]:
         return await self._parts.topics.all()
 
+    async def delete_topics(self, topics: Collection[str]) -> None:
+        await self._parts.topics.delete(topics)
+
     async def close_topics(self, topics: Collection[str]) -> None:
         await self._parts.topics.close(topics)
 

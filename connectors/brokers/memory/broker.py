@@ -106,6 +106,17 @@ class MemoryBroker:
     async def topics(self) -> Mapping[str, int]:
         return dict(sorted(self._log.topics.items()))
 
+    async def delete_topics(self, topics: Collection[str]) -> None:
+        for topic in topics:
+            self._log.topics.pop(topic, None)
+            self._log.retentions.pop(topic, None)
+            self._log.closed.discard(topic)
+            for tp in [tp for tp in self._log.records if tp.topic == topic]:
+                del self._log.records[tp]
+            for places in (self._log.marks, self._log.positions, self._log.shared):
+                for place in [place for place in places if place[1].topic == topic]:
+                    del places[place]
+
     async def close_topics(self, topics: Collection[str]) -> None:
         self._log.closed.update(topics)
 

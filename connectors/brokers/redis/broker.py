@@ -103,6 +103,16 @@ class RedisBroker:
         with our_errors(self._url):
             return await self._topics.all()
 
+    async def delete_topics(self, topics: Collection[str]) -> None:
+        with our_errors(self._url):
+            counts = await self._topics.all()
+            for topic in topics:
+                await self._retentions.forget(topic)
+                tps = [TP(topic, number) for number in range(counts.get(topic, 0))]
+                for key in (name(tp) for tp in tps for name in keys.OF_PARTITIONS):
+                    await self._client.unlink(key)
+            await self._topics.delete(topics)
+
     async def close_topics(self, topics: Collection[str]) -> None:
         with our_errors(self._url):
             await self._topics.close(topics)
