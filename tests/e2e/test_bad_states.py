@@ -273,21 +273,29 @@ async def a_relay_hangs(world: World) -> AsyncIterator[None]:
 
 @state(Kind.NO_RELAY, Kind.OUTBOX_OVERDUE, severity=STOPPED, says="1 events wait")
 async def nobody_publishes(world: World) -> AsyncIterator[None]:
+    async with _no_relay(world):
+        await world.execute("SELECT redfaust.publish('elsewhere', 'ann', '1')")
+        yield
+
+
+@asynccontextmanager
+async def _no_relay(world: World) -> AsyncIterator[None]:
+    """Workers relay, too, so all have ended."""
     await world.processes.end("relay")
-    await world.execute("SELECT redfaust.publish('elsewhere', 'ann', '1')")
+    await world.processes.end("w-1")
     yield
+    world.processes.start_worker("w-1")
     world.processes.start_relay("relay")
 
 
 @state(Kind.SCHEDULED_OVERDUE, Kind.NO_RELAY, severity=STOPPED)
 async def what_is_scheduled_is_overdue(world: World) -> AsyncIterator[None]:
-    await world.processes.end("relay")
-    await world.execute(
-        "INSERT INTO redfaust.outbox (topic, value, available_at) VALUES "
-        "('elsewhere', '1', now() - interval '1 minute')"
-    )
-    yield
-    world.processes.start_relay("relay")
+    async with _no_relay(world):
+        await world.execute(
+            "INSERT INTO redfaust.outbox (topic, value, available_at) VALUES "
+            "('elsewhere', '1', now() - interval '1 minute')"
+        )
+        yield
 
 
 @state(Kind.LOG_BLOCKED, says="Partition 0 of blocked is blocked")

@@ -15,6 +15,7 @@ from faust.types import AppT
 from connectors.brokers.broker import Broker
 from connectors.errors import ConnectorError
 from connectors.outbox.relay import Relay
+from connectors.outbox.relay_member import attending
 from connectors.postgres.database import Database
 from connectors.processing.unsent import keep_unsent
 
@@ -30,7 +31,8 @@ async def relay(app: AppT, database: Database, broker: Broker, stop: asyncio.Eve
     relay = Relay(database, broker, set_aside=set_aside)
     while not stop.is_set():
         try:
-            await relay.run(stop)
+            async with attending(broker, database, relay, app=app.conf.id):
+                await relay.run(stop)
         except (ConnectorError, asyncpg.PostgresError) as error:
             logger.warning("Relaying waits: %s", error)
             await asyncio.sleep(RETRY_EVERY)
