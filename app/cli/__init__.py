@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from app.errors import AppError
+from app.errors import AppError, ServerFailed, SupervisorError
 
 COMMANDS: Mapping[str, str] = {
     "up": "Run everything from this one command: servers, workers, relay, web API and a demo.",
@@ -58,8 +58,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except (AppError, ConnectorError) as error:
-            # What somebody else wrote may be in it. Only ours have several lines: ends of logs.
-            text = printable(str(error), keep="\n" if isinstance(error, AppError) else "")
+            # What somebody else wrote may be in it. Ends of logs have several lines.
+            keep = "\n" if isinstance(error, SupervisorError | ServerFailed) else ""
+            text = printable(str(error), keep=keep)
             raise click.ClickException(text) from error
 
 
