@@ -120,8 +120,10 @@ async def _rows(settings: Settings) -> list[dict[str, str | int]]:
     from app.broker import open_broker, topics_of  # noqa: PLC0415 - help does without it
 
     async with open_broker(settings) as broker:
+        topics = await topics_of(broker, settings.app_id)
+        statuses = await broker.statuses(settings.app_id, topics)
         return [
             {"topic": topic, "partition": partition, "length": status.length, "lag": status.lag}
-            for topic in await topics_of(broker, settings.app_id)
-            for partition, status in enumerate(await broker.status(settings.app_id, topic))
+            for topic in topics
+            for partition, status in enumerate(statuses[topic])
         ]

@@ -93,6 +93,8 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
     owners = {owned: worker.name for worker in workers for owned in worker.owns}
     shared = await _ask_shared(broker, group, workers)
     held = await _ask_held_back(broker, problems)
+    names = [name for name in await topics_of(broker, group) if not name.endswith(INTERNAL)]
+    statuses = await broker.statuses(group, names)
     topics = [
         Topic(
             name=name,
@@ -110,11 +112,10 @@ async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> 
                     owner=owners.get((name, number)),
                     held_by=held.get(TP(name, number), ()),
                 )
-                for number, partition in enumerate(await broker.status(group, name))
+                for number, partition in enumerate(statuses[name])
             ),
         )
-        for name in await topics_of(broker, group)
-        if not name.endswith(INTERNAL)
+        for name in names
     ]
     return BrokerPart(workers=workers, agents=_agents(workers, shared), topics=tuple(topics))
 
@@ -132,16 +133,15 @@ async def _ask_shared(
     broker: Broker, group: str, workers: Sequence[Worker]
 ) -> Mapping[tuple[str, str], Sequence[PartitionStatus]]:
     """By agent and topic, the partitions as the agents with shared delivery see them."""
-    places = {
-        (agent.name, topic)
-        for worker in workers
-        for agent in worker.agents
-        if agent.shared
-        for topic in agent.topics
-    }
+    topics: defaultdict[str, set[str]] = defaultdict(set)
+    for worker in workers:
+        for agent in worker.agents:
+            if agent.shared:
+                topics[agent.name].update(agent.topics)
     return {
-        (agent, topic): await broker.status(shared_group(group, agent), topic)
-        for agent, topic in places
+        (agent, topic): partitions
+        for agent, read in topics.items()
+        for topic, partitions in (await broker.statuses(shared_group(group, agent), read)).items()
     }
 
 

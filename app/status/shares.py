@@ -41,8 +41,8 @@ async def ask_shares(broker: Broker, database: Database, app: str) -> Shares:
     """Raises :class:`~connectors.errors.ConnectorError`."""
     roll = await broker.roll(app)
     lags: Counter[int] = Counter()
-    for topic in await topics_of(broker, app):
-        for number, partition in enumerate(await broker.status(app, topic)):
+    for partitions in (await broker.statuses(app, await topics_of(broker, app))).values():
+        for number, partition in enumerate(partitions):
             lags[number] += partition.lag
     async with database.transaction() as connection:
         epochs = {

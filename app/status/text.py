@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC
 
 from app.status.models import Status
-from connectors.processing.preview import printable
+from connectors.printable import printable
 from models.money import format_money
 
 _ERROR_WIDTH = 60

@@ -30,6 +30,7 @@ from connectors.outbox.outbox import schedule
 from connectors.outbox.publisher import Publisher
 from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.queries import load
+from connectors.printable import printable
 from connectors.processing import parked_rows
 from connectors.processing.changes import Cause
 from connectors.processing.dead_letters import DeadLetters
@@ -41,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts while the database is away."""
+
+BEGINNING = 1
+"""Positions up to this one are before every entry, in every broker's logs."""
 
 
 class Fenced(ConnectorError):
@@ -140,6 +144,14 @@ class Committer:
             self._held[tp] = _Held(row["epoch"], row["batch"])
             position, passed = int(row["position"]), int(row["passed"])
             taken[tp] = Committed(position, _decode_ahead(row["ahead"]), row["applied"], passed)
+            if (row["position_before"] or 0) > ends[tp]:
+                logger.warning(
+                    "Partition %s of %s ends before what was read of it: it was deleted and made "
+                    "again, or set back. It goes on at %s",
+                    tp.partition,
+                    printable(tp.topic),
+                    "its beginning" if position <= BEGINNING else position,
+                )
         parking.load(lines)  # nothing fails any more: it must not be loaded twice
         return taken
 

@@ -14,6 +14,7 @@ from mode.services import ServiceT
 from connectors import crash
 from connectors.brokers.broker import Record
 from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.printable import printable
 from connectors.processing.delivered import Delivered
 from connectors.processing.producer import Producer
 from connectors.processing.tenure import Tenure
@@ -206,7 +207,12 @@ class Reading:
             except BrokerUnavailable:
                 return
             except BrokerError as error:
-                logger.error("Partition %s of %s cannot be read: %s", tp.partition, tp.topic, error)
+                logger.error(
+                    "Partition %s of %s cannot be read: %s",
+                    tp.partition,
+                    printable(tp.topic),
+                    error,
+                )
                 if (tenure := self._consumer.tenures.get(tp)) is not None:
                     tenure.refused = time.monotonic() + REFUSED_FOR
 

@@ -9,15 +9,19 @@ from faust.types import TP
 
 from connectors.brokers.broker import (
     Advance,
+    Beat,
     Broker,
     LaneBatch,
     Numbered,
     Outgoing,
+    PartitionStatus,
     Replaced,
+    Retention,
     TopicSpec,
 )
 from connectors.brokers.capabilities import Capability
 from connectors.brokers.partitioner import partition_of
+from connectors.brokers.shares import Register
 from connectors.errors import TopicClosed
 
 TOPIC = "events"
@@ -195,8 +199,31 @@ async def test_a_group_that_never_joined_has_no_position(broker: Broker) -> None
     await broker.append([entry(b"1")])
     assert await broker.positions("stranger", [FIRST]) == {}
     [first, _] = await broker.status("stranger", TOPIC)
-    assert first.position is None
-    assert first.length == 1
+    assert first == PartitionStatus(length=1, lag=0, position=None)
+
+
+async def test_topics_are_asked_for_at_a_time(broker: Broker) -> None:
+    await broker.create_topic(TopicSpec("other", 3))
+    await broker.append([entry(b"1")])
+    await broker.join("group", [TOPIC, "other"], from_start=True)
+    statuses = await broker.statuses("group", [TOPIC, "other", "unknown"])
+    assert {topic: [each.lag for each in found] for topic, found in statuses.items()} == {
+        TOPIC: [1, 0],
+        "other": [0, 0, 0],
+        "unknown": [],
+    }
+    assert await broker.topics() == {TOPIC: 2, "other": 3}
+
+
+async def test_what_redfaust_writes_is_no_anomaly(broker: Broker) -> None:
+    await broker.create_topic(TopicSpec(TOPIC, 2, Retention(age=60.0)))
+    await broker.append([entry(b"1")])
+    await broker.join("group", [TOPIC], from_start=True)
+    await broker.beat("group", "member", Beat(1, frozenset({2}), {"web": "http://here"}))
+    await broker.reassign("group", Register(("member",)), version="", silent={})
+    await broker.keeps_house("member")
+    await broker.identity()
+    assert list(await broker.anomalies()) == []
 
 
 async def test_the_lag_is_what_is_not_finished(broker: Broker) -> None:

@@ -15,6 +15,7 @@ from faust.types import TP
 
 from connectors.brokers.broker import (
     Advance,
+    Anomaly,
     Appended,
     Beat,
     HeldBack,
@@ -311,17 +312,26 @@ class KafkaBroker:
                 "end before the position of what was read in them: Kafka has lost entries"
             )
 
-    async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
-        tps = await self._expand([topic])
+    async def statuses(
+        self, group: str, topics: Collection[str]
+    ) -> Mapping[str, Sequence[PartitionStatus]]:
+        counts = await self.topics()
+        tps = [TP(topic, n) for topic in set(topics) for n in range(counts.get(topic, 0))]
         bounds = await self.bounds(tps)
         positions = await self.positions(group, tps)
-        status = []
+        statuses: dict[str, list[PartitionStatus]] = {topic: [] for topic in topics}
         for tp in tps:
             first, end = bounds[tp]
             position = positions.get(tp)
-            lag = end - max(first, position or first)
-            status.append(PartitionStatus(end - first, lag, position))
-        return status
+            lag = 0 if position is None else end - max(first, position)
+            statuses[tp.topic].append(PartitionStatus(end - first, lag, position))
+        return statuses
+
+    async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
+        return (await self.statuses(group, [topic]))[topic]
+
+    async def anomalies(self) -> Sequence[Anomaly]:
+        return await self._parts.registers.anomalies()
 
     # -- shared delivery ---------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from faust.types import TP
 from connectors.brokers.broker import (
     HOUSE_LEFT_AFTER,
     Advance,
+    Anomaly,
     Appended,
     Beat,
     HeldBack,
@@ -275,20 +276,33 @@ class MemoryBroker:
         }
         return {tp: each for tp, each in found.items() if each is not None}
 
+    async def statuses(
+        self, group: str, topics: Collection[str]
+    ) -> Mapping[str, Sequence[PartitionStatus]]:
+        return {
+            topic: [
+                self._status(group, TP(topic, number))
+                for number in range(self._log.topics.get(topic, 0))
+            ]
+            for topic in topics
+        }
+
+    def _status(self, group: str, tp: TP) -> PartitionStatus:
+        records = self._log.records[tp]
+        length = len(records)
+        if (shared := self._log.shared.get((group, tp))) is not None:
+            claimed = len(shared.claimed)
+            lag = length - records.count_below(shared.position) + claimed
+            return PartitionStatus(length, lag, shared.position, claimed)
+        position = self._log.positions.get((group, tp))
+        lag = 0 if position is None else length - records.count_below(position)
+        return PartitionStatus(length, lag, position)
+
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
-        status = []
-        for tp in self._expand([topic]):
-            records = self._log.records[tp]
-            length = len(records)
-            if (shared := self._log.shared.get((group, tp))) is not None:
-                claimed = len(shared.claimed)
-                lag = length - records.count_below(shared.position) + claimed
-                status.append(PartitionStatus(length, lag, shared.position, claimed))
-                continue
-            position = self._log.positions.get((group, tp))
-            lag = length - records.count_below(position or 0)
-            status.append(PartitionStatus(length, lag, position))
-        return status
+        return (await self.statuses(group, [topic]))[topic]
+
+    async def anomalies(self) -> Sequence[Anomaly]:
+        return ()
 
     def _expand(self, topics: Iterable[str]) -> list[TP]:
         return [
