@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
 from faust.types import TP
@@ -32,6 +33,13 @@ READ_AT_ONCE = 2000
 
 READ_AT_LEAST = 100
 
+READ_BYTES = 16 << 20
+"""Bytes of all partitions that are read in one go, as far as the sizes of entries are known from
+those before. One entry is read however large it is."""
+
+FLIGHT_BYTES = 64 << 20
+"""Bytes of events in flight with which no more is read of partitions that have some of them."""
+
 READ_AHEAD = 2000
 """Events that wait for an agent with which nothing more is read for it. With half of it counting
 waits for a tenth of the time; what is read long before costs more: it has left the processor's
@@ -53,8 +61,11 @@ REFUSED_FOR = 5.0
 RETRY_EVERY = 0.5
 """Seconds between two attempts while the broker is away."""
 
-SAMPLE = 16
+SAMPLE = 64
 """Entries of a batch from which the size of all is estimated."""
+
+BESIDE = 64
+"""Bytes of an entry beside its value: its ID and its key."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +87,8 @@ class Reading:
         """By the monotonic clock."""
         self._returns_soon = False
         """Whether a read is under way that waits but shortly."""
+        self._left_out = False
+        """Whether partitions are not read now, since it would be too much."""
         self._broker_was_away = False
         self.held_back = False
         """Whether nothing is to be read now."""
@@ -110,11 +123,14 @@ class Reading:
             if self._broker_was_away:
                 await self._begin_anew_if_replaced()
                 continue
+            readable = self._that_fit(readable)
+            limit = self._limit_for(readable)
             positions = {tenure.tp: tenure.next for tenure in readable}
-            batches = await self._read(positions)
+            batches = await self._read(positions, limit)
             consumer.commits.tell_monitor()
             for tenure in readable:
                 records = batches.get(tenure.tp)
+                tenure.has_backlog = records is not None and len(records) >= limit
                 if records and self._may_read(tenure) and tenure.next == positions[tenure.tp]:
                     crash.point("consumer.read")
                     await self._deliver(tenure, records)
@@ -140,6 +156,10 @@ class Reading:
         if not self._throttled:
             self._throttled_since = now
         self._throttled = {tenure for tenure in tenures if self._has_enough(tenure)}
+        if sum(tenure.bytes_in_flight for tenure in tenures) >= FLIGHT_BYTES:
+            self._throttled.update(tenure for tenure in tenures if tenure.bytes_in_flight)
+        for tenure in self._throttled:
+            tenure.has_backlog = True  # it grows meanwhile
         return [
             tenure
             for tenure in tenures
@@ -153,6 +173,7 @@ class Reading:
         return (
             tenure.watermark.in_flight <= self._limit // 2
             and self._waiting_for(tenure) <= READ_AHEAD // 2
+            and tenure.bytes_in_flight <= FLIGHT_BYTES // 2
         )
 
     def _waiting_for(self, tenure: Tenure) -> int:
@@ -166,9 +187,33 @@ class Reading:
         except TimeoutError:
             return
 
-    async def _read(self, positions: Mapping[TP, int]) -> Mapping[TP, Sequence[Record]]:
-        limit = min(self._at_a_time, max(READ_AT_LEAST, READ_AT_ONCE // len(positions)))
-        wait = READ_WAIT
+    def _that_fit(self, readable: list[Tenure]) -> list[Tenure]:
+        """Partitions of which one entry each is not too much. The others are read next."""
+        behind = [tenure for tenure in readable if tenure.has_backlog]
+        self._left_out = False
+        if sum(tenure.entry_size for tenure in behind) <= READ_BYTES:
+            return readable
+        behind.sort(key=_read_at)
+        room, now = float(READ_BYTES), time.monotonic()
+        fitting = [tenure for tenure in readable if not tenure.has_backlog]
+        for tenure in behind:
+            if room < tenure.entry_size and len(fitting) > 0:
+                self._left_out = True
+                break
+            room -= tenure.entry_size
+            tenure.read_at = now
+            fitting.append(tenure)
+        return fitting
+
+    def _limit_for(self, tenures: Sequence[Tenure]) -> int:
+        """Entries to read of each of these partitions. What comes to one that was read to its end
+        is not much: nobody appends as fast as it is read."""
+        limit = min(self._at_a_time, max(READ_AT_LEAST, READ_AT_ONCE // len(tenures)))
+        size = sum(tenure.entry_size for tenure in tenures if tenure.has_backlog)
+        return max(1, min(limit, int(READ_BYTES // size))) if size else limit
+
+    async def _read(self, positions: Mapping[TP, int], limit: int) -> Mapping[TP, Sequence[Record]]:
+        wait = 0.0 if self._left_out else READ_WAIT
         if self._throttled:
             wait = min(wait, max(READ_SOON, time.monotonic() - self._throttled_since))
         self._returns_soon = wait <= SOON
@@ -219,12 +264,15 @@ class Reading:
     async def _deliver(self, tenure: Tenure, records: Sequence[Record]) -> None:
         consumer, now = self._consumer, time.monotonic()
         tenure.next = tenure.log_end = records[-1].offset + 1
+        size = _size_of(records)
+        tenure.note_read(len(records), size)
         done_by: dict[int, Readers] = {}
         if consumer.app.topics.acks_enabled_for(tenure.tp.topic):
+            tenure.deliver(tenure.log_end, size)
             done_by = tenure.watermark.deliver(records)
             if consumer.condemned:
                 consumer.condemned.set_aside(tenure, records, done_by)
-        consumer.commits.pace.delivered(len(records), _size_of(records))
+        consumer.commits.pace.delivered(len(records), size)
         if done_by:
             records = [r for r in records if done_by.get(r.offset) != EVERYBODY]
         messages = Delivered.all(records, tenure, now)
@@ -232,7 +280,13 @@ class Reading:
         await cast(Conductor, consumer.app.topics).deliver(tenure.tp, messages, done_by)
 
 
+_read_at = attrgetter("read_at")
+_value = attrgetter("value")
+
+
 def _size_of(records: Sequence[Record]) -> int:
-    """Bytes of the values, by a sample: all of them would cost a part of a batch's time."""
+    """Bytes of the entries, by a sample where they are many: all would cost a part of a batch's
+    time."""
     sample = records[:: max(1, len(records) // SAMPLE)]
-    return sum(len(record.value or b"") for record in sample) * len(records) // len(sample)
+    values = sum(map(len, filter(None, map(_value, sample))))
+    return (values + BESIDE * len(sample)) * len(records) // len(sample)

@@ -30,6 +30,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from connectors.brokers.broker import LogTooShort
 from connectors.brokers.redis.address import without_password
+from connectors.brokers.redis.bounded import BoundedParser
 from connectors.errors import BrokerError, BrokerUnavailable, BrokerUnsupported
 
 CONNECT_TIMEOUT = 5.0
@@ -63,6 +64,7 @@ READS: Mapping[str, Any] = {
     # A blocking read is bounded by who waits for it, and knows how long that may be.
     "socket_timeout": None,
     "client_name": "redfaust-reader",
+    "parser_class": BoundedParser,
 }
 """Options of connections for commands that wait."""
 
