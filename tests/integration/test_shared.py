@@ -690,3 +690,31 @@ async def test_what_was_finished_before_a_group_was_destroyed_is_not_processed_a
         await eventually(lambda: all_settled(heir))
     assert sorted(done) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert len(await letters_of(database_url)) == 1
+
+
+@pytest.mark.parametrize("bound", ["number", "bytes"])
+async def test_what_waits_here_for_another_attempt_is_bounded_and_tried_again(
+    any_broker_url: str, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if bound == "number":
+        monkeypatch.setattr(delivery, "MAX_POSTPONED", 2)
+    else:
+        monkeypatch.setattr(delivery, "HAND_BYTES", 2)
+    app, attempts, most = new_app(any_broker_url), Counter[int](), 0
+    mail: Any = None
+
+    async def work(event: Any) -> None:
+        nonlocal most
+        most = max(most, len(mail.delivery._hand.find(*State)))
+        attempts[event.value] += 1
+        if attempts[event.value] < 3:
+            raise ValueError
+
+    letters = declare(app, work, concurrency=1, retries=Retries(attempts=5, delay=0.05))
+    mail = app.agents["mail"]
+    async with running(app):
+        for number in range(8):
+            await letters.send(key="key", value=number)
+        await eventually(lambda: all_settled(app))
+    assert attempts == dict.fromkeys(range(8), 3)
+    assert most <= 3

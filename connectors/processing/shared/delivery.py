@@ -45,6 +45,10 @@ TAKE_OVER_EVERY = 2.0
 MAX_POSTPONED = 1000
 """Events of one agent that wait here for another attempt. With more, nothing new is begun."""
 
+HAND_BYTES = 64 << 20
+"""Bytes of events in the hand of one agent, those included that wait for another attempt, with
+which nothing new is begun."""
+
 MAX_DELIVERIES = 16
 """Times that an event may be claimed without being finished or noted as failed. It is taken for one
 that ends the process that works on it."""
@@ -173,21 +177,26 @@ class SharedDelivery(Service):
                 due = self._hand.take_due(room)
                 self._queue.put_first(due)
                 room -= len(due)
-                if room > 0:
+                if room <= 0:
+                    await self._wait_for_a_change(TAKE_WAIT)
+                elif self._may_claim():
                     await self._accept(await self._claim(room))
                 else:
-                    await self._wait_for_room()
+                    await self._wait_for_a_change(min(TAKE_WAIT, self._hand.seconds_until_due))
         finally:
             self._delivered_last.set()
 
     def _room(self) -> int:
-        if self._settling.waits or self._hand.postponed >= MAX_POSTPONED:
-            return 0
-        return self.agent.concurrency - self._hand.busy
+        """How many events could be begun now."""
+        return 0 if self._settling.waits else self.agent.concurrency - self._hand.busy
 
-    async def _wait_for_room(self) -> None:
+    def _may_claim(self) -> bool:
+        """Whether no more wait here than should."""
+        return self._hand.postponed < MAX_POSTPONED and self._hand.size < HAND_BYTES
+
+    async def _wait_for_a_change(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(TAKE_WAIT):
+            async with asyncio.timeout(seconds):
                 await self._changed.wait()
         except TimeoutError:
             return
