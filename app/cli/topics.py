@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import click
 
 from app.settings import MAX_PARTITIONS, Given, Settings, variable
+from connectors.printable import printable
 
 
 @click.group(invoke_without_command=True)
@@ -123,7 +124,12 @@ async def _rows(settings: Settings) -> list[dict[str, str | int]]:
         topics = await topics_of(broker, settings.app_id)
         statuses = await broker.statuses(settings.app_id, topics)
         return [
-            {"topic": topic, "partition": partition, "length": status.length, "lag": status.lag}
+            {
+                "topic": printable(topic),
+                "partition": partition,
+                "length": status.length,
+                "lag": status.lag,
+            }
             for topic in topics
             for partition, status in enumerate(statuses[topic])
         ]

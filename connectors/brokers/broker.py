@@ -356,8 +356,8 @@ class Broker(Protocol):
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float
     ) -> Mapping[TP, Sequence[Record]]:
-        """Read from the given positions, at most ``limit`` entries a partition. 0 is before every
-        entry.
+        """Read from the given positions, at most ``limit`` entries a partition; fewer, or of fewer
+        partitions, where entries are large. 0 is before every entry.
 
         Waits up to ``wait`` seconds for the first entry; returns early, perhaps with nothing,
         after :meth:`wake`.

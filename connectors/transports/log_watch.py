@@ -18,7 +18,7 @@ from connectors.errors import BrokerError
 if TYPE_CHECKING:
     from connectors.transports.consumer import Consumer
 
-LOOK_EVERY = 3.0
+LOOK_EVERY = 5.0
 """Seconds between two looks at the ends of all logs that are read."""
 
 logger = logging.getLogger(__name__)

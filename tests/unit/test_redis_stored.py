@@ -24,14 +24,9 @@ json = st.recursive(
     max_leaves=8,
 )
 names = st.text(st.characters(codec="utf-8"), max_size=5)
-like_ours = st.fixed_dictionaries(
-    {},
-    optional=dict.fromkeys(
-        ("age", "size", "entries", "compacted", "deletions", "counts", "info")
-        + ("members", "owners", "drained"),
-        json,
-    ),
-)
+RETENTION = ["age", "size", "entries", "compacted", "deletions"]
+MEMBERS = ["counts", "info", "members", "owners", "drained"]
+like_ours = st.fixed_dictionaries({}, optional=dict.fromkeys([*RETENTION, *MEMBERS], json))
 
 
 def read(reading: Callable[[], T]) -> T | None:
