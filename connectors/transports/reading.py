@@ -87,6 +87,8 @@ class Reading:
         """By the monotonic clock."""
         self._returns_soon = False
         """Whether a read is under way that waits but shortly."""
+        self._is_heavy = False
+        """Whether the events in flight are too large for more."""
         self._left_out = False
         """Whether partitions are not read now, since it would be too much."""
         self._broker_was_away = False
@@ -100,10 +102,18 @@ class Reading:
     def relieve(self) -> None:
         """Note that events were begun or finished: more may be read of partitions that had enough
         on their way."""
-        if any(self._runs_low(tenure) for tenure in self._throttled):
+        if self._throttled and self._is_relieved():
             self._throttled = set()
             if not self._returns_soon:
                 self._again.set()
+
+    def _is_relieved(self) -> bool:
+        if self._is_heavy and self._in_flight() > FLIGHT_BYTES // 2:
+            return any(not tenure.bytes_in_flight for tenure in self._throttled)
+        return any(self._runs_low(tenure) for tenure in self._throttled)
+
+    def _in_flight(self) -> int:
+        return sum(tenure.bytes_in_flight for tenure in self._consumer.tenures.values())
 
     async def run(self, fetcher: ServiceT) -> None:
         """Read and deliver until the consumer or the fetcher is to stop."""
@@ -156,7 +166,8 @@ class Reading:
         if not self._throttled:
             self._throttled_since = now
         self._throttled = {tenure for tenure in tenures if self._has_enough(tenure)}
-        if sum(tenure.bytes_in_flight for tenure in tenures) >= FLIGHT_BYTES:
+        self._is_heavy = self._in_flight() >= FLIGHT_BYTES
+        if self._is_heavy:
             self._throttled.update(tenure for tenure in tenures if tenure.bytes_in_flight)
         for tenure in self._throttled:
             tenure.has_backlog = True  # it grows meanwhile
@@ -173,7 +184,6 @@ class Reading:
         return (
             tenure.watermark.in_flight <= self._limit // 2
             and self._waiting_for(tenure) <= READ_AHEAD // 2
-            and tenure.bytes_in_flight <= FLIGHT_BYTES // 2
         )
 
     def _waiting_for(self, tenure: Tenure) -> int:
@@ -197,7 +207,7 @@ class Reading:
         room, now = float(READ_BYTES), time.monotonic()
         fitting = [tenure for tenure in readable if not tenure.has_backlog]
         for tenure in behind:
-            if room < tenure.entry_size and len(fitting) > 0:
+            if room < min(tenure.entry_size, READ_BYTES):  # the first one always fits
                 self._left_out = True
                 break
             room -= tenure.entry_size

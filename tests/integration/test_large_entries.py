@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -50,13 +51,15 @@ class Reads:
         monkeypatch.setattr(broker, "read", noted)
 
 
-async def append(url: str, sizes: Sequence[int], partitions: int = PARTITIONS) -> None:
+async def append(
+    url: str, sizes: Sequence[int], partitions: int = PARTITIONS, topic: str = "numbers"
+) -> None:
     broker = broker_by_url(url, default_partitions=partitions)
     await broker.open()
-    await broker.create_topic(TopicSpec("numbers", partitions))
+    await broker.create_topic(TopicSpec(topic, partitions))
     for number, size in enumerate(sizes):
         value = b'"' + b"x" * (size - 2) + b'"'
-        await broker.append([Outgoing("numbers", value, partition=number % partitions)])
+        await broker.append([Outgoing(topic, value, partition=number % partitions)])
     await broker.close()
 
 
@@ -119,7 +122,7 @@ async def test_an_entry_larger_than_all_bounds_is_read(
 ) -> None:
     monkeypatch.setattr(reading, "READ_BYTES", LARGE // 8)
     monkeypatch.setattr(reading, "FLIGHT_BYTES", LARGE // 4)
-    await append(any_broker_url, [LARGE, 10, LARGE, 10])
+    await append(any_broker_url, [10, 10, LARGE, 10, 10, 10, LARGE, 10])
     app, done = new_app(any_broker_url, database_url), []
 
     @app.agent(app.topic("numbers"))
@@ -128,7 +131,32 @@ async def test_an_entry_larger_than_all_bounds_is_read(
             done.append(len(text))
 
     async with running(app):
-        await eventually(lambda: len(done) == 4)
+        await eventually(lambda: len(done) == 8)
+
+
+async def test_a_topic_that_holds_all_that_may_be_in_flight_stops_no_other(
+    any_broker_url: str, database_url: str
+) -> None:
+    await append(any_broker_url, [LARGE] * 30)
+    await append(any_broker_url, [LARGE] * 30, topic="others")
+    app, done = new_app(any_broker_url, database_url), Counter[str]()
+    may_end = asyncio.Event()
+
+    @app.agent(app.topic("numbers"))
+    async def wait(stream: Any) -> None:
+        async for _ in stream:
+            await may_end.wait()
+            done["numbers"] += 1
+
+    @app.agent(app.topic("others"))
+    async def note(stream: Any) -> None:
+        async for _ in stream:
+            done["others"] += 1
+
+    async with running(app):
+        await eventually(lambda: done == {"others": 30})
+        may_end.set()
+        await eventually(lambda: done == {"others": 30, "numbers": 30})
 
 
 @pytest.mark.parametrize("any_broker_url", ["valkey", "cluster"], indirect=True)
