@@ -350,3 +350,35 @@ async def test_a_worker_works_beside_all_of_it(
         await client.xadd("{numbers:1}", {"_v": "2"})
         await eventually(lambda: seen == {0, 1, 2})
     await client.aclose()
+
+
+async def test_a_shared_agent_works_beside_a_log_of_another_type(
+    any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.processing.shared.delivery.TAKE_OVER_EVERY", 0.1)
+    client = Redis.from_url(any_broker_url)
+    app, seen = new_app(any_broker_url, database_url, partitions=2), set()
+
+    @app.agent(app.topic("letters"), delivery="shared", concurrency=2)
+    async def note(stream: Any) -> None:
+        async for number in stream:
+            seen.add(number)
+
+    async def add(partition: int, number: int) -> None:
+        await client.xadd(f"{{letters:{partition}}}", {"_v": str(number)})
+
+    await client.set("{letters:0}", "no stream")
+    async with running(app):
+        await add(1, 0)
+        await eventually(lambda: seen == {0})
+        await client.delete("{letters:0}")
+        await add(0, 1)
+        await eventually(lambda: seen == {0, 1})
+        await client.delete("{letters:1}")
+        await client.set("{letters:1}", "no stream any more")
+        await add(0, 2)
+        await eventually(lambda: seen == {0, 1, 2})
+        await client.delete("{letters:1}")
+        await add(1, 3)
+        await eventually(lambda: seen == {0, 1, 2, 3})
+    await client.aclose()
