@@ -160,9 +160,11 @@ class Reading:
     def _readable(self) -> list[Tenure]:
         """Partitions that may be read: not paused, not too much in flight."""
         self._again.clear()
-        if self.held_back:
-            return []
         now, tenures = time.monotonic(), self._consumer.tenures.values()
+        if self.held_back:
+            for tenure in tenures:
+                tenure.has_backlog = True  # it grows meanwhile
+            return []
         if not self._throttled:
             self._throttled_since = now
         self._throttled = {tenure for tenure in tenures if self._has_enough(tenure)}

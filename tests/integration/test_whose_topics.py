@@ -38,7 +38,9 @@ async def test_others_have_theirs(broker: Broker) -> None:
     assert await topics_of(broker, "bank") == ["payments", "users", "visits"]
 
 
-async def test_the_lag_is_what_our_group_has_not_finished(broker: Broker, database_url: str) -> None:
+async def test_the_lag_is_what_our_group_has_not_finished(
+    broker: Broker, database_url: str
+) -> None:
     part = await ask_broker(broker, "shop", [])
     assert [topic.name for topic in part.topics] == ["orders", "users", "visits"]
     database = await Database.connect(database_url)
