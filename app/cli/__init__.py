@@ -53,7 +53,7 @@ class LazyGroup(click.Group):
         for name in LOOP_OF_FAUST:
             os.environ.pop(name, None)
         from connectors.errors import ConnectorError  # noqa: PLC0415 - help does without it
-        from connectors.processing.preview import printable  # noqa: PLC0415
+        from connectors.printable import printable  # noqa: PLC0415
 
         try:
             return super().invoke(ctx)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, runtime_checkable
 
 from faust.types import TP
 from pydantic import BaseModel, ValidationError
@@ -21,14 +20,6 @@ from connectors.outbox.relay_member import GROUP as RELAYS
 
 INTERNAL = "__leader"
 """How the topic ends by which Faust chooses a leader. It never has entries."""
-
-
-@runtime_checkable
-class TellsAnomalies(Protocol):
-    """A broker that can tell what lies at its own keys and is not redfaust's."""
-
-    async def anomalies(self) -> Sequence[tuple[str, str]]:
-        """Where each lies, and what it is."""
 
 
 async def ask_group(broker: Broker, app: str) -> Group:
@@ -168,6 +159,4 @@ async def ask_held(broker: Broker) -> Mapping[str, HeldTopic]:
 
 async def ask_anomalies(broker: Broker) -> Sequence[tuple[str, str]]:
     """What lies at the broker's own keys and is not redfaust's."""
-    if not isinstance(broker, TellsAnomalies):
-        return ()
-    return [(place, what) for place, what in await broker.anomalies()]
+    return await broker.anomalies()

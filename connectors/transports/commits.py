@@ -206,7 +206,7 @@ class Commits:
                 owned=consumer.owns,
             )
         except (LogTooShort, Replaced) as loss:
-            logger.warning("%s", loss)
+            logger.info("%s", loss)  # what follows is told when partitions are taken
             consumer.rebalance.undo()
             return True
         except (BrokerError, DatabaseError):

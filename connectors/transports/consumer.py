@@ -38,6 +38,7 @@ from connectors.transports.assignor import WEB
 from connectors.transports.commits import Commits
 from connectors.transports.conductor import Conductor
 from connectors.transports.introduction import introduction
+from connectors.transports.log_watch import LogWatch
 from connectors.transports.reading import Reading
 from connectors.transports.rebalance import Rebalance
 from connectors.transports.settings import tell_of_ignored
@@ -108,13 +109,13 @@ class Consumer(FaustConsumer):
             return
         await retentions.declare(self.app, self.broker)
         # Tables recover from the beginning: no position of a group may keep anything for them.
-        await self.join(set(topics) - self.app.tables.changelog_topics)
+        from_start = self.app.conf.consumer_auto_offset_reset == "earliest"
+        await self.join(set(topics) - self.app.tables.changelog_topics, from_start=from_start)
         alone = frozenset(tp for tp in tps if self._has_alone(tp))
         self._membership.want(frozenset(tps) - alone, alone=alone)
 
-    async def join(self, topics: Iterable[str]) -> None:
+    async def join(self, topics: Iterable[str], *, from_start: bool) -> None:
         """Make sure that the application's group has a position in all partitions of topics."""
-        from_start = self.app.conf.consumer_auto_offset_reset == "earliest"
         await self.broker.join(self.app.conf.id, topics, from_start=from_start)
 
     @Service.task
@@ -273,6 +274,10 @@ class Consumer(FaustConsumer):
         if partition is not None or key is None:
             return partition
         return int(self.app.producer.key_partition(topic, key).partition)
+
+    @Service.task
+    async def _watch_logs(self) -> None:
+        await LogWatch(self).run()
 
     # -- what is finished --------------------------------------------------------------------
 

@@ -11,16 +11,20 @@ from faust.types import TP
 from connectors.brokers.broker import (
     Advance,
     Appended,
+    Beat,
     Broker,
     LaneBatch,
     Numbered,
     Outgoing,
+    PartitionStatus,
     PartlyRefused,
     Replaced,
+    Retention,
     TopicSpec,
 )
 from connectors.brokers.capabilities import Capability
 from connectors.brokers.partitioner import partition_of
+from connectors.brokers.shares import Register
 from connectors.errors import BrokerError, TopicClosed
 
 TOPIC = "events"
@@ -236,8 +240,24 @@ async def test_a_group_that_never_joined_has_no_position(broker: Broker) -> None
     await broker.append([entry(b"1")])
     assert await broker.positions("stranger", [FIRST]) == {}
     [first, _] = await broker.status("stranger", TOPIC)
-    assert first.position is None
-    assert first.length == 1
+    assert first == PartitionStatus(length=1, lag=0, position=None)
+
+
+async def test_a_question_about_a_topic_declares_none(broker: Broker) -> None:
+    before = await broker.topics()
+    assert await broker.status("group", "unknown") == []
+    assert await broker.topics() == before
+
+
+async def test_what_redfaust_writes_is_no_anomaly(broker: Broker) -> None:
+    await broker.create_topic(TopicSpec(TOPIC, 2, Retention(age=60.0)))
+    await broker.append([entry(b"1")])
+    await broker.join("group", [TOPIC], from_start=True)
+    await broker.beat("group", "member", Beat(1, frozenset({2}), {"web": "http://here"}))
+    await broker.reassign("group", Register(("member",)), version="", silent={})
+    await broker.keeps_house("member")
+    await broker.identity()
+    assert list(await broker.anomalies()) == []
 
 
 async def test_the_lag_is_what_is_not_finished(broker: Broker) -> None:

@@ -424,7 +424,7 @@ async def a_group_holds_back_what_should_go(world: World) -> AsyncIterator[None]
     assert (await world.command("topics", "forget-group", "elsewhere")).exit_code == 0
 
 
-@state(Kind.ANOMALY, Kind.UNASKED)
+@state(Kind.ANOMALY)
 async def a_catalog_entry_is_bad(world: World) -> AsyncIterator[None]:
     async with world.redis as client:
         await client.hset("redfaust:topics", "evil", "abc")
@@ -556,7 +556,7 @@ async def test_a_bad_state_shows_everywhere_as_what_it_is(world: World, name: st
     await world.is_well()
     async with bad.make(world) as other:
         at = other or world
-        expected = {kind.value for kind in bad.kinds} - _not_on_this_broker()
+        expected = {kind.value for kind in bad.kinds}
         await at.until(lambda kinds: expected <= kinds, name)
         seen = await at.look()
         for kind in expected:
@@ -572,14 +572,6 @@ async def test_a_bad_state_shows_everywhere_as_what_it_is(world: World, name: st
         for address in ("127.0.0.1", "permission denied"):
             assert address not in seen.ready.text
     await world.is_well()
-
-
-def _not_on_this_broker() -> set[str]:
-    """A broker that names what is strange goes on; one that does not fails to answer."""
-    from connectors.brokers.redis.broker import RedisBroker  # noqa: PLC0415
-
-    names_it = hasattr(RedisBroker, "anomalies")
-    return {(Kind.UNASKED if names_it else Kind.ANOMALY).value}
 
 
 def test_there_are_twenty_bad_states_and_more() -> None:

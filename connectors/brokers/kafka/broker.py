@@ -16,6 +16,7 @@ from faust.types import TP
 
 from connectors.brokers.broker import (
     Advance,
+    Anomaly,
     Appended,
     Beat,
     GroupProgress,
@@ -327,16 +328,19 @@ class KafkaBroker:
             )
 
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
-        tps = await self._expand([topic])
+        tps = [TP(topic, number) for number in range((await self.topics()).get(topic, 0))]
         bounds = await self.bounds(tps)
         positions = await self.positions(group, tps)
         status = []
         for tp in tps:
             first, end = bounds[tp]
             position = positions.get(tp)
-            lag = end - max(first, position or first)
+            lag = 0 if position is None else end - max(first, position)
             status.append(PartitionStatus(end - first, lag, position))
         return status
+
+    async def anomalies(self) -> Sequence[Anomaly]:
+        return await self._parts.registers.anomalies()
 
     async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
         bounds = await self.bounds(tps)
