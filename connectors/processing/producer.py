@@ -70,6 +70,9 @@ class Producer(FaustProducer):
 
     async def on_start(self) -> None:
         self._sending.begin()
+        # Faust does so when a client or worker is started, which may be between the time that an
+        # event is sent and that it is appended: then the monitor is asked for what it never saw.
+        self.app.sensors.add(self.app.monitor)
         try:
             await self.broker.open()
         except BrokerError:
