@@ -38,7 +38,7 @@ RECORD_FOR = 60.0
 """Seconds for which it is tried to put a mail on record while the database is away."""
 RETRY_EVERY = 0.5
 """Seconds between two such attempts."""
-CLOSE_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 2.0
 """Seconds that :meth:`RecordedMailer.close` leaves to mails on their way."""
 
 

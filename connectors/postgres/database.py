@@ -34,7 +34,7 @@ COMMAND_TIMEOUT = 30.0
 SILENT_FOR = 10.0
 """Seconds that a transaction may wait for its client's next statement. The server ends one whose
 process was stopped: others wait for its locks, and take over."""
-RELEASE_TIMEOUT = 2.0
+RELEASE_TIMEOUT = 1.0
 """Seconds until a connection that is given back and does not answer is given up."""
 CLOSE_TIMEOUT = 2.0
 """Seconds that :meth:`Database.close` leaves to running transactions. A process that stops has
