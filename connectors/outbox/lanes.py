@@ -21,6 +21,10 @@ from connectors.outbox.entries import Staged, as_row
 from connectors.postgres.database import Connection
 from connectors.postgres.queries import load
 
+STATEMENT_BYTES = 64 << 20
+"""Keys and values that are stored in one go; an entry that is larger goes alone. The server takes
+no statement of 1 GB."""
+
 
 class Lane(NamedTuple):
     """A lane in the hands of its owner."""
@@ -61,20 +65,33 @@ async def stage(
     """Store what lanes send, within the caller's transaction, which has fenced others out.
 
     Each lane comes with its last number and the entries that get the numbers behind it. One batch
-    a lane is stored and its last number raised, in one round trip; lanes without entries are left
-    alone. After the commit the batches go to :meth:`connectors.outbox.publisher.Publisher.put`.
+    a lane is stored and its last number raised, in one round trip; several, one by one, where they
+    have more than ``STATEMENT_BYTES``. Lanes without entries are left alone. After the commit the
+    batches go to :meth:`connectors.outbox.publisher.Publisher.put`.
 
     Raises :class:`~connectors.errors.LaneOvertaken` if a lane has another last number; then the
     transaction must be rolled back. Raises :class:`asyncpg.DataError` for what Postgres cannot
     store: a topic with NUL, a partition beyond four bytes.
     """
-    batches = [
-        _number(lane, last_number, entries)
-        for lane, (last_number, entries) in lanes.items()
-        if entries
-    ]
+    batches: list[Staged] = []
+    size = 0
+    for lane, (last_number, entries) in lanes.items():
+        if entries:
+            of_lane, bytes_of_lane = _number(lane, last_number, entries)
+            batches += of_lane
+            size += bytes_of_lane
     if not batches:
         return batches
+    if size > STATEMENT_BYTES:
+        for batch in batches:
+            await _store(connection, [batch])
+    else:
+        await _store(connection, batches)
+    crash.point("outbox.staged")
+    return batches
+
+
+async def _store(connection: Connection, batches: Sequence[Staged]) -> None:
     stored = await connection.fetch(
         _query("stage_batches"),
         [batch.lane for batch in batches],
@@ -88,11 +105,23 @@ async def stage(
             f"{len(overtaken)} lanes, {min(overtaken)} among them, were taken over by somebody "
             "else, or the database was set back: take them over again before sending"
         )
-    crash.point("outbox.staged")
-    return batches
 
 
-def _number(lane: str, last_number: int, entries: Sequence[Outgoing]) -> Staged:
+def _number(lane: str, last_number: int, entries: Sequence[Outgoing]) -> tuple[list[Staged], int]:
+    """One batch, or several if it would be too large, and the bytes of them all."""
+    batches = []
+    begin = size = before = 0
+    for end, entry in enumerate(entries):
+        added = len(entry.value or b"") + len(entry.key or b"")
+        if size and size + added > STATEMENT_BYTES:
+            batches.append(_batch(lane, last_number + begin, entries[begin:end]))
+            before += size
+            begin, size = end, 0
+        size += added
+    return [*batches, _batch(lane, last_number + begin, entries[begin:])], before + size
+
+
+def _batch(lane: str, last_number: int, entries: Sequence[Outgoing]) -> Staged:
     numbered = tuple(map(Numbered, count(last_number + 1), entries))
     return Staged(lane, last_number + 1, last_number + len(numbered), numbered)
 

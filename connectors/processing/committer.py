@@ -365,7 +365,7 @@ def _set_back(forgotten: Sequence[TP]) -> SetBack:
 
 def _moved(lane: Lane, staged: Sequence[Staged]) -> Lane:
     last = [batch.last_number for batch in staged if batch.lane == lane.name]
-    return lane._replace(last_number=last[0]) if last else lane
+    return lane._replace(last_number=last[-1]) if last else lane
 
 
 def _encode_ahead(ahead: Mapping[Identity, Readers]) -> dict[str, list[str]]:

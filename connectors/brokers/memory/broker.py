@@ -275,6 +275,9 @@ class MemoryBroker:
         }
         return {tp: each for tp, each in found.items() if each is not None}
 
+    async def warnings(self) -> Sequence[str]:
+        return ()
+
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
         status = []
         for tp in self._expand([topic]):

@@ -31,6 +31,7 @@ from connectors.brokers.partitioner import partition_of_numbered
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.appending import Appender
 from connectors.brokers.redis.client import our_errors, script
+from connectors.brokers.redis.durability import warnings_of
 from connectors.brokers.redis.lanes import Lanes, Lot
 from connectors.brokers.redis.offsets import BEGINNING, offset_of, stream_id
 from connectors.brokers.redis.registers import Registers
@@ -290,6 +291,16 @@ class RedisBroker:
     async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:
         with our_errors(self._url):
             return await self._retentions.held_back(retentions)
+
+    async def warnings(self) -> Sequence[str]:
+        with our_errors(self._url):
+            tps = await self._topics.expand(
+                await self._topics.all(), default=self._default_partitions
+            )
+            found = [
+                line for node in await self._servers.nodes(tps) for line in await warnings_of(node)
+            ]
+        return list(dict.fromkeys(found))
 
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
         with our_errors(self._url):
