@@ -528,6 +528,10 @@ class Broker(Protocol):
         """Where a partition has more than its retention allows, since groups need it. Changes
         nothing."""
 
+    async def warnings(self) -> Sequence[str]:
+        """How the broker may lose what it has confirmed, by what its servers are configured with:
+        a line for each, which says what to change. Empty where nothing is known of it."""
+
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
         """The partitions of a topic in order, as a group sees them. A topic that nobody has
         declared has none."""

@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 SCHEMA = "schema"
 """The parameter of the store's URL that names the Postgres schema."""
 
+STATEMENT_BYTES = 64 << 20
+"""Values that are written in one go; one that is larger goes with those before it. The server takes
+no statement of 1 GB."""
+
 _MISSING, _OPEN = object(), State.OPEN
 
 UNREADABLE = (TypeError, ValueError, DecodeError)
@@ -341,6 +345,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         """Write rows within a transaction."""
         encode, as_it_is = self._key.encode, self._key.as_it_is
         keys, values, partitions, gone = [], [], [], []
+        size = 0
         for key, (partition, value, encoded) in rows.items():
             try:
                 name = key if type(key) is as_it_is else encode(key)
@@ -352,15 +357,25 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             keys.append(name)
             values.append(str(value) if encoded is LATER else encoded)
             partitions.append(partition)
+            if type(encoded) is str or type(encoded) is bytes:
+                size += len(encoded)
+                if size > STATEMENT_BYTES:
+                    await self._upsert(connection, keys, values, partitions)
+                    keys, values, partitions, size = [], [], [], 0
         if keys:
-            await connection.execute(
-                self._sql("upsert_rows"),
-                self._key.pack(keys),
-                self._value.pack(values),
-                INTEGER.pack(partitions),
-            )
+            await self._upsert(connection, keys, values, partitions)
         if gone:
             await connection.execute(self._sql("delete_rows"), gone)
+
+    async def _upsert(
+        self, connection: Connection, keys: list[Any], values: list[Any], partitions: list[int]
+    ) -> None:
+        await connection.execute(
+            self._sql("upsert_rows"),
+            self._key.pack(keys),
+            self._value.pack(values),
+            INTEGER.pack(partitions),
+        )
 
     def _sql(self, name: str, **more: str) -> str:
         return load("connectors.tables", name).format(

@@ -27,6 +27,9 @@ class MemoryBacking(Backing):
     async def close(self) -> None:
         """The state is there to be looked at."""
 
+    async def warnings(self) -> Sequence[str]:
+        return ()
+
     async def load(self, store: TableStore, partitions: Collection[int]) -> None:
         for key, partition, encoded in self._state.rows_of(store, partitions):
             store.put(key, encoded, partition)

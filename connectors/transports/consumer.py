@@ -8,7 +8,7 @@ what they share, and what Faust asks for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from connectors import crash
 from connectors.brokers.broker import Broker, TopicSpec
 from connectors.brokers.housekeeping import Housekeeper
 from connectors.brokers.membership import Membership
+from connectors.errors import BrokerError, DatabaseError
 from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.condemned import Condemned
@@ -55,6 +56,8 @@ class Consumer(FaustConsumer):
         self.progress_noted = False
         """Whether :meth:`note_progress` has been called since the loop was last free."""
         self.condemned = Condemned(self.app)
+        self.warnings: Sequence[str] = ()
+        """How broker and database may lose what they have confirmed, as found at the start."""
         self._waiting = Waiting()
         """Where the store is not Postgres."""
         self.reading = Reading(self)
@@ -152,10 +155,12 @@ class Consumer(FaustConsumer):
         conf, waiting = self.app.conf, self.waiting
         web = {WEB: str(conf.canonical_url)} if conf.web_enabled else {}
         waits = {"waits": {"reason": waiting.reason, "since": waiting.since}}
+        warnings = {"warnings": list(self.warnings)} if self.warnings else {}
         return {
             **introduction(self.app, self.assignment(), self._started_at),
             **self._told(),
             **web,
+            **warnings,
             **(waits if waiting.reason is not None else {}),
         }
 
@@ -334,6 +339,21 @@ class Consumer(FaustConsumer):
     async def _commit_livelock_detector(self) -> None:
         """Nothing. Faust wakes up for each partition four times a second, so that its driver for
         Kafka can look at it."""
+
+    @Service.task
+    async def _warn(self) -> None:
+        """Say once how broker and database may lose what they have confirmed."""
+        await self.app.tables.wait_until_tables_registered()
+        try:
+            warnings = [*await self.broker.warnings()]
+            if (backing := backing_of(self.app)) is not None:
+                warnings += await backing.warnings()
+        except (BrokerError, DatabaseError) as error:  # who works with them says so
+            self.log.debug("Whether servers keep what they confirm cannot be told: %s", error)
+            return
+        for warning in warnings:
+            self.log.warning("%s", warning)
+        self.warnings = warnings
 
     @Service.task
     async def _verify(self) -> None:

@@ -369,3 +369,8 @@ async def test_groups_stand_at_the_beginning_of_new_partitions(broker: Broker) -
     logs = await broker.read(await broker.positions("late", [FIRST, *new]), limit=9, wait=0)
     assert {tp: [r.value for r in log] for tp, log in logs.items()} == {TP(TOPIC, 3): [b"2"]}
     assert await broker.positions("late", [FIRST]) == old
+
+
+async def test_each_warning_is_one_line(broker: Broker) -> None:
+    for warning in await broker.warnings():
+        assert warning.isprintable()

@@ -291,6 +291,9 @@ class KafkaBroker:
     async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:  # noqa: ARG002
         return {}
 
+    async def warnings(self) -> Sequence[str]:
+        return ()
+
     # -- groups ------------------------------------------------------------------------------
 
     async def confirm(self, tps: Collection[TP], incarnation: str) -> None:  # noqa: ARG002

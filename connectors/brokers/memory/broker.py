@@ -300,6 +300,9 @@ class MemoryBroker:
         }
         return {tp: each for tp, each in found.items() if each is not None}
 
+    async def warnings(self) -> Sequence[str]:
+        return ()
+
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
         partitions = self._log.topics.get(topic, 0)
         return [self._status(group, TP(topic, number)) for number in range(partitions)]

@@ -35,6 +35,7 @@ from connectors.brokers.redis import keys
 from connectors.brokers.redis.anomalies import Anomalies
 from connectors.brokers.redis.appending import Appender
 from connectors.brokers.redis.client import our_errors
+from connectors.brokers.redis.durability import warnings_of
 from connectors.brokers.redis.entry import refusal_of
 from connectors.brokers.redis.groups import Groups
 from connectors.brokers.redis.lanes import Lanes
@@ -238,6 +239,16 @@ class RedisBroker:
     async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:
         with our_errors(self._url):
             return await self._retentions.held_back(retentions)
+
+    async def warnings(self) -> Sequence[str]:
+        with our_errors(self._url):
+            tps = await self._topics.expand(
+                await self._topics.all(), default=self._default_partitions
+            )
+            found = [
+                line for node in await self._servers.nodes(tps) for line in await warnings_of(node)
+            ]
+        return list(dict.fromkeys(found))
 
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
         with our_errors(self._url):

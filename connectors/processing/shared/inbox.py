@@ -8,6 +8,7 @@ the note of the other.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple, Protocol
@@ -25,6 +26,10 @@ commit is ended by the database after a sixtieth."""
 
 FORGOTTEN_AT_A_TIME = 10_000
 """Events."""
+
+
+LONGEST_EVENT = 500
+"""Characters by which an event is known as they are. An entry of their index holds 2,704 bytes."""
 
 
 class Known(NamedTuple):
@@ -125,8 +130,12 @@ class Inbox:
     def _event(self, message: SharedMessage) -> str:
         if message.source is not None:
             lane, number = message.source
-            return f"{lane}:{number}"
-        return f"{self.log}/{message.topic}/{message.partition}/{message.offset}"
+            event = f"{lane}:{number}"
+        else:
+            event = f"{self.log}/{message.topic}/{message.partition}/{message.offset}"
+        if len(event) > LONGEST_EVENT:
+            return f"sha256:{hashlib.sha256(event.encode()).hexdigest()}"
+        return event
 
     def _columns(self, by_event: Mapping[str, SharedMessage]) -> tuple[list[object], ...]:
         messages = by_event.values()
