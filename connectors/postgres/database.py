@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
-from connectors.errors import DatabaseError, DatabaseUnavailable
+from connectors.errors import DatabaseError, DatabaseUnavailable, WrongPartition
 from connectors.postgres.hosts import UNAVAILABLE, Hosts
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
@@ -50,6 +50,7 @@ REFUSED = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
     UnicodeEncodeError,
+    WrongPartition,
 )
 """What says that a row cannot be stored, however often it is tried."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 from faust.exceptions import ImproperlyConfigured
@@ -12,7 +12,7 @@ from faust.types import TP
 from yarl import URL
 
 from connectors import crash
-from connectors.errors import DatabaseUnavailable
+from connectors.errors import DatabaseUnavailable, RowUnreadable
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.backing import Backing, PostgresBacking
@@ -149,6 +149,23 @@ class TableManager(FaustTableManager):
                 await self.sleep(RETRY_EVERY)
             else:
                 return
+
+    async def read_unreadable_again(self) -> None:
+        """Read those rows again that could not be, which somebody may have corrected. Raises
+        DatabaseUnavailable."""
+        if isinstance(self.backing, PostgresBacking):
+            for store in self.stores():
+                if store.unreadable:
+                    await store.read_again(self.backing.database)
+
+    def unreadable(self) -> Mapping[str, Sequence[RowUnreadable]]:
+        """By name of a table, what is wrong with those of its rows in memory that are not of its
+        types; their events are parked. Tables without any are missing."""
+        return {
+            table.name: found
+            for table in self.postgres_tables()
+            if (found := list(cast(PostgresStore, table.data).unreadable.values()))
+        }
 
     def stores(self) -> list[PostgresStore]:
         """Those of the tables that live in Postgres."""
