@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property, partial
+from heapq import heappop, heappush
 from typing import Any, ClassVar, cast
 
 from faust import stores
@@ -26,6 +28,7 @@ from connectors.processing.scope import Scope, State, current_scope, scope_of_ta
 from connectors.processing.tenure import Tenure
 from connectors.processing.topic import Topic
 from connectors.processing.typed_values import dumps_json
+from connectors.tables.expiry import Closing, ExpiringStore
 from connectors.tables.prefetch import Prefetch, prefetch_of
 from connectors.tables.store import REPARTITION, PostgresStore, not_shared
 from connectors.tables.wide import CACHED_ROWS, PREFETCH_FOR, WideStore
@@ -59,6 +62,7 @@ class Table(FaustTable[Any, Any]):
         self._counts: TableState | None = None
         """The built-in monitor's, where it is the only sensor: asking all of them about each access
         would cost more than the access."""
+        self._closing = Closing(self)
         self._direct: PostgresStore | None = None
         """Where values are looked up and put of which nobody else is told."""
         super().__init__(*args, **kwargs)
@@ -71,6 +75,8 @@ class Table(FaustTable[Any, Any]):
         kind = stores.by_url(url)
         if kind is PostgresStore and CACHED_ROWS in (self.options or {}):
             kind = WideStore
+        elif kind is PostgresStore and self._should_expire_keys():
+            kind = ExpiringStore
         return self._build_store(kind, url)
 
     def _build_store(
@@ -97,6 +103,76 @@ class Table(FaustTable[Any, Any]):
     def in_postgres(self) -> bool:
         """Whether Postgres keeps the rows."""
         return self._postgres is not None
+
+    # -- windows that expire -----------------------------------------------------------------
+
+    @property
+    def closes_windows(self) -> bool:
+        """Whether anything is to be done when a window expires but to delete it."""
+        overridden = type(self).on_window_close is not FaustTable.on_window_close
+        return overridden or self._on_window_close is not None
+
+    def note_latest(self, partition: int, end: float) -> None:
+        """Have ``now()`` know the latest window of a partition, by its end."""
+        latest = self._partition_latest_timestamp
+        if self._should_expire_keys() and end > latest[partition]:
+            latest[partition] = end
+
+    def _maybe_set_key_ttl(self, key: Any, partition: int) -> None:
+        """As Faust's, which adds a timer for each write and not for each window."""
+        if not self._should_expire_keys():
+            return
+        end = key[1][1]
+        self.note_latest(partition, end)
+        if (partition, end) not in self._partition_timestamp_keys:
+            heappush(self._partition_timestamps[partition], end)
+        self._partition_timestamp_keys[partition, end].add(key)
+
+    def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
+        """As Faust's, which forgets that what it recovers expires."""
+        events = list(batch)
+        super().apply_changelog_batch(events)
+        if self._should_expire_keys():
+            for event in events:
+                key = self._to_key(event.key)
+                if event.message.value is not None:
+                    partition = 0 if self.is_global else event.message.partition
+                    self._maybe_set_key_ttl(key, partition)
+
+    async def _del_old_keys(self) -> None:
+        if isinstance(self.data, ExpiringStore):
+            await self._closing.run()
+        elif self._postgres is None and self.is_global:
+            await super()._del_old_keys()
+        else:
+            await self._close_recovered()
+
+    async def _close_recovered(self) -> None:
+        """Close the expired windows of a table with a changelog, at least once, and delete them
+        there too. Faust's calls nobody for a window that is no younger than one of another
+        partition, and deletes them in memory alone."""
+        window, now = cast("WindowT", self.window), time.time()
+        left: list[tuple[Any, int]] = []
+        for partition, ends in list(self._partition_timestamps.items()):
+            while ends and window.stale(ends[0], now):
+                end = heappop(ends)
+                keys = self._partition_timestamp_keys.pop((partition, end), set())
+                if self.owned(partition) is None:
+                    continue
+                left += [(k, partition) for k in keys if not await self._is_closed(k, partition)]
+        for key, partition in left:
+            self._maybe_set_key_ttl(key, partition)
+
+    async def _is_closed(self, key: Any, partition: int) -> bool:
+        if key in self.data:
+            try:
+                await self.on_window_close(key, self.data[key])
+            except Exception:
+                self.log.exception("The window %s of table %r is not closed", key, self.name)
+                return False
+            self.data.pop(key, None)
+            self.send_changelog(partition, key, None, value_serializer="raw")
+        return True
 
     async def on_start(self) -> None:
         if not self.in_postgres:
@@ -131,7 +207,7 @@ class Table(FaustTable[Any, Any]):
             return
         if self.window is not None:
             partition = self.partition_for_key(key) or 0
-            self._maybe_set_key_ttl(key, partition)
+            self.note_latest(partition, key[1][1])
             self._note_time(partition)
         self._sensor_on_set(self, key, value)
 
@@ -158,8 +234,6 @@ class Table(FaustTable[Any, Any]):
         if self._postgres is None:
             super().on_key_del(key)
             return
-        if self.window is not None:
-            self._maybe_del_key_ttl(key, self.partition_for_key(key) or 0)
         self._sensor_on_del(self, key)
 
     def partition_for_key(self, key: Any) -> int | None:
@@ -245,7 +319,7 @@ class Table(FaustTable[Any, Any]):
         It is what counts all events under one name, and goes well as long as this worker owns the
         name's partition too.
         """
-        if self._owned(topic, partition) is None:
+        if self.owned(partition, topic) is None:
             raise WrongPartition(
                 f"Table {self.name!r}: key {key!r} belongs to partition {partition} of "
                 f"{topic!r}, which another worker owns, and the event has no key. Send events "
@@ -265,7 +339,7 @@ class Table(FaustTable[Any, Any]):
 
         Raises PartitionMoves if it is about to lose that.
         """
-        owned = self._owned(topic, partition)
+        owned = self.owned(partition, topic)
         if owned is None or not owned.may_begin:
             raise PartitionMoves(
                 f"Table {self.name!r}: partition {partition} moves to another worker while its "
@@ -276,7 +350,7 @@ class Table(FaustTable[Any, Any]):
             if (backing := backing_of(self.app)) is not None:
                 scope.defer(partial(backing.unit.stray, owned.tp))
 
-    def _owned(self, topic: str, partition: int) -> Tenure | None:
+    def owned(self, partition: int, topic: str = "") -> Tenure | None:
         """The partition of a topic if this worker owns it, or that of this number of another topic:
         they move together."""
         consumer: Any = self.app.consumer

@@ -20,6 +20,7 @@ from connectors.processing.event_stream import EventStream
 from connectors.processing.monitoring import only_monitor
 from connectors.processing.pace import Pace
 from connectors.processing.producer import Producer
+from connectors.processing.scope import Table
 
 if TYPE_CHECKING:
     from connectors.transports.consumer import Consumer
@@ -77,6 +78,14 @@ class Commits:
             if not event.message.acked
             and (event.message.tp in tps or not scope.strays.isdisjoint(tps))
         ]
+
+    def uses(self, table: Table, key: Any) -> bool:
+        """Whether an event in progress has written the row of a window, or has its key."""
+        return any(
+            scope.row(table, key) is not None or event.key == key[0]
+            for stream in self._streams
+            for event, scope in stream.in_hand.items()
+        )
 
     def bound_together(self) -> list[frozenset[TP]]:
         """Partitions of what agents have in hand that will count together, or not at all."""

@@ -13,6 +13,7 @@ import pytest
 from faust.types import TP
 from pydantic import BaseModel
 
+from connectors.brokers.partitioner import partition_of
 from connectors.errors import CacheFull
 from connectors.processing.committer import Committer
 from connectors.processing.retries import NO_RETRIES, Retries
@@ -408,10 +409,11 @@ async def test_rows_that_cannot_be_loaded_now_are_waited_for(database_url: str) 
             table[key] += 1
 
     async with running(app):
+        own = partition_of(b"key", 4)
         await fetch(database_url, "ALTER TABLE test.seen RENAME TO away")
         await send_all(numbers, ("key", "key"))
         await eventually(lambda: bool(store_of(table).cache.state("key")))
-        await fetch(database_url, "INSERT INTO test.away VALUES ('key', '41', 0)")
+        await fetch(database_url, f"INSERT INTO test.away VALUES ('key', '41', {own})")
         await fetch(database_url, "ALTER TABLE test.away RENAME TO seen")
         await eventually(lambda: all_finished(app, "numbers"))
     assert await errors(database_url) == []
@@ -528,10 +530,11 @@ async def test_rows_are_read_anew_after_partitions_have_moved(database_url: str)
     async with running(app):
         await send_all(words, ("changed", "changed"), ("gone", "gone"), ("kept", "kept"))
         await eventually(lambda: all_finished(app, "words"))
+        own = partition_of(b"new", 4)
         # As another worker would do, if it had the partitions for a while.
         await fetch(database_url, "UPDATE test.counts SET value = '41' WHERE key = 'changed'")
         await fetch(database_url, "DELETE FROM test.counts WHERE key = 'gone'")
-        await fetch(database_url, "INSERT INTO test.counts VALUES ('new', '6', 0)")
+        await fetch(database_url, f"INSERT INTO test.counts VALUES ('new', '6', {own})")
         cast(Consumer, app.consumer).rebalance.undo()
         await send_all(words, *((key, key) for key in ("changed", "gone", "kept", "new")))
         await eventually(lambda: all_finished(app, "words"))
