@@ -12,6 +12,7 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
+from connectors import exact_json
 from connectors.errors import DatabaseError, DatabaseUnavailable, WrongPartition
 from connectors.postgres.hosts import UNAVAILABLE, Hosts
 
@@ -204,7 +205,7 @@ async def _prepare(connection: Connection) -> None:
         "jsonb",
         schema="pg_catalog",
         encoder=lambda value: b"\x01" + orjson.dumps(value),  # 1 is the version of the format
-        decoder=lambda data: orjson.loads(data[1:]),
+        decoder=lambda data: exact_json.loads(data[1:]),
         format="binary",
     )
 

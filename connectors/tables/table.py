@@ -28,6 +28,7 @@ from connectors.processing.scope import Scope, State, current_scope, scope_of_ta
 from connectors.processing.tenure import Tenure
 from connectors.processing.topic import Topic
 from connectors.processing.typed_values import dumps_json
+from connectors.tables.columns import check_key_type
 from connectors.tables.expiry import Closing, ExpiringStore
 from connectors.tables.prefetch import Prefetch, prefetch_of
 from connectors.tables.store import REPARTITION, PostgresStore, not_shared
@@ -66,6 +67,7 @@ class Table(FaustTable[Any, Any]):
         self._direct: PostgresStore | None = None
         """Where values are looked up and put of which nobody else is told."""
         super().__init__(*args, **kwargs)
+        check_key_type(self.key_type)
         self.wrappers: weakref.WeakValueDictionary[int, WindowWrapper] = (
             weakref.WeakValueDictionary()
         )
