@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from faust.exceptions import ImproperlyConfigured
@@ -36,12 +36,25 @@ async def open_postgres(manager: TableManager) -> Backing:
         str(url.without_query_params(SCHEMA)), application_name=f"redfaust {app.conf.id}"
     )
     await migrate_connectors(database)
+    _must_differ(manager.stores())
     async with database.transaction() as connection:
         for store in manager.stores():
             await store.create(connection)
     manager.prefetch = Prefetch(manager, database, manager.postgres_tables)
     broker = app.transport.broker  # type: ignore[attr-defined] # ours, as the store is
     return PostgresBacking(app, database, broker, manager.stores)
+
+
+def _must_differ(stores: Iterable[PostgresStore]) -> None:
+    """Raises ImproperlyConfigured for two tables of one name in Postgres."""
+    found: dict[tuple[str, str], str] = {}
+    for store in stores:
+        for name in store.names:
+            if (other := found.setdefault(name, store.table_name)) != store.table_name:
+                raise ImproperlyConfigured(
+                    f"Tables {other!r} and {store.table_name!r} would both need the name "
+                    f"{name[1]!r} in Postgres, for the table or an index: rename one of them"
+                )
 
 
 class TableManager(FaustTableManager):

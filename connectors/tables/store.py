@@ -19,7 +19,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import asyncpg
-from faust.exceptions import DecodeError
+from faust.exceptions import DecodeError, ImproperlyConfigured
 from faust.stores.base import Store
 from faust.types import TP, EventT
 from faust.types.stores import StoreT
@@ -28,7 +28,7 @@ from yarl import URL
 
 from connectors.errors import RowUnreadable, TableNotShared, WrongPartition
 from connectors.postgres.database import REFUSED, Connection, Database
-from connectors.postgres.identifiers import identifier
+from connectors.postgres.identifiers import identifier, index_name, literal, stored_name
 from connectors.postgres.queries import load
 from connectors.processing.changes import LATER, Causes, Changes, Row
 from connectors.processing.scope import Scope, State, current_scope, scope_of_task
@@ -41,7 +41,7 @@ from connectors.tables.columns import (
     set_column,
     value_column,
 )
-from connectors.tables.typed import typed_columns
+from connectors.tables.typed import TypedColumn, typed_columns
 
 if TYPE_CHECKING:
     from connectors.tables.table import Table
@@ -136,6 +136,14 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         """What is wrong with rows that are not of the table's types, by key, or :class:`NoKey`."""
         schema = URL(self.url).query.get(SCHEMA) or self.app.conf.id
         self._schema = identifier(schema)
+        self.names = [
+            (stored_name(schema), stored_name(self.table_name)),
+            *[
+                (stored_name(schema), index_name(self.table_name, column))
+                for column in ("key", "partition", *(self.options or {}).get(INDEXES, ()))
+            ],
+        ]
+        """Of the table and its indexes, with that of their schema."""
         self._name = f"{self._schema}.{identifier(self.table_name)}"
         self._key = key_column(self.key_type, windowed=self.table.window is not None)
         if getattr(self.table, "holds_sets", False):  # Faust's own tables are refused later
@@ -297,27 +305,58 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         await connection.execute(self._sql("lock_schema"), zlib.crc32(self._name.encode()))
         if self._schema != "public":
             await connection.execute(self._sql("create_schema"))
-        await connection.execute(self._sql("create_table"))
+        kind = await connection.fetchval(self._sql("select_kind"), self._name)
+        if kind not in {None, "r", "p"}:
+            raise ImproperlyConfigured(
+                f"Table {self.table_name!r}: something else has the name {self._name}, an index or "
+                "a view: rename the table, or that"
+            )
+        primary_key = identifier(index_name(self.table_name, "key"))
+        await connection.execute(self._sql("create_table", primary_key=primary_key))
         await self._add_typed_columns(connection)
         for column in ("partition", *(self.options or {}).get(INDEXES, ())):
-            index = identifier(f"{self.table_name}_{column}")
+            index = identifier(index_name(self.table_name, column))
             await connection.execute(
                 self._sql("create_index", index=index, column=identifier(column))
             )
 
     async def _add_typed_columns(self, connection: Connection) -> None:
+        """Add columns that are missing, and make those anew whose field has changed."""
         rows = await connection.fetch(self._sql("select_columns"), self._name)
-        present = {row["attname"] for row in rows}
+        present = {row["name"]: row for row in rows}
         for column in () if self._table.holds_sets else typed_columns(self.value_type):
-            if column.field not in present:
-                await connection.execute(
-                    self._sql(
-                        "add_column",
-                        column=column.name,
-                        column_type=column.sql_type,
-                        expression=column.expression,
-                    )
-                )
+            if (there := present.get(column.stored_name)) is not None:
+                if there["definition"] == column.definition:
+                    continue
+                await self._drop(connection, column, is_generated=there["is_generated"])
+            added = self._sql(
+                "add_column",
+                column=column.name,
+                column_type=column.sql_type,
+                expression=column.expression,
+            )
+            await connection.execute(added)
+            definition = literal(column.definition)
+            await connection.execute(
+                self._sql("comment_on_column", column=column.name, definition=definition)
+            )
+
+    async def _drop(
+        self, connection: Connection, column: TypedColumn, *, is_generated: bool
+    ) -> None:
+        if not is_generated:
+            raise ImproperlyConfigured(
+                f"Table {self.table_name!r}: {self._name} has a column {column.name} of its own, "
+                "and its model a field of that name: rename one of them"
+            )
+        try:
+            await connection.execute(self._sql("drop_column", column=column.name))
+        except asyncpg.DependentObjectsStillExistError as error:
+            raise ImproperlyConfigured(
+                f"Table {self.table_name!r}: the type of the field {column.field!r} has changed, "
+                f"and its column cannot be made anew ({error.detail}): drop that, start again, and "
+                "create it anew"
+            ) from error
 
     def start_over(self) -> None:
         """Forget all rows, and what was not committed of them."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from connectors.brokers.partitioner import partition_of
 from connectors.errors import CacheFull
+from connectors.postgres.identifiers import index_name
 from connectors.processing.committer import Committer
 from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.tables.wide import WideStore
@@ -589,5 +590,5 @@ async def test_rows_are_found_by_the_index(database_url: str) -> None:
         finally:
             await connection.close()
     text = "\n".join(row[0] for row in plan)
-    assert "Index Scan using wide_pkey" in text
+    assert f"Index Scan using {index_name('wide', 'key')}" in text
     assert "Seq Scan" not in text
