@@ -38,6 +38,7 @@ from connectors.postgres.database import Database
 from connectors.postgres.queries import load
 from connectors.processing.dead_letters import DeadLetters, DeadLetterState, dead_letter_counts
 from connectors.processing.parked_rows import parked_counts
+from models.orders import OrderStatus
 
 SHOWN = 10
 """Entries of each list that only shows the latest."""
@@ -214,7 +215,10 @@ async def _recent_orders(database: Database) -> tuple[RecentOrder, ...]:
         orders = await connection.fetch(load("app", "select_recent_orders"), SHOWN)
         ids = [order["order_id"] for order in orders]
         states = await tables.read(connection, load("app", "select_order_statuses"), ids)
-    statuses = {state["order_id"]: state["status"] for state in states}
+    known = set(OrderStatus)
+    statuses = {
+        state["order_id"]: state["status"] if state["status"] in known else None for state in states
+    }
     return tuple(
         RecentOrder.model_validate(
             {"status": statuses.get(order["order_id"], "placed"), **dict(order)}

@@ -154,7 +154,8 @@ class RecentOrder(_Part):
     user_id: str
     currency: str
     total: int
-    status: OrderStatus
+    status: OrderStatus | None
+    """``None`` where the row of its state cannot be read."""
     placed_at: AwareDatetime
 
 

@@ -134,6 +134,8 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         self._changes = Changes()
         self.unreadable: dict[Any, RowUnreadable] = {}
         """What is wrong with rows that are not of the table's types, by key, or :class:`NoKey`."""
+        self._popping: tuple[Scope | None, list[Any]] = None, []
+        """Keys that :meth:`popitem` has not come to yet, and the scope that they are for."""
         schema = URL(self.url).query.get(SCHEMA) or self.app.conf.id
         self._schema = identifier(schema)
         self.names = [
@@ -167,7 +169,6 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
     keys = MutableMapping.keys
     values = MutableMapping.values
     update = MutableMapping.update
-    clear = MutableMapping.clear
 
     def __getitem__(self, key: Any) -> Any:
         row = self.get(key, _MISSING)
@@ -214,6 +215,26 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         partition, _, _ = self._written().get(key) or self._rows[key]
         self._table.partition_of_deletion(partition, scope)
         scope.write(self, key, (partition, None, None))
+
+    def clear(self) -> None:
+        """Delete all rows that this worker has, each once: the mapping's own looks through all that
+        are gone for each."""
+        for key in list(self):
+            del self[key]
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Delete any row; returns its key and value. As fast when it is called again and again."""
+        scope = current_scope()
+        owner, keys = self._popping
+        while True:
+            if owner is not scope or not keys:
+                owner, keys = self._popping = scope, list(self)
+                if not keys:
+                    raise KeyError("popitem(): the table is empty")
+            if (key := keys.pop()) in self:
+                value = self[key]
+                del self[key]
+                return key, value
 
     def partition_of(self, key: Any) -> int | None:
         """The partition in which a row lies that is in memory; otherwise ``None``."""

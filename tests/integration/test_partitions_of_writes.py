@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import zlib
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -241,3 +243,53 @@ async def test_rows_of_all_partitions_can_be_deleted_and_that_is_fenced(
         await asyncio.wait_for(cleared.wait(), PATIENCE)
         await eventually(lambda: all_finished(paying.app, "ends"))
     assert await fetch(database_url, "SELECT key FROM test.balances") == []
+
+
+@pytest.mark.parametrize("way", ["clear", "popitem"])
+async def test_deleting_many_rows_takes_as_long_for_each_as_for_a_few(
+    memory_url: str, database_url: str, way: str
+) -> None:
+    """By the calls of functions, which do not depend on the machine."""
+    app = new_app(memory_url, database_url)
+    topic, calls = app.topic("numbers", key_type=str), list[int]()
+    table: Any = app.Table("rows", key_type=str, default=int)
+
+    def delete() -> None:
+        if way == "clear":
+            table.clear()
+        with suppress(KeyError):
+            while True:
+                table.data.popitem()
+
+    @app.agent(topic, retries=NO_RETRIES)
+    async def fill_and_delete(stream: Any) -> None:
+        async for event in stream.events():
+            size = event.value
+            for number in range(size):
+                key = f"{event.key}-{number}"
+                if partition_of(key.encode(), 4) == event.message.partition:
+                    table[key] = number
+            looked_at = 0
+
+            def count(frame: Any, kind: str, _: Any) -> None:
+                nonlocal looked_at
+                looked_at += kind in {"call", "c_call"}
+
+            before = len(table)
+            sys.setprofile(count)
+            try:
+                delete()
+            finally:
+                sys.setprofile(None)
+            assert before
+            assert not len(table)
+            calls.append(looked_at // before)
+
+    async with running(app):
+        await send_all(topic, ("a", 100, None))
+        await eventually(lambda: all_finished(app))
+        await send_all(topic, ("a", 20_000, None))
+        await eventually(lambda: all_finished(app))
+    few, many = calls
+    assert many < 1.5 * few
+    assert await fetch(database_url, "SELECT key FROM test.rows") == []

@@ -1,1 +1,1 @@
-INSERT INTO orders (order_id, user_id, items, currency, total) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO public.orders (order_id, user_id, items, currency, total) VALUES ($1, $2, $3, $4, $5)

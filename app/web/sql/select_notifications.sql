@@ -1,1 +1,1 @@
-SELECT value FROM notifications WHERE user_id = $1 ORDER BY updated_at DESC LIMIT $2
+SELECT value FROM public.notifications WHERE user_id = $1 ORDER BY updated_at DESC LIMIT $2
