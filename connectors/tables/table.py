@@ -262,9 +262,12 @@ class Table(FaustTable[Any, Any]):
         ``known`` is the partition in which the key's row lies, if it is in memory: there it stays,
         and nothing is hashed.
         """
-        message: Any = self._writing(scope).message
-        if known is not None and known == message.partition:
-            return known
+        if known is not None and type(scope) is Scope and scope.state is _OPEN and scope.events:
+            # Nearly always: the same as below, without a call.
+            message: Any = scope.events[-1].message
+            if known == message.partition and message.tenure.counts and scope.outlet is None:
+                return known
+        self._writing(scope)
         return self._partition_for(key, scope, known)
 
     def partition_of_deletion(self, partition: int, scope: Any) -> int:
