@@ -177,7 +177,7 @@ async def test_a_refused_row_stays_as_it_was_committed(database_url: str) -> Non
     @app.agent(weights)
     async def weigh(stream: Any) -> None:
         async for key, weight in stream.items():
-            # Not validated, so that only the generated column finds it out.
+            # Not validated before it is written.
             table[key] = Measured.model_construct(number=1, weight=weight)
 
     async with running(app):

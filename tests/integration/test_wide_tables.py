@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from connectors.brokers.partitioner import partition_of
 from connectors.errors import CacheFull
+from connectors.postgres.database import Database
 from connectors.postgres.identifiers import index_name
 from connectors.processing.committer import Committer
 from connectors.processing.retries import NO_RETRIES, Retries
@@ -475,11 +476,11 @@ async def test_a_row_that_postgres_refuses_stays_as_it_was(database_url: str) ->
     async def put(stream: Any) -> None:
         async for key, balance in stream.items():
             before = table[key].balance if key in table else 0
-            # Not validated, so that only the generated column finds it out.
             table[key] = Account.model_construct(owner=key, balance=balance or before)
 
     async with running(app):
-        await send_all(accounts, ("a", 1), ("a", float("inf")), ("b", 2), ("a", 0))
+        await fetch(database_url, "ALTER TABLE test.accounts ADD CHECK (balance < 1000)")
+        await send_all(accounts, ("a", 1), ("a", 5000), ("b", 2), ("a", 0))
         await eventually(lambda: all_finished(app, "accounts"))
     rows = await fetch(database_url, "SELECT key, balance FROM test.accounts ORDER BY key")
     assert rows == [("a", 1), ("b", 2)]
@@ -570,6 +571,28 @@ async def test_a_row_stays_until_it_is_committed(
         await eventually(lambda: all_finished(app, "words"))
     rows = await fetch(database_url, "SELECT key, value::int FROM test.counts")
     assert Counter(dict(rows)) == Counter(keys)
+
+
+async def test_what_is_known_of_a_partitions_rows_is_read_anew_when_it_comes(
+    migrated_url: str,
+) -> None:
+    """Another worker has had it since; also of what is in use, and of rows that there were not."""
+    app = new_app("memory://gained", migrated_url, name="gained")
+    store = store_of(app.Table("rows", key_type=str, options={"cached_rows": 10}))
+    database = await Database.connect(migrated_url)
+    async with database.transaction() as connection:
+        await store.create(connection)
+        await store.write(connection, {"used": (0, None, "1"), "idle": (0, None, "1")})
+    for key in ("used", "idle", "new"):
+        store.cache.pin(key, "holder", 10)
+    await store.load(database, ["used", "idle", "new"])
+    store.cache.unpin("idle", "holder")
+    async with database.transaction() as connection:
+        await store.write(connection, {"used": (0, None, "2"), "new": (0, None, "3")})
+    await store.load_partitions(database, [0])
+    await database.close()
+    assert [store.get(key) for key in ("used", "new")] == [2, 3]
+    assert store.cache.state("idle") is None
 
 
 async def test_rows_are_found_by_the_index(database_url: str) -> None:
