@@ -22,6 +22,9 @@ KEEP_FOR = 60.0
 has to be found out within them."""
 PAGE = 500
 """Batches of a lane that are looked at in one go."""
+PLACES = 2_000
+"""Places of a lane's batches after which no further batch is looked at in one go. Each is some 200
+bytes in memory, and a batch may have one for each of its entries."""
 
 
 class _Old(NamedTuple):
@@ -70,14 +73,16 @@ class Retention:
         behind = {lane: self._behind.get(lane, 0) for lane in lanes}
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
-                _query("select_old"), list(behind), list(behind.values()), PAGE, KEEP_FOR
+                _query("select_old"), list(behind), list(behind.values()), PAGE, KEEP_FOR, PLACES
             )
         pages: dict[str, list[_Old]] = {}
         for lane, last_number, places in rows:
             found = {TP(topic, number): Place(mark, int(at)) for topic, number, mark, at in places}
             pages.setdefault(lane, []).append(_Old(lane, last_number, found))
         self._behind = {
-            lane: page[-1].last_number for lane, page in pages.items() if len(page) == PAGE
+            lane: page[-1].last_number
+            for lane, page in pages.items()
+            if len(page) == PAGE or sum(len(old.places) for old in page) >= PLACES
         }
         return [old for page in pages.values() for old in page]
 
