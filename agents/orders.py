@@ -10,6 +10,7 @@ from faust.types import StreamT
 
 from agents.errors import UnknownOrder
 from agents.notices import notice
+from agents.patience import PATIENT
 from agents.routing import is_misplaced, send, sent_home
 from agents.topics import Topics
 from models.envelope import Message
@@ -41,7 +42,7 @@ def install_carts(app: faust.App, topics: Topics) -> None:
     """A cart for every user."""
     carts = app.Table("carts", key_type=str, value_type=CartRow, partitions=topics.users.partitions)
 
-    @app.agent(topics.users, name="carts")
+    @app.agent(topics.users, name="carts", retries=PATIENT)
     async def keep_carts(stream: StreamT[Message[Event]]) -> None:
         async for message in stream:
             if is_misplaced(message):  # the agent `users` sends it home
@@ -67,7 +68,7 @@ def install_orders(app: faust.App, topics: Topics) -> None:
         "order_states", key_type=str, value_type=OrderStateRow, partitions=topics.orders.partitions
     )
 
-    @app.agent(topics.orders, name="orders")
+    @app.agent(topics.orders, name="orders", retries=PATIENT)
     async def orders(stream: StreamT[Message[Event]]) -> None:
         async for message in stream:
             if await sent_home(topics.orders, message):

@@ -13,6 +13,7 @@
     ├── GroupInUse          somebody works for that consumer group
     ├── SupervisorError     `redfaust up` cannot go on
     ├── PortUnusable        the web API's port is taken or not allowed
+    ├── NothingToReplay     no dead letter waits of those that were asked for
     └── DemoFailed          the demo did not see what it waited for
 
 Each message is for the person at the terminal: what is wrong and what to do next.
@@ -57,3 +58,7 @@ class GroupInUse(AppError):
 
 class SupervisorError(AppError):
     """The supervisor cannot go on."""
+
+
+class NothingToReplay(AppError):
+    """No dead letter waits of those that were asked for."""

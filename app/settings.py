@@ -25,6 +25,8 @@ __all__ = ["Given", "Settings", "SettingsError", "variable"]
 
 PREFIX = "REDFAUST_"
 MAX_PARTITIONS = 1024
+MIN_TOKEN = 16
+"""Characters of the token."""
 
 
 def _no_query(url: str) -> None:
@@ -78,6 +80,24 @@ def _address(text: str) -> str:
     return text
 
 
+def _token(secret: SecretStr) -> SecretStr:
+    """No message holds a part of it."""
+    token = secret.get_secret_value()
+    if token != token.strip():
+        raise ValueError(
+            "begins or ends with a space or line break, which no client can send: write it without "
+            "(printf, and not echo, writes a file that ends with none)"
+        )
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError("write printable ASCII characters alone: a header takes no others")
+    if len(token) < MIN_TOKEN:
+        raise ValueError(
+            f"is shorter than {MIN_TOKEN} characters, and could be guessed: `openssl rand -hex 32` "
+            "makes one"
+        )
+    return secret
+
+
 def _name(text: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,47}", text):
         raise ValueError("write up to 48 of a-z, 0-9, _ and -, beginning with a letter")
@@ -116,8 +136,10 @@ class Given(BaseModel):
         description="Interface that the web API listens on. Anything but loopback needs a token.",
     )
     port: int = Field(7070, ge=0, le=65535, description="Port of the web API; 0 takes a free one.")
-    token: SecretStr | None = Field(
-        None, description="Bearer token that the web API asks for where it is not on loopback."
+    token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+        None,
+        description="Bearer token that the web API asks for where it is not on loopback, of at "
+        "least 16 characters.",
     )
     smtp: Smtp | None = Field(
         None,

@@ -11,7 +11,12 @@ import orjson
 from pydantic import ValidationError
 
 from models.envelope import FIELDS, Envelope, Message, derived_id, explain, fields_of
-from models.errors import InvalidEvent, UnknownEventType, UnknownEventVersion
+from models.errors import (
+    InvalidEvent,
+    NewerEventVersion,
+    UnknownEventType,
+    UnknownEventVersion,
+)
 from models.events import Event
 from models.traces import new_trace
 from models.upcasters import Body, Upcaster
@@ -112,7 +117,8 @@ class Registry:
         versions = self._known_versions(name)
         if version not in versions:
             known = ", ".join(f"v{number}" for number in sorted(versions))
-            raise UnknownEventVersion(f"unknown version {version} of {name}; known: {known}")
+            kind = NewerEventVersion if version > max(versions) else UnknownEventVersion
+            raise kind(f"unknown version {version} of {name}; known: {known}")
         # Each version is validated as itself, so that an error names the producer's own field.
         event = _validated(versions[version], body)
         while (upcast := self._upcasters.get((name, version))) is not None:

@@ -53,11 +53,14 @@ class LazyGroup(click.Group):
         for name in LOOP_OF_FAUST:
             os.environ.pop(name, None)
         from connectors.errors import ConnectorError  # noqa: PLC0415 - help does without it
+        from connectors.processing.preview import printable  # noqa: PLC0415
 
         try:
             return super().invoke(ctx)
         except (AppError, ConnectorError) as error:
-            raise click.ClickException(str(error)) from error
+            # What somebody else wrote may be in it. Only ours have several lines: ends of logs.
+            text = printable(str(error), keep="\n" if isinstance(error, AppError) else "")
+            raise click.ClickException(text) from error
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -18,7 +18,8 @@ def command(as_json: bool) -> None:
     """Bring the database's schema up to this release.
 
     Applies what is missing, and nothing twice: several may run at once. A database that a newer
-    release has migrated is refused.
+    release has migrated is refused. The shop's tables are made for the shop alone: with another
+    REDFAUST_APP_ID only redfaust's own.
     """
     applied = asyncio.run(_migrate(Settings.load()))
     if as_json:
@@ -30,6 +31,6 @@ def command(as_json: bool) -> None:
 async def _migrate(settings: Settings) -> list[str]:
     database = await Database.connect(settings.database.get_secret_value())
     try:
-        return await migrate_all(database)
+        return await migrate_all(database, settings.app_id)
     finally:
         await database.close()

@@ -16,6 +16,7 @@ from app.broker import open_broker
 from app.settings import Settings
 from connectors.brokers.housekeeping import Housekeeper
 from connectors.outbox.relay import WAITED_OUT, Relay, in_one_line
+from connectors.outbox.relay_member import attending
 from connectors.postgres.database import Database
 from connectors.processing.unsent import keep_unsent
 
@@ -69,8 +70,10 @@ async def _connected(settings: Settings) -> AsyncIterator[Relay]:
     try:
         async with open_broker(settings) as broker:
             keeping = asyncio.create_task(Housekeeper(broker, f"relay {uuid4()}").run())
+            relay = Relay(database, broker, set_aside=keep_unsent(database, settings.app_id))
             try:
-                yield Relay(database, broker, set_aside=keep_unsent(database, settings.app_id))
+                async with attending(broker, database, relay, app=settings.app_id):
+                    yield relay
             finally:
                 keeping.cancel()
     finally:

@@ -63,6 +63,7 @@ def drain_worker(name: str, back: bool) -> None:
     from app.broker import open_broker  # noqa: PLC0415 - help does without
     from app.settings import Settings  # noqa: PLC0415
     from connectors.brokers.draining import drain  # noqa: PLC0415
+    from connectors.processing.preview import printable  # noqa: PLC0415
 
     settings = Settings.load()
 
@@ -71,4 +72,30 @@ def drain_worker(name: str, back: bool) -> None:
             await drain(broker, settings.app_id, name, back=back)
 
     asyncio.run(run())
-    click.echo(f"{name} gets its share again." if back else f"{name} hands over what it has.")
+    shown = printable(name)
+    click.echo(f"{shown} gets its share again." if back else f"{shown} hands over what it has.")
+
+
+@command.command("forget")
+@click.argument("name")
+@click.option("--relay", is_flag=True, help="NAME is that of a relay.")
+def forget_worker(name: str, relay: bool) -> None:
+    """Forget a worker that was lost, so that the status misses it no more.
+
+    NAME is what `redfaust status` shows. After a quarter of an hour it is forgotten anyway, where
+    another worker is running. One that is alive after all comes back by itself.
+    """
+    from app.broker import open_broker  # noqa: PLC0415 - help does without
+    from app.settings import Settings  # noqa: PLC0415
+    from connectors.brokers.forgetting import forget  # noqa: PLC0415
+    from connectors.outbox.relay_member import GROUP  # noqa: PLC0415
+    from connectors.processing.preview import printable  # noqa: PLC0415
+
+    settings = Settings.load()
+
+    async def run() -> None:
+        async with open_broker(settings) as broker:
+            await forget(broker, GROUP if relay else settings.app_id, name)
+
+    asyncio.run(run())
+    click.echo(f"{printable(name)} is forgotten.")

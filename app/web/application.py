@@ -10,8 +10,10 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.staticfiles import StaticFiles
 
+from app.schema import SHOP
 from app.settings import Settings
-from app.web import api, health, pages
+from app.status import Watch
+from app.web import api, health, pages, status
 from app.web.correlation import Correlation
 from app.web.errors import install_handlers
 from app.web.limits import BodyLimit, RequestLimit
@@ -20,7 +22,8 @@ from app.web.services import Services
 
 
 def create_web(settings: Settings, services: Services, *, bound_to: Collection[str]) -> FastAPI:
-    """Web API, pages, health and metrics. The services stay their owner's to close.
+    """Status, pages, health and metrics of any application, and the shop's API where it is the
+    shop. The services stay their owner's to close.
 
     ``bound_to``: the addresses that are really listened on; they decide who may come in.
     """
@@ -31,9 +34,12 @@ def create_web(settings: Settings, services: Services, *, bound_to: Collection[s
         "what follows from it happens within moments. Money is in minor units (cents).",
         redoc_url=None,
     )
-    web.include_router(api.routes(settings, services))
-    web.include_router(health.routes(settings, services))
-    web.include_router(pages.routes(settings, services), include_in_schema=False)
+    watch = Watch(services.sources, settings.app_id)
+    if settings.app_id == SHOP:
+        web.include_router(api.routes(services))
+    web.include_router(status.routes(watch))
+    web.include_router(health.routes(watch))
+    web.include_router(pages.routes(watch, services), include_in_schema=False)
     static = resources.files("app.web").joinpath("static")
     web.mount("/static", StaticFiles(directory=str(static)), name="static")
     install_handlers(web)

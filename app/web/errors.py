@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+import asyncpg
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
@@ -78,8 +79,18 @@ def install_handlers(web: FastAPI) -> None:
             return invalid((("header", "content-type"), _CALL_IT_JSON, "content_type"))
         return invalid(*((each["loc"], each["msg"], each["type"]) for each in error.errors()))
 
+    @web.exception_handler(asyncpg.InsufficientPrivilegeError)
+    async def not_allowed(_request: Request, error: asyncpg.InsufficientPrivilegeError) -> Response:
+        logger.warning("a request needs a right that this process has not: %s", error)
+        return JSONResponse(
+            {"detail": "this service may not do that: its database role has no right to"},
+            HTTPStatus.FORBIDDEN,
+        )
+
+    @web.exception_handler(asyncpg.ReadOnlySQLTransactionError)
+    @web.exception_handler(asyncpg.UndefinedTableError)
     @web.exception_handler(ConnectorError)
-    async def away(_request: Request, error: ConnectorError) -> JSONResponse:
+    async def away(_request: Request, error: Exception) -> JSONResponse:
         logger.warning("a request was turned away: %s", error)
         return JSONResponse(
             {"detail": "the shop cannot be reached now; try again in a few seconds"},

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from app import tables
 from app.web.errors import NotFound
+from app.web.paging import Cursor
 from app.web.schemas import Cart, Notifications, Order, UserWithCart
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
 from models.orders import OrderStatus, total
 from models.rows import CartRow, NotificationRow, OrderStateRow, StatusChange
-
-MAX_NOTIFICATIONS = 100
 
 
 async def find_user(database: Database, user_id: str) -> UserWithCart:
@@ -54,16 +53,25 @@ def _order(state: OrderStateRow) -> Order:
     return Order(**dict(state), total=total(state.items))
 
 
-async def find_notifications(database: Database, user_id: str) -> Notifications:
-    """The latest ``MAX_NOTIFICATIONS``. Raises :class:`NotFound` for a user nobody has heard of."""
+async def find_notifications(
+    database: Database, user_id: str, *, limit: int, after: Cursor | None
+) -> Notifications:
+    """One page. Raises :class:`NotFound` for a user nobody has heard of."""
     async with database.transaction() as connection:
         rows = await tables.read(
-            connection, load("app.web", "select_notifications"), user_id, MAX_NOTIFICATIONS
+            connection,
+            load("app.web", "select_notifications"),
+            user_id,
+            limit + 1,
+            *(after or (None, None)),
         )
         # A foreign producer's user has notifications, and no row among the users.
-        known = rows or await connection.fetchrow(load("app.web", "select_user"), user_id)
+        known = rows or after or await connection.fetchrow(load("app.web", "select_user"), user_id)
     if not known:
         raise NotFound(f"no user has the id {user_id}")
+    page = rows[:limit]
+    has_more = len(rows) > limit
     return Notifications(
-        notifications=[NotificationRow.model_validate(row["value"]) for row in rows]
+        notifications=[NotificationRow.model_validate(row["value"]) for row in page],
+        next=str(Cursor(page[-1]["updated_at"], page[-1]["key"])) if has_more else None,
     )

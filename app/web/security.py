@@ -32,6 +32,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.web.limits import HEALTH_PREFIX
+from app.web.refusals import RefusedLogins
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -64,6 +65,7 @@ class Access:
         self._app = app
         self._names = LOCAL_NAMES | set(bound_to)
         self._local = bool(bound_to) and all(map(is_loopback, bound_to))
+        self._refused_logins = RefusedLogins()
         self._token = token.get_secret_value().encode() if token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,6 +80,8 @@ class Access:
         if refusal := self._refusal_of_place(headers):
             return refusal
         if self._token is not None and not _shows(headers, self._token):
+            if "authorization" in headers:
+                self._refused_logins.note(scope)
             return _refused(
                 HTTPStatus.UNAUTHORIZED,
                 "the token is missing or wrong: send Authorization: Bearer, "

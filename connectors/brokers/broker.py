@@ -54,7 +54,11 @@ class Record(NamedTuple):
     value: bytes | None
     headers: Headers
     source: tuple[str, int] | None = None
-    """The lane that sent it and its number there; ``None`` unless it was appended once."""
+    """The lane that sent it and its number there; ``None`` unless it was appended once.
+
+    Nobody else can have written it: a broker whose entries anybody may write signs sources, and
+    reads one that it has not signed as ``None``.
+    """
 
 
 class Outgoing(NamedTuple):
@@ -72,7 +76,8 @@ class Outgoing(NamedTuple):
 class Numbered(NamedTuple):
     """An entry with its number in the *lane* that sends it.
 
-    A lane is one ordered producer, named by a text without a colon.
+    A lane is one ordered producer, named by up to 200 characters of ASCII that can be printed,
+    without spaces and colons.
     """
 
     number: int
@@ -121,6 +126,9 @@ class Retention:
     deletions: float = 86_400.0
     """Seconds for which the last entry of a key stays there if it has no value, so that readers of
     a compacted topic see it."""
+    until: float | None = None
+    """Seconds since the epoch after which the topic itself is deleted; its owner, who has it alone,
+    puts that off for as long as it lives. ``None``: it stays."""
 
     @property
     def is_bounded(self) -> bool:
@@ -228,6 +236,49 @@ class PartitionStatus(NamedTuple):
     """Of the lag, what consumers of a shared group have in hand."""
 
 
+class GroupProgress(NamedTuple):
+    """How far one group has come in one partition."""
+
+    position: int
+    lag: int
+    """Entries that the group has not finished."""
+    claimed: int = 0
+    """Of the lag, what consumers of a shared group have in hand."""
+    oldest_age: float | None = None
+    """Seconds since the oldest entry of the lag was appended; ``None``: there is none, or nobody
+    knows."""
+
+
+class PartitionSurvey(NamedTuple):
+    """One partition as all groups see it."""
+
+    length: int
+    """Entries that the partition holds now."""
+    groups: Mapping[str, GroupProgress]
+    """Those that have joined it."""
+    blocked: str | None = None
+    """Why nothing can be appended to it or read from it, before somebody mends it."""
+
+
+class Trouble(enum.Enum):
+    """What is wrong with a server of the broker that answers."""
+
+    FULL = "full"
+    """It has no memory left, and refuses what would need some."""
+    READ_ONLY = "read only"
+    """It refuses whatever changes something."""
+    EVICTS = "evicts"
+    """It removes anybody's keys when its memory is full: events, positions, marks."""
+
+
+class ServerTrouble(NamedTuple):
+    """Something wrong with a server of the broker."""
+
+    trouble: Trouble
+    what: str
+    """For people, without passwords."""
+
+
 class Bound(enum.Enum):
     """What a partition may have too much of."""
 
@@ -320,6 +371,10 @@ class Broker(Protocol):
     async def topics(self) -> Mapping[str, int]:
         """All topics with their numbers of partitions."""
 
+    async def delete_topics(self, topics: Collection[str]) -> None:
+        """Delete topics with all that lies on them and what is remembered of them. Whoever appends
+        to one afterwards creates it anew; one that is not there is deleted already."""
+
     async def close_topics(self, topics: Collection[str]) -> None:
         """Let nobody declare these topics or append to them: :class:`TopicClosed` is what he gets,
         wherever he is. Returns when everybody holds to it."""
@@ -341,8 +396,9 @@ class Broker(Protocol):
 
         Each partition keeps a mark: the highest number of the lane in it. An entry whose number
         is not above it is skipped, so everything may be sent again, by anybody, at any time.
-        Mark and entries of a partition never disagree, not even after a crash. An entry without
-        key and partition goes where its number says. A lane may come once in ``batches``.
+        Mark and entries of a partition never disagree, not even after a crash. A mark that
+        somebody else has written counts as missing. An entry without key and partition goes where
+        its number says. A lane may come once in ``batches``.
 
         Returns, by lane, the places it has come to in the logs of these entries.
 
@@ -456,6 +512,13 @@ class Broker(Protocol):
 
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
         """The partitions of a topic in order, as the group sees them."""
+
+    async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
+        """How far all groups have come in partitions, in a bounded number of round trips for any
+        number of them. Changes nothing. Every given partition is there."""
+
+    async def troubles(self) -> Sequence[ServerTrouble]:
+        """What is wrong with servers that answer, as they say themselves."""
 
     async def beat(self, group: str, member: str, beat: Beat) -> Roll:
         """Say that a member lives. To be repeated every :data:`HEARTBEAT` seconds."""

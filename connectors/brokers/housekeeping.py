@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
@@ -53,6 +54,7 @@ class Housekeeper:
 
     async def keep(self) -> None:
         """One round. Raises what the broker raises."""
+        await self._delete_left()
         kept = await _kept(self._broker)
         bounded = {tp: retention for tp, retention in kept.items() if retention.is_bounded}
         trimmed = await _go_on(self._broker.trim, bounded)
@@ -60,6 +62,17 @@ class Housekeeper:
         self._tell(held, bounded)
         compacted = {tp: retention for tp, retention in kept.items() if retention.compacted}
         await _go_on(self._broker.compact, compacted)
+
+    async def _delete_left(self) -> None:
+        """Delete topics whose owner has gone without doing so."""
+        now = time.time()
+        left = [
+            topic
+            for topic, retention in (await self._broker.retentions()).items()
+            if retention.until is not None and retention.until < now
+        ]
+        if left:
+            await self._broker.delete_topics(left)
 
     def _tell(self, held: Mapping[TP, HeldBack], retentions: Mapping[TP, Retention]) -> None:
         """Tell once who holds what back, until it is so no more."""

@@ -9,7 +9,7 @@ from faust.types import TP
 
 from connectors.brokers.broker import LaneBatch, Numbered, Outgoing, Refused
 from connectors.brokers.partitioner import partition_of_numbered
-from connectors.brokers.sequences import check_lane, number_fault
+from connectors.brokers.sequences import END_OF_NUMBERS, check_lane
 from connectors.errors import BrokerError
 
 
@@ -46,8 +46,10 @@ def divide(
             number, entry = numbered
             tp = _target(numbered, partitions)
             refusal = refusal_of(entry, partitions)
-            if refusal is None and (fault := number_fault(number)):
-                refusal = BrokerError(fault)
+            if refusal is None and not 1 <= number < END_OF_NUMBERS:
+                refusal = BrokerError(
+                    f"an entry has the number {number}, which is not from 1 to {END_OF_NUMBERS - 1}"
+                )
             if refusal is not None:
                 refused.append(Refused(lane, number, refusal))
                 ended.add(tp)

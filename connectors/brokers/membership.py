@@ -171,7 +171,7 @@ class Membership:
         last = roll.beats[self.member].number if self.member in roll.beats else 0
         return await self._broker.reassign(
             self._group,
-            shares.without(roll.register, self.member),
+            shares.without(roll.register, self.member, time.time()),
             version=roll.version,
             silent={self.member: last},
         )

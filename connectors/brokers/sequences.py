@@ -48,13 +48,6 @@ def check_lane(lane: str) -> None:
         )
 
 
-def number_fault(number: int) -> str | None:
-    """Say what is wrong with a number in a lane; ``None`` if nothing is."""
-    if 1 <= number < END_OF_NUMBERS:
-        return None
-    return f"an entry has the number {number}, which is not from 1 to {END_OF_NUMBERS - 1}"
-
-
 class LogSigner:
     """Signs and verifies the sources of one log."""
 

@@ -16,6 +16,9 @@ from connectors.outbox.headers import pack
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
 
+COUNTED = 10_000
+"""Rows at which counting ends."""
+
 
 class Scheduled(NamedTuple):
     """An entry that is to be sent later."""
@@ -107,19 +110,21 @@ class Outbox:
 
 
 class OutboxStatus(NamedTuple):
-    """What waits in the outbox."""
+    """What waits in the outbox. Counts end at :data:`COUNTED`."""
 
     depth: int
-    """Rows that are due and not published."""
+    """Entries that are due and not published."""
     oldest_age: float
     """Seconds for which the oldest of them has been due; 0 if there is none."""
     scheduled: int
     """Rows that are not due yet."""
+    late: float
+    """Seconds for which the oldest row that was scheduled has been due; 0 if none is."""
 
 
 async def outbox_status(database: Database) -> OutboxStatus:
     """Count what waits now."""
-    async with database.transaction() as connection:
-        row = await connection.fetchrow(load("connectors.outbox", "select_status"))
-    assert row is not None
-    return OutboxStatus(row["depth"], max(row["oldest_age"], 0.0), row["scheduled"])
+    [row] = await database.fetch(load("connectors.outbox", "select_status"), COUNTED)
+    return OutboxStatus(
+        row["depth"], max(row["oldest_age"], 0.0), row["scheduled"], max(row["late"], 0.0)
+    )

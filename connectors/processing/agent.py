@@ -30,7 +30,7 @@ from connectors import crash
 from connectors.brokers.capabilities import Capability
 from connectors.errors import ConnectorError
 from connectors.processing.backing import Backing, backing_of
-from connectors.processing.dead_letters import name_of, text_of
+from connectors.processing.dead_letters import line_of, name_of, text_of
 from connectors.processing.declarations import check_agent
 from connectors.processing.event_stream import counts, is_cancelled
 from connectors.processing.failures import set_aside
@@ -82,6 +82,8 @@ class Agent(FaustAgent):
 
     failed_total = 0
     """Events that this agent gave up, in this process."""
+    retried_total = 0
+    """Attempts that failed and are followed by another one, in this process."""
 
     def __init__(
         self,
@@ -132,9 +134,9 @@ class Agent(FaustAgent):
 
     @property
     def processed_total(self) -> int:
-        """Events that were handed to this agent, in this process."""
+        """Events that this agent has finished without an exception, in this process."""
         streams = [_active(actor.stream) for actor in self._actors]
-        return sum(stream.events_total for stream in streams)
+        return sum(stream.processed_total for stream in streams)
 
     def stream(
         self,
@@ -295,7 +297,9 @@ class Agent(FaustAgent):
         attempts = attempts_of(event.message) + 1
         if self.retries.allow(attempts, error):
             pause = self.retries.pause(attempts)
-            self.log.info("%s: attempt %s failed, the next is in %.1f s", error, attempts, pause)
+            self.retried_total += 1
+            line = line_of(error)
+            self.log.info("%s: attempt %s failed, the next is in %.1f s", line, attempts, pause)
             failure = Failure(attempts, pause, name_of(error), text_of(error))
             backing.unit.parking.park(reader, event.message, failure)
         else:
@@ -311,6 +315,7 @@ class Agent(FaustAgent):
                 await self.give_up(event, error, attempts)
                 stream.settle(event)
             return
+        self.retried_total += 1
         for event in failed:
             self._attempts[event.message] = attempts
         stream.take_back(failed)

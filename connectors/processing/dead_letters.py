@@ -14,6 +14,7 @@ its header ``redfaust-replay-for`` names: the others have processed it.
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from enum import Enum
 
 import asyncpg
 from faust.types import AppT, Message
+from pydantic import ValidationError
 
 from connectors.brokers.broker import Headers
 from connectors.brokers.names import LONGEST_TOPIC
@@ -35,13 +37,22 @@ from connectors.outbox.headers import pack, storable, unpack
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
 from connectors.processing.preview import preview
+from connectors.processing.typed_values import problems_of
 
 REPLAY_HEADER = "redfaust-replay-of"
 """Header of a replayed event: the number of its dead letter."""
 ADDRESSEE_HEADER = "redfaust-replay-for"
 """Header of a replayed event: application and agent that it is for, with a slash between them."""
+HEADING_LENGTH = 4_096
+"""Bytes, or characters, that are read of what may be long where letters are listed."""
+NAMES_SHOWN = 20
+"""Agents, topics and classes of errors that are named to somebody who has asked for another."""
 TEXT_LIMIT = 65_536
 """Characters kept of an error, and of the end of its traceback, where the cause is."""
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+LINE_LIMIT = 1_000
+"""Characters of an error in a line of a log."""
 
 
 class ContentRefused(ConnectorError):
@@ -151,6 +162,42 @@ class DeadLetter:
     resolved_at: datetime | None
 
     @property
+    def size(self) -> int | None:
+        """Bytes of the value."""
+        return None if self.value is None else len(self.value)
+
+    @property
+    def preview(self) -> str:
+        """The value, masked and shortened, to be shown to people."""
+        return preview(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterHeading:
+    """A dead letter as it stands in a list: of what may be long only the beginning was read."""
+
+    id: int
+    app: str
+    agent: str | None
+    topic: str
+    partition: int
+    position: int
+    key: bytes | None
+    """Its first :data:`HEADING_LENGTH` bytes, like those of ``value`` and the texts."""
+    value: bytes | None
+    size: int | None
+    """Bytes of the whole value."""
+    headers: Headers
+    """None where they are long."""
+    error_type: str
+    error: str
+    attempts: int
+    correlation_id: str | None
+    state: DeadLetterState
+    created_at: datetime
+    resolved_at: datetime | None
+
+    @property
     def preview(self) -> str:
         """The value, masked and shortened, to be shown to people."""
         return preview(self.value)
@@ -178,9 +225,10 @@ class DeadLetters:
         agent: str | None = None,
         error_type: str | None = None,
         state: DeadLetterState | None = None,
+        after: int | None = None,
         limit: int = 50,
-    ) -> Sequence[DeadLetter]:
-        """The newest first."""
+    ) -> Sequence[DeadLetterHeading]:
+        """The newest first; ``after`` a number, those that are older."""
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 _query("select_dead_letters"),
@@ -189,9 +237,31 @@ class DeadLetters:
                 agent,
                 error_type,
                 state and state.value,
+                after,
                 limit,
+                HEADING_LENGTH,
             )
-        return [_letter(row) for row in rows]
+        return [_heading(row) for row in rows]
+
+    async def heading(self, number: int) -> DeadLetterHeading:
+        """One dead letter, without what is long. Raises
+        :class:`~connectors.errors.DeadLetterUnknown`."""
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(
+                _query("select_dead_letter_heading"), number, HEADING_LENGTH
+            )
+        if row is None:
+            raise _unknown(number)
+        return _heading(row)
+
+    async def names(self, app: str | None = None) -> Mapping[str, Mapping[str, int]]:
+        """How many letters wait by ``agent``, ``topic`` and ``error``, the commonest first."""
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(_query("select_dead_letter_names"), app, NAMES_SHOWN)
+        found: dict[str, dict[str, int]] = {}
+        for row in rows:
+            found.setdefault(row["what"], {})[row["name"]] = row["letters"]
+        return found
 
     async def waiting(
         self,
@@ -258,13 +328,6 @@ class DeadLetters:
             )
 
 
-async def dead_letter_counts(database: Database, app: str) -> Mapping[str, int]:
-    """How many dead letters of an app wait, by topic; topics without any are missing."""
-    async with database.transaction() as connection:
-        rows = await connection.fetch(_query("count_dead_letters"), app)
-    return {row["topic"]: row["waiting"] for row in rows}
-
-
 async def _lock_waiting(connection: Connection, numbers: Sequence[int]) -> None:
     rows = await connection.fetch(_query("lock_dead_letters"), numbers)
     states = {row["id"]: DeadLetterState(row["state"]) for row in rows}
@@ -284,6 +347,17 @@ def _unknown(number: int) -> DeadLetterUnknown:
 
 def _letter(row: asyncpg.Record) -> DeadLetter:
     return DeadLetter(
+        **{
+            **row,
+            "position": int(row["position"]),
+            "headers": unpack(row["headers"]),
+            "state": DeadLetterState(row["state"]),
+        }
+    )
+
+
+def _heading(row: asyncpg.Record) -> DeadLetterHeading:
+    return DeadLetterHeading(
         **{
             **row,
             "position": int(row["position"]),
@@ -332,7 +406,15 @@ def _traceback(error: BaseException) -> str:
         return "".join(traceback.format_tb(error.__traceback__))
 
 
+def line_of(error: BaseException) -> str:
+    """What an error says, in one line of a log that nothing in it can begin anew."""
+    text = f"{type(error).__name__}: {text_of(error)[:LINE_LIMIT]}"
+    return " ".join(_UNPRINTABLE.sub(" ", text).split())
+
+
 def _text(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        return problems_of(error)
     try:
         return str(error)
     except Exception as broken:  # the event must be kept whatever its error does

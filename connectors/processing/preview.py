@@ -15,7 +15,7 @@ LENGTH = 500
 """Characters of a preview."""
 MASK = "***"
 
-_JSON_BYTES = 1 << 20  # larger values are shown as the text that they begin with
+_JSON_BYTES = 4_096  # larger values are shown as the text that they begin with
 _TEXT_BYTES = 4 * LENGTH
 _DEPTH = 20
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from faust.transport.consumer import Consumer as FaustConsumer
@@ -27,6 +28,7 @@ from connectors.processing.backing import backing_of
 from connectors.processing.condemned import Condemned
 from connectors.processing.event_stream import EventStream
 from connectors.processing.parking import ParkedMessage
+from connectors.processing.replies import ReplyConsumer
 from connectors.processing.retrying import Retrier
 from connectors.processing.tenure import Tenure
 from connectors.processing.waiting import Waiting
@@ -35,6 +37,7 @@ from connectors.tables.manager import TableManager
 from connectors.transports.assignor import WEB
 from connectors.transports.commits import Commits
 from connectors.transports.conductor import Conductor
+from connectors.transports.introduction import introduction
 from connectors.transports.reading import Reading
 from connectors.transports.rebalance import Rebalance
 from connectors.transports.settings import tell_of_ignored
@@ -58,6 +61,7 @@ class Consumer(FaustConsumer):
         self.rebalance = Rebalance(self)
         self._topic_partitions: dict[str, int] = {}
         self._membership = Membership(self.broker, self.app.conf.id, self.rebalance)
+        self._started_at = datetime.now(UTC)
         self._told: Callable[[], Mapping[str, object]] = dict
         self._membership.info = self._introduce
 
@@ -80,6 +84,7 @@ class Consumer(FaustConsumer):
     async def on_shutdown(self) -> None:
         # The last commit is done: only now an heir may start.
         await self._membership.leave()
+        await cast(ReplyConsumer, self.app._reply_consumer).delete_topics()  # type: ignore[attr-defined]
         await self.broker.close()
 
     # -- ownership ---------------------------------------------------------------------------
@@ -146,7 +151,12 @@ class Consumer(FaustConsumer):
         conf, waiting = self.app.conf, self.waiting
         web = {WEB: str(conf.canonical_url)} if conf.web_enabled else {}
         waits = {"waits": {"reason": waiting.reason, "since": waiting.since}}
-        return {**self._told(), **web, **(waits if waiting.reason is not None else {})}
+        return {
+            **introduction(self.app, self.assignment(), self._started_at),
+            **self._told(),
+            **web,
+            **(waits if waiting.reason is not None else {}),
+        }
 
     def owners(self) -> Mapping[int, Mapping[str, object]]:
         """By number of a partition, what the worker that owns it tells of itself."""

@@ -30,7 +30,7 @@ from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
 
 CHROMIUM = Path("/usr/bin/chromium")
 PHONE = {"width": 360, "height": 740}
-TOKEN = "correct-horse"
+TOKEN = "correct-horse-battery"
 
 pytestmark = [
     pytest.mark.browser,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from faust.types import TP
 
 from connectors import crash
@@ -28,9 +30,11 @@ from connectors.brokers.broker import (
     Retention,
     TopicSpec,
 )
+from connectors.brokers.kafka import reader
 from connectors.brokers.kafka.address import Address
 from connectors.brokers.kafka.appender import Appender
 from connectors.brokers.kafka.entry import SOURCE
+from connectors.brokers.kafka.reader import LogReader
 from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.transports.by_url import broker_by_url, check_url
 from tests.kafka_server import delete_topics, running_admin
@@ -200,6 +204,98 @@ async def test_a_forged_sequence_settles_no_doubt(
     header = (SOURCE, b"lane:99999999999")
     await broker.append([Outgoing(TOPIC, b"foreign", partition=0, headers=(header,))])
     assert await marks(broker) == {FIRST: 1}
+
+
+class NoText(str):
+    """A header's name whose bytes are no text, as clients in other languages may write it."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        return b"\xff\xfe"
+
+
+async def produce_unreadable(url: str, tp: TP) -> None:
+    """Put an entry there that the client in Python cannot read."""
+    producer = AIOKafkaProducer(**Address.parse(url).options)
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, 0, 1 << 20)
+        batch.append(key=b"k", value=b"odd", timestamp=1000, headers=[(NoText("x"), b"1")])
+        batch.close()
+        await (await producer.send_batch(batch, tp.topic, partition=tp.partition))
+    finally:
+        await producer.stop()
+
+
+async def test_an_entry_with_a_header_that_is_no_text_stops_nobody(
+    broker: Broker, empty_kafka_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    second = TP(TOPIC, 1)
+    await send(broker, 1, 2)
+    await produce_unreadable(empty_kafka_url, FIRST)
+    await produce_unreadable(empty_kafka_url, FIRST)
+    await send(broker, 3, 4, after=2)
+    await broker.append([Outgoing(TOPIC, b"other", partition=1)])
+    found: dict[TP, list[bytes | None]] = {FIRST: [], second: []}
+    positions = {FIRST: 0, second: 0}
+    async with asyncio.timeout(PATIENCE):
+        while sum(map(len, found.values())) < 5:
+            for tp, records in (await broker.read(positions, limit=100, wait=1.0)).items():
+                found[tp] += [record.value for record in records]
+                positions[tp] = records[-1].offset + 1
+    assert found == {FIRST: [b"1", b"2", b"3", b"4"], second: [b"other"]}
+    assert await values(broker) == [b"1", b"2", b"3", b"4"]
+    assert "entry 2 of partition 0 of events" in caplog.text
+
+
+async def test_entries_that_cannot_be_read_are_passed_over_however_many_they_are(
+    broker: Broker, empty_kafka_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "CAREFULLY_FOR", 0.0)  # so that a read passes over one at most
+    for _ in range(5):
+        await produce_unreadable(empty_kafka_url, FIRST)
+    await send(broker, 1)
+    found: list[bytes | None] = []
+    async with asyncio.timeout(PATIENCE):
+        while not found:
+            records = (await broker.read({FIRST: 0}, limit=100, wait=1.0)).get(FIRST, ())
+            found = [record.value for record in records]
+    assert found == [b"1"]
+
+
+async def test_what_a_read_had_found_when_it_was_woken_is_read_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(broker, 1, 2)
+    get_more = LogReader._get_more
+
+    async def woken_before(self: LogReader, *arguments: Any) -> None:
+        monkeypatch.undo()
+        self.wake()
+        await asyncio.sleep(0)
+        await get_more(self, *arguments)
+
+    positions = {FIRST: 0, TP(TOPIC, 1): 0}
+    monkeypatch.setattr(LogReader, "_get_more", woken_before)
+    assert await broker.read(positions, limit=100, wait=PATIENCE) == {}
+    read = await broker.read(positions, limit=100, wait=PATIENCE)
+    assert [record.value for record in read[FIRST]] == [b"1", b"2"]
+
+
+async def test_an_entry_with_a_header_that_is_no_text_leaves_no_lane_in_doubt(
+    broker: Broker, empty_kafka_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await produce_unreadable(empty_kafka_url, FIRST)
+    monkeypatch.setattr(crash, "point", crash.at("lanes.appended", die))
+    with pytest.raises(Killed):
+        await send(broker, 1, 2)
+    monkeypatch.undo()
+    await produce_unreadable(empty_kafka_url, FIRST)
+    assert await marks(broker) == {FIRST: 2}
+    await send(broker, 3, after=2)
+    assert await values(broker) == [b"1", b"2", b"3"]
 
 
 # -- what Kafka removes ----------------------------------------------------------------------

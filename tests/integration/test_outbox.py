@@ -193,7 +193,7 @@ async def test_sql_needs_headers_that_are_an_object(database: Database, headers:
 
 
 async def test_the_status_counts_due_and_scheduled_rows(database: Database) -> None:
-    assert await outbox_status(database) == OutboxStatus(0, 0.0, 0)
+    assert await outbox_status(database) == OutboxStatus(0, 0.0, 0, 0.0)
     now = datetime.now(UTC)
     async with Outbox(database).transaction() as tx:
         await tx.publish("orders", b"1")

@@ -7,8 +7,12 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple, cast
 
 import faust
+import pytest
 from faust.agents.models import ReqRepResponse
 
+from connectors.brokers.housekeeping import Housekeeper
+from connectors.processing import replies
+from connectors.transports.by_url import broker_by_url
 from connectors.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 
@@ -140,3 +144,38 @@ async def test_the_answer_may_go_to_a_topic_and_the_request_into_headers() -> No
         await shout.send(value="hello", reply_to=topic, correlation_id="mine")
         assert await asyncio.wait_for(answers.get(), PATIENCE) == ("mine", "HELLO")
         assert await asyncio.wait_for(shout.ask("well"), PATIENCE) == "WELL"
+
+
+async def test_the_topic_of_answers_goes_with_its_process(any_broker_url: str) -> None:
+    app, square, _ = calculator(any_broker_url)
+    async with running(app), asyncio.timeout(PATIENCE):
+        assert await square.ask(7) == 49
+        assert isinstance(app.consumer, Consumer)
+        assert app.conf.reply_to in await app.consumer.broker.topics()
+    broker = broker_by_url(any_broker_url, default_partitions=1)
+    await broker.open()
+    try:
+        assert app.conf.reply_to not in await broker.topics()
+        assert "squares" in await broker.topics()
+    finally:
+        await broker.close()
+
+
+async def test_the_topic_of_answers_of_a_process_that_was_killed_expires(
+    any_broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def killed(_: object) -> None:
+        """Nothing is deleted."""
+
+    monkeypatch.setattr(replies, "LEFT_AFTER", 0.0)
+    monkeypatch.setattr(replies.ReplyConsumer, "delete_topics", killed)
+    app, square, _ = calculator(any_broker_url)
+    async with running(app), asyncio.timeout(PATIENCE):
+        assert await square.ask(7) == 49
+    broker = broker_by_url(any_broker_url, default_partitions=1)
+    await broker.open()
+    try:
+        await Housekeeper(broker, "keeper").keep()
+        assert app.conf.reply_to not in await broker.topics()
+    finally:
+        await broker.close()

@@ -21,7 +21,7 @@ from connectors.errors import BrokerUnavailable
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.postgres.queries import load
-from connectors.processing.dead_letters import DeadLetter, DeadLetters
+from connectors.processing.dead_letters import DeadLetterHeading, DeadLetters
 from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.processing.shared import delivery, inbox
 from connectors.processing.topic import Topic
@@ -69,7 +69,7 @@ def claims_last(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"connectors.brokers.{kind}.sharing.CLAIM_FOR", seconds)
 
 
-async def letters_of(database_url: str) -> Sequence[DeadLetter]:
+async def letters_of(database_url: str) -> Sequence[DeadLetterHeading]:
     database = await Database.connect(database_url)
     try:
         return await DeadLetters(database).list()

@@ -11,6 +11,7 @@ import agents.orders
 import agents.topics
 import agents.users
 from connectors.testing import in_memory
+from models.catalogue import EVENTS
 from models.envelope import Message, first_message
 from models.events import (
     CartUpdated,
@@ -156,3 +157,52 @@ async def test_a_cart_that_an_older_release_emptied_is_empty(shop: Shop) -> None
             await run.send(shop.topics.users, key="u-1", value=first_message(cart))
         await run.settled()
         assert shop.table("carts")["u-1"].items == ()
+
+
+NEWER: dict[str, Any] = {"type": "OrderCreated", "version": 3, "order_id": "o-1", "user_id": "u-1"}
+
+
+async def test_an_event_of_a_newer_release_waits_an_hour_for_a_worker_that_knows_it(
+    shop: Shop,
+) -> None:
+    async with in_memory(shop.app) as run:
+        other = OrderCreated(order_id="o-2", user_id="u-1", items=(TEA,), currency="EUR")
+        await run.send("orders", key="o-1", value=NEWER)
+        await run.send(shop.topics.orders, key="o-2", value=first_message(other))
+        await run.settled()
+        assert shop.table("order_states")["o-2"].status is OrderStatus.CONFIRMED
+        for _ in range(5):
+            await run.advance(minutes=8)
+            assert (run.waiting_for_retry, len(run.dead_letters)) == (1, 0)
+        await run.advance(hours=2)
+        [letter] = run.dead_letters
+        assert (letter.agent, letter.error_type) == ("orders", "models.errors.NewerEventVersion")
+        assert letter.error == "unknown version 3 of OrderCreated; known: v1, v2"
+
+
+async def test_an_event_of_a_newer_release_is_processed_by_a_worker_that_knows_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OrderCreatedV3(OrderCreated):
+        version = 3
+
+    newer = NEWER | {"items": [TEA.model_dump()], "currency": "EUR"}
+    async with in_memory(shop.app) as run:
+        await run.send("orders", key="o-1", value=newer)
+        await run.advance(minutes=5)
+        assert "o-1" not in shop.table("order_states")
+        versions = {**EVENTS._versions["OrderCreated"], 3: OrderCreatedV3}
+        monkeypatch.setitem(EVENTS._versions, "OrderCreated", versions)
+        await run.advance(minutes=15)
+        assert shop.table("order_states")["o-1"].status is OrderStatus.CONFIRMED
+        assert not run.dead_letters
+
+
+@pytest.mark.parametrize("version", [0, -1, "first"])
+async def test_a_version_that_can_never_be_is_a_dead_letter_at_once(
+    shop: Shop, version: object
+) -> None:
+    async with in_memory(shop.app) as run:
+        await run.send("orders", key="o-1", value=NEWER | {"version": version})
+        await run.settled()
+        assert len(run.dead_letters) == 1

@@ -14,12 +14,13 @@ from pydantic import SecretStr
 
 from app.settings import Settings
 from app.web.application import create_web
+from app.web.refusals import LINES
 from app.web.security import Access, is_loopback
 from app.web.services import Services
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
 
-TOKEN = "correct horse"
+TOKEN = "correct horse battery"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 # Its validation comes after security and before the database, which is not there.
 INVALID_USER = {"email": "none"}
@@ -203,3 +204,14 @@ async def test_one_wide_address_among_several_is_wide(others: list[str]) -> None
     transport = httpx.ASGITransport(access)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as web:
         assert (await web.get("/")).status_code == 403
+
+
+async def test_refused_logins_are_logged_a_few_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    async with client(host="0.0.0.0", token=TOKEN) as web:
+        for number in range(50):
+            wrong = {"Authorization": f"Bearer secret-{number}"}
+            assert (await web.get("/api/status", headers=wrong)).status_code == 401
+        assert (await web.get("/api/status")).status_code == 401  # nobody has tried anything
+    lines = [r.getMessage() for r in caplog.records if r.name == "app.web.refusals"]
+    assert len(lines) == LINES
+    assert all("127.0.0.1" in line and "secret" not in line for line in lines)

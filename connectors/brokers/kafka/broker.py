@@ -7,6 +7,7 @@ where the positions that rule are.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar, NamedTuple
@@ -17,17 +18,20 @@ from connectors.brokers.broker import (
     Advance,
     Appended,
     Beat,
+    GroupProgress,
     HeldBack,
     LaneBatch,
     LogTooShort,
     Outgoing,
     PartitionStatus,
+    PartitionSurvey,
     PartlyRefused,
     Place,
     Record,
     Replaced,
     Retention,
     Roll,
+    ServerTrouble,
     TopicSpec,
     Trimmed,
 )
@@ -49,6 +53,9 @@ from connectors.brokers.partitioner import partition_of
 from connectors.brokers.shares import Register
 from connectors.brokers.sharing import Sharing
 from connectors.errors import BrokerError, BrokerUnavailable, BrokerUnsupported
+
+LOOKED_AT = 8
+"""Entries that a survey fetches to see how old they are, one after the other."""
 
 
 class _Parts(NamedTuple):
@@ -159,6 +166,9 @@ class KafkaBroker:
 
     async def topics(self) -> Mapping[str, int]:
         return await self._parts.topics.all()
+
+    async def delete_topics(self, topics: Collection[str]) -> None:
+        await self._parts.topics.delete(topics)
 
     async def close_topics(self, topics: Collection[str]) -> None:
         await self._parts.topics.close(topics)
@@ -327,6 +337,31 @@ class KafkaBroker:
             lag = end - max(first, position or first)
             status.append(PartitionStatus(end - first, lag, position))
         return status
+
+    async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
+        bounds = await self.bounds(tps)
+        joined = await self.groups({tp.topic for tp in tps})
+        groups = sorted({group for of_topic in joined.values() for group in of_topic})
+        positions = {group: await self.positions(group, tps) for group in groups}
+        found: dict[TP, PartitionSurvey] = {}
+        looked = 0
+        for tp, (first, end) in bounds.items():
+            progress: dict[str, GroupProgress] = {}
+            for group in joined[tp.topic]:
+                if (position := positions[group].get(tp)) is None:
+                    continue
+                next_one = max(first, position)
+                age = None
+                if next_one < end and looked < LOOKED_AT:
+                    looked += 1
+                    record = await self._parts.lookout.entry(tp, next_one)
+                    age = record and max(0.0, time.time() - record.timestamp)
+                progress[group] = GroupProgress(position, end - next_one, 0, age)
+            found[tp] = PartitionSurvey(end - first, progress)
+        return found
+
+    async def troubles(self) -> Sequence[ServerTrouble]:
+        return ()  # Kafka does not say
 
     # -- shared delivery ---------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -106,6 +106,11 @@ class Admin:
             for _, code, message in created.topic_errors:
                 if code not in (0, TopicAlreadyExistsError.errno):
                     raise for_code(code)(message)
+
+    async def delete_topics(self, topics: Sequence[str]) -> None:
+        """Delete topics that exist."""
+        with our_errors(self._shown):
+            await self._client.delete_topics(list(topics))
 
     async def add_partitions(self, partitions: Mapping[str, int]) -> None:
         """Give topics so many partitions, which is more than they have."""

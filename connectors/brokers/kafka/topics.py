@@ -61,6 +61,13 @@ class TopicCatalog:
             logger.warning("Of topic %s Kafka cannot keep a number of entries", spec.name)
         return self._open(spec.name)
 
+    async def delete(self, topics: Collection[str]) -> None:
+        """Delete those that exist."""
+        await self._look_up()
+        if there := [topic for topic in topics if topic in self._partitions]:
+            await self._admin.delete_topics(there)
+            await self._look_up()
+
     async def _appeared(self, topic: str) -> None:
         give_up_at = time.monotonic() + CREATED_WITHIN
         while True:

@@ -22,17 +22,20 @@ from connectors.brokers.broker import (
     Appended,
     Beat,
     EntriesRefused,
+    GroupProgress,
     HeldBack,
     LaneBatch,
     LogSetBack,
     Outgoing,
     PartitionStatus,
+    PartitionSurvey,
     PartlyRefused,
     Place,
     Record,
     Replaced,
     Retention,
     Roll,
+    ServerTrouble,
     TopicSpec,
     Trimmed,
 )
@@ -102,6 +105,17 @@ class MemoryBroker:
 
     async def topics(self) -> Mapping[str, int]:
         return dict(sorted(self._log.topics.items()))
+
+    async def delete_topics(self, topics: Collection[str]) -> None:
+        for topic in topics:
+            self._log.topics.pop(topic, None)
+            self._log.retentions.pop(topic, None)
+            self._log.closed.discard(topic)
+            for tp in [tp for tp in self._log.records if tp.topic == topic]:
+                del self._log.records[tp]
+            for places in (self._log.marks, self._log.positions, self._log.shared):
+                for place in [place for place in places if place[1].topic == topic]:
+                    del places[place]
 
     async def close_topics(self, topics: Collection[str]) -> None:
         self._log.closed.update(topics)
@@ -299,6 +313,27 @@ class MemoryBroker:
             lag = length - records.count_below(position or 0)
             status.append(PartitionStatus(length, lag, position))
         return status
+
+    async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
+        return {tp: self._survey(tp) for tp in tps}
+
+    def _survey(self, tp: TP) -> PartitionSurvey:
+        records = self._log.records[tp]
+        places = {group: place for (group, at), place in self._log.shared.items() if at == tp}
+        ordered = {group: at for (group, tp_), at in self._log.positions.items() if tp_ == tp}
+        groups = {group: self._progress(records, at, at, 0) for group, at in ordered.items()}
+        for group, place in places.items():
+            groups[group] = self._progress(records, place.position, place.floor, len(place.claimed))
+        return PartitionSurvey(len(records), groups)
+
+    def _progress(self, records: Records, position: int, floor: int, claimed: int) -> GroupProgress:
+        lag = len(records) - records.count_below(position) + claimed
+        oldest = records.read(floor, 1) if lag else []
+        age = max(0.0, time.time() - records.appended_at(oldest[0].offset)) if oldest else None
+        return GroupProgress(position, lag, claimed, age)
+
+    async def troubles(self) -> Sequence[ServerTrouble]:
+        return ()
 
     def _expand(self, topics: Iterable[str]) -> list[TP]:
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
@@ -17,11 +18,13 @@ from connectors.brokers.broker import (
     LaneBatch,
     Outgoing,
     PartitionStatus,
+    PartitionSurvey,
     PartlyRefused,
     Place,
     Record,
     Retention,
     Roll,
+    ServerTrouble,
     TopicSpec,
     Trimmed,
 )
@@ -40,6 +43,7 @@ from connectors.brokers.redis.replication import Replication
 from connectors.brokers.redis.retention import Retentions
 from connectors.brokers.redis.servers import servers_by_url
 from connectors.brokers.redis.sharing import RedisSharing
+from connectors.brokers.redis.survey import Survey, troubles_of
 from connectors.brokers.redis.topics import TopicCatalog
 from connectors.brokers.shares import Register
 from connectors.errors import BrokerError, BrokerUnavailable
@@ -67,6 +71,7 @@ class RedisBroker:
         self._lanes = Lanes(self._client, self._servers.sequences)
         self._registers = Registers(self._client)
         self._retentions = Retentions(self._client)
+        self._survey = Survey(self._client)
         self._replication = Replication(self._servers)
         self._join = script(self._client, "streams", "join")
         self._commit = script(self._client, "streams", "commit").script
@@ -97,6 +102,16 @@ class RedisBroker:
     async def topics(self) -> Mapping[str, int]:
         with our_errors(self._url):
             return await self._topics.all()
+
+    async def delete_topics(self, topics: Collection[str]) -> None:
+        with our_errors(self._url):
+            counts = await self._topics.all()
+            for topic in topics:
+                await self._retentions.forget(topic)
+                tps = [TP(topic, number) for number in range(counts.get(topic, 0))]
+                for key in (name(tp) for tp in tps for name in keys.OF_PARTITIONS):
+                    await self._client.unlink(key)
+            await self._topics.delete(topics)
 
     async def close_topics(self, topics: Collection[str]) -> None:
         with our_errors(self._url):
@@ -321,6 +336,18 @@ class RedisBroker:
                 if candidate["name"] == group.encode():
                     return dict(candidate)
         return None
+
+    async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
+        with our_errors(self._url):
+            return await self._survey.of(tps)
+
+    async def troubles(self) -> Sequence[ServerTrouble]:
+        with our_errors(self._url):
+            servers = await self._servers.all()
+            found = await asyncio.gather(
+                *(troubles_of(server, name) for name, server in servers.items())
+            )
+        return [trouble for of_server in found for trouble in of_server]
 
     def sharing(self, group: str, consumer: str) -> RedisSharing:
         return RedisSharing(

@@ -73,7 +73,9 @@ def encode(entry: Outgoing) -> list[bytes]:
 
 def encode_numbered(lane: bytes, number: int, entry: Outgoing, signer: LogSigner) -> list[bytes]:
     """The same with its source, which is the last of the values."""
-    return [*encode(entry), SOURCE, signer.sign(lane, number)]
+    fields = encode(entry)
+    fields += (SOURCE, signer.sign(lane, number))
+    return fields
 
 
 def decode(entries: Iterable[tuple[bytes, Sequence[bytes]]], signer: LogSigner) -> list[Record]:
@@ -117,7 +119,7 @@ def _decode(fields: Sequence[bytes], time: float, signer: LogSigner) -> _Content
             value, is_ours = content, True
         elif name == NULL:
             is_ours = True
-        elif name == KEY:
+        elif name == KEY and key is None:
             key = content
         elif name == TIME:
             time = _seconds(content, otherwise=time)

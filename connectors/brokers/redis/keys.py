@@ -44,6 +44,10 @@ def known(tp: TP) -> str:
     return f"{stream(tp)}:known"
 
 
+OF_PARTITIONS = (stream, lanes, confirmed, known)
+"""All that lies in Redis of a partition."""
+
+
 def register(group: str) -> str:
     """Stream: who owns what in a group; its last entry counts."""
     return f"{{redfaust:{group}}}:register"

@@ -14,7 +14,7 @@ know. The script compares marks as texts and knows no numbers; those are compare
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, cast
 
@@ -180,10 +180,10 @@ class Lanes:
                 f"the marks of {sending.lot.tp.topic} change while they are being looked at: "
                 "somebody else appends on the same lane, try again"
             )
+        # Where a mark was lost, the secret may be as well: nothing is signed with one that is gone.
+        await self._sequences.renew()
         lane, tp, _, _ = sending.lot
         sending.mark = self._remember(lane, tp, text)
-        if text and not sending.mark.number and await self._sequences.renew():
-            sending.mark = self._remember(lane, tp, text)
 
     def _move(self, call: _Call, last_id: bytes) -> None:
         sending = call.sending
@@ -231,7 +231,6 @@ class Lanes:
         found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
         if not found:
             return found
-        await self._sequences.ready()
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp in tps:
                 pipeline.hmget(keys.lanes(tp), lanes)
@@ -240,27 +239,15 @@ class Lanes:
         for tp, reply in zip(tps, replies, strict=True):
             if not isinstance(reply, Exception):
                 texts[tp] = reply
-            elif not (str(reply).startswith("WRONGTYPE") or isinstance(reply, NoPermissionError)):
+            elif not (str(reply).startswith("WRONGTYPE") or _lacks_permission(reply)):
                 raise reply
-        seen = self._remember_all(lanes, texts)
-        if (
-            any(mark.text and not mark.number for *_, mark in seen)
-            and await self._sequences.renew()
-        ):
-            seen = self._remember_all(lanes, texts)
-        for lane, tp, mark in seen:
-            if mark.number:
-                found[lane][tp] = mark.number
+        await self._sequences.renew()
+        for tp, of_tp in texts.items():
+            for lane, text in zip(lanes, of_tp, strict=True):
+                mark = self._remember(lane, tp, text or b"")
+                if mark.number:
+                    found[lane][tp] = mark.number
         return found
-
-    def _remember_all(
-        self, lanes: Sequence[str], texts: Mapping[TP, Sequence[bytes | None]]
-    ) -> list[tuple[str, TP, Mark]]:
-        return [
-            (lane, tp, self._remember(lane, tp, text or b""))
-            for tp, of_tp in texts.items()
-            for lane, text in zip(lanes, of_tp, strict=True)
-        ]
 
     async def blocked(self, tps: Collection[TP]) -> dict[TP, str]:
         """The logs to which nothing can be appended as they are, with what to do."""

@@ -41,6 +41,10 @@ class Retentions:
         """Keep so much of a topic from now on."""
         await self._client.hset(keys.RETENTIONS, topic, orjson.dumps(asdict(retention)).decode())
 
+    async def forget(self, topic: str) -> None:
+        """Know no more how much is kept of a topic."""
+        await self._client.hdel(keys.RETENTIONS, topic)
+
     async def all(self) -> dict[str, Retention]:
         """By topic; those without are missing."""
         found = cast("dict[bytes, bytes]", await self._client.hgetall(keys.RETENTIONS))

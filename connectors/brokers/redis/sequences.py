@@ -6,6 +6,7 @@ still knows it puts it back; what a new secret has replaced goes on to verify wh
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,15 @@ from connectors.brokers.redis.client import script
 from connectors.brokers.redis.entry import decode
 from connectors.brokers.sequences import SECRET_BYTES, LogSigner, Signer
 
-KNOWN_FOR = 5.0
+KNOWN_FOR = 1.0
 """Seconds until somebody who signs or reads makes sure again that the secrets are there."""
+
+LOOK_WITHIN = 0.5
+"""Seconds that this may take somebody who knows secrets: a node that hangs must not hold up
+the others."""
+
+LOOK_AGAIN = 10.0
+"""Seconds until the next look after one that failed."""
 
 KEPT = 4
 """Secrets that are kept: the one that signs, and those before it."""
@@ -69,15 +77,16 @@ class Sequences:
         """Ask for the secrets; returns True if they are others than before."""
         asked_at = time.monotonic()
         try:
-            text = await self._keep(
-                keys=[keys.SECRETS], args=[KEPT, secrets.token_hex(SECRET_BYTES), *self._known]
-            )
-        except (RedisError, OSError):
+            async with asyncio.timeout(LOOK_WITHIN if self._known else None):
+                text = await self._keep(
+                    keys=[keys.SECRETS], args=[KEPT, secrets.token_hex(SECRET_BYTES), *self._known]
+                )
+        except (RedisError, OSError, TimeoutError):
             if not self._known:
                 raise
             # One node of a cluster has them: it keeps nobody from the others. Nor does anybody
             # change them while it is away.
-            self._known_until = asked_at + KNOWN_FOR
+            self._known_until = time.monotonic() + LOOK_AGAIN
             return False
         self._known_until = asked_at + KNOWN_FOR
         found = text.decode().split()

@@ -70,6 +70,9 @@ class Servers(Protocol):
     async def is_of(self, incarnation: str, node: str) -> bool:
         """Whether a server whose own incarnation is ``node`` belongs to this incarnation."""
 
+    async def all(self) -> Mapping[str, Redis]:
+        """Every server that takes entries, by a name for people."""
+
 
 def servers_by_url(url: str) -> Servers:
     """The servers that a URL means. Raises BrokerError if it means none."""
@@ -119,12 +122,16 @@ class OneServer:
     async def is_of(self, incarnation: str, node: str) -> bool:
         return incarnation == node
 
+    async def all(self) -> Mapping[str, Redis]:
+        return {f"Redis at {self._shown}": self.client}
+
 
 class SentinelServers:
     """A primary that is replaced when it fails."""
 
     def __init__(self, url: str, address: Address) -> None:
-        self._primary = Primary(without_password(url), address)
+        self._shown = without_password(url)
+        self._primary = Primary(self._shown, address)
         self.client = Redis.from_pool(self._primary.pool(COMMANDS))
         self.sequences = Sequences(self.client)
         self.reader = self.new_reader()
@@ -149,6 +156,9 @@ class SentinelServers:
 
     async def is_of(self, incarnation: str, node: str) -> bool:
         return incarnation == node
+
+    async def all(self) -> Mapping[str, Redis]:
+        return {f"the primary of {self._shown}": self.client}
 
 
 class ClusterServers:
@@ -183,6 +193,11 @@ class ClusterServers:
 
     async def is_of(self, incarnation: str, node: str) -> bool:  # noqa: ARG002 - all nodes count
         return incarnation == await self.incarnation()
+
+    async def all(self) -> Mapping[str, Redis]:
+        await self._cluster.map()
+        nodes = sorted(self._cluster.primaries)
+        return {f"the node {host}:{port}": self._cluster.node((host, port)) for host, port in nodes}
 
 
 def _pool(address: Address, options: Mapping[str, Any]) -> ConnectionPool:

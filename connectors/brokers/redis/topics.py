@@ -77,6 +77,13 @@ class TopicCatalog:
         await self._set({topic: b"%d%b" % (found[topic], CLOSED) for topic in topics})
         await asyncio.sleep(SETTLE_FOR)
 
+    async def delete(self, topics: Collection[str]) -> None:
+        """Forget topics."""
+        for topic in topics:
+            await self._client.hdel(keys.TOPICS, topic)
+            self._partitions.pop(topic, None)
+            self._closed.discard(topic)
+
     async def open(self, partitions: Mapping[str, int]) -> None:
         """Open topics, with so many partitions."""
         await self._set({topic: b"%d" % count for topic, count in partitions.items()})

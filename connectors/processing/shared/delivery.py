@@ -21,7 +21,7 @@ from connectors.brokers.broker import Broker, TopicSpec
 from connectors.brokers.sharing import RENEW_EVERY, Claim, shared_group
 from connectors.errors import BrokerError, ConnectorError, DatabaseError
 from connectors.processing.backing import backing_of
-from connectors.processing.dead_letters import ADDRESSEE_HEADER, excused
+from connectors.processing.dead_letters import ADDRESSEE_HEADER, excused, line_of
 from connectors.processing.failures import set_aside
 from connectors.processing.queue import EventQueue
 from connectors.processing.shared.hand import Hand, message_of, offsets_of
@@ -272,11 +272,13 @@ class SharedDelivery(Service):
             stream.settle(event)
         elif retries.allow(attempts, error):
             pause = retries.pause(attempts)
-            self.log.info("%s: attempt %s failed, the next is in %.1f s", error, attempts, pause)
+            line = line_of(error)
+            self.log.info("%s: attempt %s failed, the next is in %.1f s", line, attempts, pause)
             message.attempts = attempts
             del stream.in_hand[event]
             self._hand.postpone(event, pause)
-            self._settling.fail(message, pause)
+            self.agent.retried_total += 1
+            self._settling.fail(message, pause, error)
             self._changed.set()
             await self._sharing.wake()
         else:

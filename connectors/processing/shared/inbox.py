@@ -34,6 +34,9 @@ class Known(NamedTuple):
     """How often it has failed."""
     due_in: float | None
     """Seconds until it is to be tried again; ``None``: it is finished."""
+    error_type: str = ""
+    """The class of what it raised last, where that has just been noted."""
+    error: str = ""
 
 
 class Noting(Protocol):
@@ -81,6 +84,8 @@ class Inbox:
             *self._columns(by_event),
             [failed[message].attempts for message in by_event.values()],
             [failed[message].due_in for message in by_event.values()],
+            [failed[message].error_type for message in by_event.values()],
+            [failed[message].error for message in by_event.values()],
         )
 
     async def forget(self, floors: Mapping[TP, int]) -> None:
