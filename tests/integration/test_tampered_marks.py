@@ -35,7 +35,9 @@ async def test_what_was_processed_is_neither_a_dead_letter_nor_processed_again(
     sums = app.Table("sums", key_type=str, value_type=int, default=int)
     seen: list[int] = []
 
-    @app.agent(app.topic("payments", key_type=str, value_type=int))
+    payments: Any = app.topic("payments", key_type=str, value_type=int)  # type: ignore[arg-type]
+
+    @app.agent(payments)
     async def book(stream: Any) -> None:
         async for key, amount in stream.items():
             sums[key] += amount
