@@ -127,10 +127,6 @@ class RowUnreadable(ConnectorError):
     """A row in Postgres is not of its table's types."""
 
 
-class TableUnfit(ConnectorError):
-    """A table in Postgres does not fit its declaration, and cannot be changed as it is."""
-
-
 class WideTableError(ConnectorError):
     """Something about a table that is larger than memory."""
 

@@ -15,13 +15,14 @@ from app.errors import NothingToReplay
 from app.settings import Settings
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
+from connectors.printable import printable
 from connectors.processing.dead_letters import (
     DeadLetter,
     DeadLetterHeading,
     DeadLetters,
     DeadLetterState,
 )
-from connectors.processing.preview import masked_text, preview, preview_named, printable
+from connectors.processing.preview import masked_text, preview, preview_named
 
 REPLAY_BATCH = 500
 """Dead letters replayed in one transaction."""

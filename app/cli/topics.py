@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import click
 
 from app.settings import MAX_PARTITIONS, Given, Settings, variable
-from connectors.processing.preview import printable
+from connectors.printable import printable
 
 
 @click.group(invoke_without_command=True)
@@ -127,7 +127,7 @@ async def _rows(settings: Settings) -> list[dict[str, str | int]]:
     async with open_broker(settings) as broker:
         return [
             {
-                "topic": tp.topic,
+                "topic": printable(tp.topic),
                 "partition": tp.partition,
                 "length": survey.length,
                 "lag": lag_of(survey, app),

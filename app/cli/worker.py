@@ -63,7 +63,7 @@ def drain_worker(name: str, back: bool) -> None:
     from app.broker import open_broker  # noqa: PLC0415 - help does without
     from app.settings import Settings  # noqa: PLC0415
     from connectors.brokers.draining import drain  # noqa: PLC0415
-    from connectors.processing.preview import printable  # noqa: PLC0415
+    from connectors.printable import printable  # noqa: PLC0415
 
     settings = Settings.load()
 
@@ -89,7 +89,7 @@ def forget_worker(name: str, relay: bool) -> None:
     from app.settings import Settings  # noqa: PLC0415
     from connectors.brokers.forgetting import forget  # noqa: PLC0415
     from connectors.outbox.relay_member import GROUP  # noqa: PLC0415
-    from connectors.processing.preview import printable  # noqa: PLC0415
+    from connectors.printable import printable  # noqa: PLC0415
 
     settings = Settings.load()
 

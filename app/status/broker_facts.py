@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, runtime_checkable
 
 from faust.types import TP
 from pydantic import BaseModel, ValidationError
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from app.status.models import Worker
 from app.status.snapshot import Group, HeldTopic, Relay, Relays
 from connectors.brokers.attendance import silent_members
-from connectors.brokers.broker import Broker, PartitionSurvey, Roll
+from connectors.brokers.broker import SILENCE, Broker, PartitionSurvey, Roll
 from connectors.brokers.housekeeping import bounded_partitions, explain
 from connectors.brokers.shares import name_of
 from connectors.brokers.sharing import shared_group
@@ -21,14 +20,6 @@ from connectors.outbox.relay_member import GROUP as RELAYS
 
 INTERNAL = "__leader"
 """How the topic ends by which Faust chooses a leader. It never has entries."""
-
-
-@runtime_checkable
-class TellsAnomalies(Protocol):
-    """A broker that can tell what lies at its own keys and is not redfaust's."""
-
-    async def anomalies(self) -> Sequence[tuple[str, str]]:
-        """Where each lies, and what it is."""
 
 
 async def ask_group(broker: Broker, app: str) -> Group:
@@ -42,7 +33,7 @@ async def ask_group(broker: Broker, app: str) -> Group:
         silent=_silent(roll, now),
         lost=_lost(roll),
         drained=roll.register.drained,
-        unowned=_unowned(roll),
+        unowned=_unowned(roll, now),
     )
 
 
@@ -72,18 +63,21 @@ def _lost(roll: Roll) -> dict[str, datetime]:
     return {name: datetime.fromtimestamp(since, UTC) for name, since in roll.register.lost.items()}
 
 
-def _unowned(roll: Roll) -> dict[int, datetime | None]:
-    """Numbers that members know, and of which none that is heard is the owner."""
+def _unowned(roll: Roll, now: datetime) -> dict[int, datetime | None]:
+    """Numbers that members know, and of which none that is heard is the owner. One that has just
+    fallen silent owns them until others count it as dead."""
     heard = roll.heard()
     counts = [count for beat in heard.values() for count in beat.counts]
-    owners = roll.register.owners
     found: dict[int, datetime | None] = {}
     for number in range(max(counts, default=0)):
-        owned = owners.get(number)
+        owned = roll.register.owners.get(number)
         if owned is None:
             found[number] = None
-        elif owned.member not in heard:
+        elif not owned.member:
             found[number] = datetime.fromtimestamp(owned.since, UTC)
+        elif owned.member not in heard:
+            beat = roll.beats.get(owned.member)
+            found[number] = beat and now - timedelta(seconds=beat.age - SILENCE)
     return found
 
 
@@ -165,6 +159,4 @@ async def ask_held(broker: Broker) -> Mapping[str, HeldTopic]:
 
 async def ask_anomalies(broker: Broker) -> Sequence[tuple[str, str]]:
     """What lies at the broker's own keys and is not redfaust's."""
-    if not isinstance(broker, TellsAnomalies):
-        return ()
-    return [(place, what) for place, what in await broker.anomalies()]
+    return await broker.anomalies()

@@ -34,7 +34,7 @@ from connectors.brokers.broker import GroupProgress, PartitionSurvey, ServerTrou
 
 OVERDUE_AFTER = 5.0
 """Seconds after which a relay should have published what is due."""
-STALLED_AFTER = 8.0
+STALLED_AFTER = 6.0
 """Seconds without a finished event, while some wait, after which agents count as stuck."""
 LATE_AFTER = 30.0
 """Seconds after which an event should be finished, though others are."""

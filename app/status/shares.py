@@ -13,7 +13,7 @@ from app.status.collector import lag_of
 from connectors.brokers.broker import Broker, Roll
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
-from connectors.processing.preview import printable
+from connectors.printable import printable
 
 
 class Share(BaseModel):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from app.status.models import Status
 from app.status.problems import Severity
-from connectors.processing.preview import printable
+from connectors.printable import printable
 from models.money import format_money
 
 _ERROR_WIDTH = 60

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from connectors.processing.preview import printable
+from connectors.printable import printable
 from models.money import format_money
 
 _MINUTE = 60

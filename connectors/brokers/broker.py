@@ -41,6 +41,9 @@ COMPACT_AT_ONCE = 1_000
 TRIM_AT_ONCE = 10_000
 """Entries of a partition that are removed in one go: the broker may serve nobody else meanwhile."""
 
+MAX_PARTITIONS = 100_000
+"""Partitions of a topic. With more, who looks at them all would do nothing else."""
+
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -229,9 +232,9 @@ class PartitionStatus(NamedTuple):
     length: int
     """Entries that the partition holds now."""
     lag: int
-    """Entries that the group has not finished."""
+    """Entries that the group has not finished; 0 where it has no position."""
     position: int | None
-    """``None``: the group has no position here yet."""
+    """``None``: the group has no position here, since it does not read the topic."""
     claimed: int = 0
     """Of the lag, what consumers of a shared group have in hand."""
 
@@ -336,6 +339,18 @@ class Roll(NamedTuple):
         return {name: beat for name, beat in self.beats.items() if beat.age <= SILENCE}
 
 
+class Anomaly(NamedTuple):
+    """What lies at a place of the broker's own and was not written by redfaust.
+
+    It is ignored wherever the place is read. Both texts are printable.
+    """
+
+    place: str
+    """Such as ``redfaust:topics``."""
+    what: str
+    """What lies there, and what to do about it."""
+
+
 class Broker(Protocol):
     """Topics of partitioned logs, with the positions of consumer groups.
 
@@ -421,8 +436,8 @@ class Broker(Protocol):
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float
     ) -> Mapping[TP, Sequence[Record]]:
-        """Read from the given positions, at most ``limit`` entries a partition. 0 is before every
-        entry.
+        """Read from the given positions, at most ``limit`` entries a partition; fewer, or of fewer
+        partitions, where entries are large. 0 is before every entry.
 
         Waits up to ``wait`` seconds for the first entry; returns early, perhaps with nothing,
         after :meth:`wake`.
@@ -440,9 +455,11 @@ class Broker(Protocol):
         """
 
     async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
-        """Make sure that the group has a position in every partition.
+        """Make sure that the group has a position in every partition, and none behind its end.
 
-        A new group begins at the oldest entry, or at the end if not ``from_start``.
+        A new group begins at the oldest entry, or at the end if not ``from_start``. Where a log is
+        another one than before (deleted and made again, or set back), the group begins with what
+        it has not had of it.
         """
 
     async def leave(self, group: str, topics: Iterable[str]) -> None:
@@ -469,7 +486,8 @@ class Broker(Protocol):
         """
 
     async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
-        """Per partition the oldest offset still held and the position after the newest."""
+        """Per partition the oldest offset still held and the position after the newest. A
+        partition in whose place there is something else is missing."""
 
     async def retentions(self) -> Mapping[str, Retention]:
         """By topic, the retention that it was declared with last. Those without one are missing."""
@@ -510,8 +528,17 @@ class Broker(Protocol):
         """Where a partition has more than its retention allows, since groups need it. Changes
         nothing."""
 
+    async def warnings(self) -> Sequence[str]:
+        """How the broker may lose what it has confirmed, by what its servers are configured with:
+        a line for each, which says what to change. Empty where nothing is known of it."""
+
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
-        """The partitions of a topic in order, as the group sees them."""
+        """The partitions of a topic in order, as a group sees them. A topic that nobody has
+        declared has none."""
+
+    async def anomalies(self) -> Sequence[Anomaly]:
+        """What somebody else has put where the broker keeps its own: entries of the catalog,
+        retentions, registers and beats that cannot be read, and keys of another type."""
 
     async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
         """How far all groups have come in partitions, in a bounded number of round trips for any

@@ -17,7 +17,8 @@ joined, on from class to class.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -28,6 +29,8 @@ to read it."""
 
 MAX_LOST = 20
 """Lost members that are remembered at a time, the latest of them."""
+_NUMBER = re.compile(r"\d{1,5}", re.ASCII)
+"""Below :data:`~connectors.brokers.broker.MAX_PARTITIONS`."""
 
 SEPARATOR = "~"
 """Stands before the part of a member's name that tells two processes of the same name apart."""
@@ -182,14 +185,45 @@ def as_json(register: Register) -> dict[str, Any]:
     }
 
 
-def from_json(stored: Any) -> Register:
-    """A register that was stored. Raises whatever comes of it if it is none."""
-    return Register(
-        members=tuple(stored["members"]),
-        owners={int(number): Owned(**owned) for number, owned in stored["owners"].items()},
-        drained=frozenset(stored["drained"]),
-        lost={name: float(since) for name, since in stored.get("lost", {}).items()},
-    )
+def from_json(stored: object) -> Register:
+    """A register that was stored. Raises ValueError, with the reason, if it is none."""
+    match stored:
+        case {"members": [*members], "owners": {**owners}, "drained": [*drained], **others}:
+            names = _names("members", members)
+            if len(set(names)) < len(names):
+                raise ValueError("a member stands in it twice")
+            return Register(
+                members=names,
+                owners=dict(_owned(number, owner) for number, owner in owners.items()),
+                drained=frozenset(_names("drained", drained)),
+                lost=dict(_lost(others.get("lost", {}))),
+            )
+        case _:
+            raise ValueError("it is no object with members, owners and drained")
+
+
+def _names(of: str, names: Sequence[object]) -> tuple[str, ...]:
+    texts = tuple(name for name in names if isinstance(name, str))
+    if len(texts) < len(names):
+        raise ValueError(f"{of} are no names")
+    return texts
+
+
+def _lost(lost: object) -> Iterator[tuple[str, float]]:
+    if not isinstance(lost, dict):
+        raise ValueError("what it says of lost members is no object")
+    for name, since in lost.items():
+        if not isinstance(name, str) or not isinstance(since, int | float):
+            raise ValueError("a lost member has another form")
+        yield name, float(since)
+
+
+def _owned(number: object, owned: object) -> tuple[int, Owned]:
+    match owned:
+        case {"member": str(member), "before": str(before), "since": int() | float() as since}:
+            if isinstance(number, str) and _NUMBER.fullmatch(number):
+                return int(number), Owned(member, before, float(since))
+    raise ValueError("it has an owner of another form")
 
 
 def _free(owned: Owned, now: float) -> Owned:

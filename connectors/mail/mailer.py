@@ -110,7 +110,9 @@ class Mailer:
 
     def message_id(self, mail: Mail) -> str:
         """The Message-ID that a mail is sent with."""
-        digest = hashlib.sha256(mail.idempotency_key.encode()).hexdigest()[:32]
+        digest = hashlib.sha256(mail.idempotency_key.encode("utf-8", "surrogatepass")).hexdigest()[
+            :32
+        ]
         return f"<{digest}@{self._domain}>"
 
     def _new_connection(self) -> Connection:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import orjson
 
 from connectors.brokers.broker import Outgoing
+from connectors.brokers.sendable import check_text, checked, checked_time
 from connectors.outbox.entries import split
 from connectors.outbox.headers import pack
 from connectors.postgres.database import Connection, Database
@@ -51,18 +52,18 @@ class Transaction:
 
         Raises :class:`asyncpg.InvalidParameterValueError`, with a hint, for a topic that
         ``redfaust.topics`` does not name, while it names any.
+        Raises ValueError and TypeError for what cannot be sent; the transaction is as before then.
         """
-        if not topic:
-            raise ValueError("an event needs a topic: pass its name, for instance 'orders'")
-        if available_at is not None and available_at.tzinfo is None:
-            raise ValueError("available_at needs a time zone, for instance datetime.now(UTC)")
+        encoded = key.encode() if isinstance(key, str) else key
+        due_at = None if available_at is None else checked_time("available_at", available_at)
+        texts = dict(headers or {})
+        for name, text in texts.items():
+            if not (isinstance(name, str) and isinstance(text, str)):
+                raise TypeError(f"headers={texts!r}: write a text for each name")
+            check_text(f"the header {name!a}", name + text)
+        entry = checked(Outgoing(topic, value, encoded))
         row_id: int = await self.connection.fetchval(
-            load("connectors.outbox", "publish_row"),
-            topic,
-            key.encode() if isinstance(key, str) else key,
-            value,
-            dict(headers or {}),
-            available_at,
+            load("connectors.outbox", "publish_row"), topic, entry.key, entry.value, texts, due_at
         )
         return row_id
 

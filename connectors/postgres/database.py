@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from connectors.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable
 from connectors.postgres.driver_errors import DRIVER, Kind, kind_of
 from connectors.postgres.hosts import Hosts
 from connectors.postgres.pooling import refusal_of, refuse_shared_sessions
+from connectors.postgres.queries import load
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
@@ -34,7 +35,7 @@ COMMAND_TIMEOUT = 30.0
 SILENT_FOR = 10.0
 """Seconds that a transaction may wait for its client's next statement. The server ends one whose
 process was stopped: others wait for its locks, and take over."""
-RELEASE_TIMEOUT = 2.0
+RELEASE_TIMEOUT = 1.0
 """Seconds until a connection that is given back and does not answer is given up."""
 CLOSE_TIMEOUT = 2.0
 """Seconds that :meth:`Database.close` leaves to running transactions. A process that stops has
@@ -179,6 +180,20 @@ class Database:
             # What was committed stays so, even where the connection cannot be used again.
             with suppress(*DRIVER):
                 await self.pool.release(connection, timeout=RELEASE_TIMEOUT)
+
+    async def warnings(self) -> Sequence[str]:
+        """How the database may lose what it has committed, or why it takes nothing, by what the
+        server is configured with: a line for each, which says what to change."""
+        with our_statements("The server's settings cannot be read"):
+            [row] = await self.fetch(load("connectors.postgres", "select_durability"))
+        found = []
+        if row["is_standby"]:
+            found.append("the database is a standby, which takes no writes: connect to the primary")
+        found += [
+            f"the database has {name}=off, and may lose all when its machine fails: set it to on"
+            for name in row["off"]
+        ]
+        return found
 
     @asynccontextmanager
     async def dedicated(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:

@@ -77,6 +77,10 @@ class Backing(abc.ABC):
         """Have done with it."""
 
     @abc.abstractmethod
+    async def warnings(self) -> Sequence[str]:
+        """How the state may be lost, a line for each. Raises DatabaseError."""
+
+    @abc.abstractmethod
     async def load(self, store: TableStore, partitions: Collection[int]) -> None:
         """Have a table's rows of these partitions in memory. Raises DatabaseError."""
 
@@ -132,6 +136,9 @@ class PostgresBacking(Backing):
     async def close(self) -> None:
         self.publisher.close()
         await self.database.close()
+
+    async def warnings(self) -> Sequence[str]:
+        return await self.database.warnings()
 
     async def load(self, store: TableStore, partitions: Collection[int]) -> None:
         with our_statements(f"{store.label}: rows cannot be loaded"):

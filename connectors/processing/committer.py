@@ -7,6 +7,7 @@ epochs that it was made under; where somebody has taken a partition since, nothi
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
@@ -30,6 +31,7 @@ from connectors.outbox.publisher import Publisher
 from connectors.postgres.database import Connection, Database, our_statements
 from connectors.postgres.driver_errors import is_refusal
 from connectors.postgres.queries import load
+from connectors.printable import printable
 from connectors.processing import parked_rows
 from connectors.processing.changes import Cause
 from connectors.processing.dead_letters import DeadLetters
@@ -41,6 +43,11 @@ from connectors.processing.watermark import Committed, Identity, Progress, Reade
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts while the database is away."""
+
+logger = logging.getLogger(__name__)
+
+BEGINNING = 1
+"""Positions up to this one are before every entry, in every broker's logs."""
 
 
 class Fenced(ConnectorError):
@@ -119,6 +126,14 @@ class Committer:
             self._held[tp] = _Held(row["epoch"], row["batch"])
             position, passed = int(row["position"]), int(row["passed"])
             taken[tp] = Committed(position, _decode_ahead(row["ahead"]), row["applied"], passed)
+            if (row["position_before"] or 0) > logs.ends[tp]:
+                logger.warning(
+                    "Partition %s of %s ends before what was read of it: it was deleted and made "
+                    "again, or set back. It goes on at %s",
+                    tp.partition,
+                    printable(tp.topic),
+                    "its beginning" if position <= BEGINNING else position,
+                )
         parking.load(lines)  # nothing fails any more: it must not be loaded twice
         return taken
 

@@ -116,7 +116,7 @@ def check_agent(
         )
 
 
-def check_topic(
+def check_topic_options(
     name: str, *, partitions: object, retention: object, config: Mapping[str, object]
 ) -> None:
     """See the module."""

@@ -14,6 +14,7 @@ from faust.types import AppT
 
 from connectors.brokers.broker import Broker
 from connectors.outbox.relay import WAITED_OUT, Relay, in_one_line
+from connectors.outbox.relay_member import attending
 from connectors.postgres.database import Database
 from connectors.processing.unsent import keep_unsent
 
@@ -32,7 +33,8 @@ async def relay(app: AppT, database: Database, broker: Broker) -> None:
     never = asyncio.Event()
     while True:
         try:
-            await relay.run(never)
+            async with attending(broker, database, relay, app=app.conf.id):
+                await relay.run(never)
         except WAITED_OUT as error:
             logger.warning("Relaying waits: %s", in_one_line(error))
         except Exception:

@@ -14,11 +14,12 @@ from faust.types import ChannelT, HeadersArg, Message, ProducerT, RecordMetadata
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from connectors.brokers.broker import Headers, Outgoing
+from connectors.brokers.sendable import check_topic, checked, checked_time
 from connectors.outbox.outbox import Scheduled
 from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.consuming import Consuming
-from connectors.processing.declarations import check_topic
+from connectors.processing.declarations import check_topic_options
 from connectors.processing.decoding import Decode, Decoded, decoder
 from connectors.processing.encoding import Encoder, encoder
 from connectors.processing.monitoring import only_monitor
@@ -38,13 +39,15 @@ class Topic(FaustTopic):
         shared: bool = False,
         **kwargs: Any,
     ) -> None:
-        check_topic(
+        check_topic_options(
             ", ".join(kwargs.get("topics") or ()),
             partitions=kwargs.get("partitions"),
             retention=kwargs.get("retention"),
             config=kwargs.get("config") or {},
         )
         super().__init__(*args, **kwargs)
+        for name in self.topics:
+            check_topic(name)
         said = retentions.retention_of(
             retention=self.retention,
             compacting=self.compacting,
@@ -72,23 +75,22 @@ class Topic(FaustTopic):
 
         In an agent it belongs to the event that is processed, as :meth:`send` does; elsewhere it
         is stored at once, and DatabaseUnavailable may be raised. Raises ImproperlyConfigured
-        where the store is not Postgres.
+        where the store is not Postgres, and ValueError for a time that is none.
         """
-        if at.tzinfo is None:
-            raise ValueError("at needs a time zone, for instance datetime.now(UTC)")
+        due_at = checked_time("at", at)
         backing = backing_of(self.app)
         if backing is None:
             raise ImproperlyConfigured("scheduling needs store=postgresql://, and a started app")
         message = self.as_future_message(key=key, value=value, headers=headers).message
         sent = cast("tuple[bytes | None, bytes | None]", (message.key, message.value))
-        pairs = cast("dict[str, bytes]", message.headers or {}).items()
-        entry = Outgoing(self.get_topic_name(), sent[1], sent[0], tuple(pairs))
+        topic, pairs = self.get_topic_name(), as_headers(message.headers)
+        entry = checked(Outgoing(topic, sent[1], sent[0], pairs))
         scope = current_scope()
         if scope is not None:
             outlet = scope.outlet or backing.unit
-            scope.defer(partial(outlet.schedule, entry, at, scope.causes))
+            scope.defer(partial(outlet.schedule, entry, due_at, scope.causes))
             return
-        await backing.schedule([Scheduled(entry, at)])
+        await backing.schedule([Scheduled(entry, due_at)])
 
     async def send(
         self,

@@ -24,9 +24,9 @@ from faust.types.stores import StoreT
 from pydantic import BaseModel
 from yarl import URL
 
-from connectors.errors import RowUnreadable, TableNotShared, TableUnfit
+from connectors.errors import RowUnreadable, TableNotShared
 from connectors.postgres.database import Connection, Database
-from connectors.postgres.identifiers import digest, identifier
+from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
 from connectors.processing.changes import LATER, Causes, Changes, Row
 from connectors.processing.scope import Scope, State, current_scope, scope_of_task
@@ -40,14 +40,17 @@ from connectors.tables.columns import (
     value_column,
 )
 from connectors.tables.declarations import INDEXES
-from connectors.tables.expiry import Expiry
-from connectors.tables.typed import TypedColumn, typed_columns
+from connectors.tables.typed import typed_columns
 
 if TYPE_CHECKING:
     from connectors.tables.table import Table
 
 SCHEMA = "schema"
 """The parameter of the store's URL that names the Postgres schema."""
+
+STATEMENT_BYTES = 64 << 20
+"""Values that are written in one go; one that is larger goes with those before it. The server takes
+no statement of 1 GB."""
 
 _MISSING, _OPEN = object(), State.OPEN
 
@@ -81,9 +84,6 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
                 self.value_type, self.value_serializer, self._encode_value, self._decode_value
             )
 
-        window = self.table.window
-        self.expiry = None if window is None or not window.expires else Expiry()
-        """The windows that are to be closed, where they expire."""
         self._encode = self._value.encode
         self._later = int if self._value.takes_integers else None
         """The type of values that are encoded when they are committed."""
@@ -173,13 +173,8 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             self._rows[key] = row
         elif row[2] is None:
             self._rows.pop(key, None)
-            if self.expiry is not None:
-                self.expiry.discard(key)
-            return
         else:  # what goes into the database need not stay in memory
             self._rows[key] = (row[0], row[1], LATER)
-        if self.expiry is not None:
-            self.expiry.add(key)
 
     def reset_state(self) -> None:
         """Faust's ``reset`` command forgets local state; here the state is Postgres's."""
@@ -221,51 +216,28 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         await connection.execute(self._sql("create_table"))
         await self._add_typed_columns(connection)
         for column in ("partition", *(self.options or {}).get(INDEXES, ())):
-            # Tables and indexes share their names: the digest keeps this one off other tables'.
-            place = digest(f"{self._name}.{column}")
-            index = identifier(f"ix_{place}_{self.table_name}_{column}")
+            index = identifier(f"{self.table_name}_{column}")
             await connection.execute(
                 self._sql("create_index", index=index, column=identifier(column))
             )
 
     async def _add_typed_columns(self, connection: Connection) -> None:
-        """Have a column for each field. Raises TableUnfit for one that cannot be had."""
         rows = await connection.fetch(self._sql("select_columns"), self._name)
-        present = {row["attname"]: (row["sql_type"], row["expression"]) for row in rows}
+        present = {row["attname"] for row in rows}
         for column in () if self._table.holds_sets else typed_columns(self.value_type):
-            if (there := present.get(column.stored_name)) is not None:
-                if column.is_made_by(*there):
-                    continue
-                if there[1] is None:
-                    raise TableUnfit(
-                        f"{self._name} has a column {column.name} that is not computed from its "
-                        "values: rename that column, or the field of the table's value_type"
+            if column.field not in present:
+                await connection.execute(
+                    self._sql(
+                        "add_column",
+                        column=column.name,
+                        column_type=column.sql_type,
+                        expression=column.expression,
                     )
-                # The field has another type, or is written under another name, since this release.
-                await connection.execute(self._sql("drop_column", column=column.name))
-            await self._add_column(connection, column)
-
-    async def _add_column(self, connection: Connection, column: TypedColumn) -> None:
-        try:
-            await connection.execute(
-                self._sql(
-                    "add_column",
-                    column=column.name,
-                    column_type=column.sql_type,
-                    expression=column.expression,
                 )
-            )
-        except asyncpg.DataError as error:
-            raise TableUnfit(
-                f"{self._name} has rows whose {column.written_as} is no {column.sql_type} "
-                f"({error}): change these rows by SQL, or give the field a type that fits them"
-            ) from error
 
     def start_over(self) -> None:
         """Forget all rows, and what was not committed of them."""
         self._rows.clear()
-        if self.expiry is not None:
-            self.expiry.clear()
         self._changes = Changes()
 
     def let_go(self, partitions: Collection[int]) -> None:
@@ -289,14 +261,6 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
     def put(self, key: Any, encoded: Any, partition: int) -> None:
         """Have a row in memory that is committed, its value as Postgres has it."""
         self._rows[key] = (partition, self._value.decode(encoded), LATER)
-        if self.expiry is not None:
-            self.expiry.add(key)
-            self._table.note_window(key, partition)
-
-    def place(self, key: Any) -> int | None:
-        """The partition of a row that counts; ``None`` if there is none."""
-        row = self._rows.get(key)
-        return None if row is None else row[0]
 
     def _unreadable(self, key: Any, error: Exception) -> RowUnreadable:
         return RowUnreadable(
@@ -341,6 +305,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         """Write rows within a transaction."""
         encode, as_it_is = self._key.encode, self._key.as_it_is
         keys, values, partitions, gone = [], [], [], []
+        size = 0
         for key, (partition, value, encoded) in rows.items():
             try:
                 name = key if type(key) is as_it_is else encode(key)
@@ -352,15 +317,25 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             keys.append(name)
             values.append(str(value) if encoded is LATER else encoded)
             partitions.append(partition)
+            if type(encoded) is str or type(encoded) is bytes:
+                size += len(encoded)
+                if size > STATEMENT_BYTES:
+                    await self._upsert(connection, keys, values, partitions)
+                    keys, values, partitions, size = [], [], [], 0
         if keys:
-            await connection.execute(
-                self._sql("upsert_rows"),
-                self._key.pack(keys),
-                self._value.pack(values),
-                INTEGER.pack(partitions),
-            )
+            await self._upsert(connection, keys, values, partitions)
         if gone:
             await connection.execute(self._sql("delete_rows"), gone)
+
+    async def _upsert(
+        self, connection: Connection, keys: list[Any], values: list[Any], partitions: list[int]
+    ) -> None:
+        await connection.execute(
+            self._sql("upsert_rows"),
+            self._key.pack(keys),
+            self._value.pack(values),
+            INTEGER.pack(partitions),
+        )
 
     def _sql(self, name: str, **more: str) -> str:
         return load("connectors.tables", name).format(

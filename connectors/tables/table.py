@@ -25,7 +25,6 @@ from connectors.processing.monitoring import only_monitor
 from connectors.processing.scope import Scope, State, current_scope, scope_of_task
 from connectors.processing.topic import Topic
 from connectors.processing.typed_values import dumps_json
-from connectors.tables.closing import close_windows
 from connectors.tables.declarations import (
     CACHED_ROWS,
     PREFETCH_FOR,
@@ -223,31 +222,6 @@ class Table(FaustTable[Any, Any]):
             )
         return own
 
-    def _maybe_set_key_ttl(self, key: Any, partition: int) -> None:
-        if self._postgres is None:
-            super()._maybe_set_key_ttl(key, partition)
-        elif self._should_expire_keys():  # when it expires, the store notes
-            self.note_window(key, partition)
-
-    def _maybe_del_key_ttl(self, key: Any, partition: int) -> None:
-        if self._postgres is None:
-            super()._maybe_del_key_ttl(key, partition)
-
-    def note_window(self, key: Any, partition: int) -> None:
-        """Note how far a partition has come, by one of its windows: ``now()`` asks for it."""
-        latest = self._partition_latest_timestamp
-        latest[partition] = max(latest[partition], key[1][1])
-
-    async def _del_old_keys(self) -> None:
-        if (store := self._postgres) is None:
-            await super()._del_old_keys()
-        elif store.expiry is not None:
-            await close_windows(self, store, store.expiry)
-
-    def bytes_of(self, key: Any) -> bytes:
-        """The key of the events that a row is about."""
-        return bytes_of_key(key[0] if self.window is not None else key)
-
     def _note_time(self, partition: int) -> None:
         """Have ``now()`` know what was written to a partition for an event of another one."""
         scope, latest = current_scope(), self._partition_latest_timestamp
@@ -292,7 +266,7 @@ class Table(FaustTable[Any, Any]):
 
     def partition_among(self, partitions: int, key: Any) -> int:
         """Where a key belongs, of so many partitions."""
-        return partition_of(self.bytes_of(key), partitions)
+        return partition_of(bytes_of_key(key[0] if self.window is not None else key), partitions)
 
     # -- where not all rows are in memory ----------------------------------------------------
 

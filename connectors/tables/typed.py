@@ -13,21 +13,16 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from connectors.postgres.identifiers import identifier, literal, stored_name
+from connectors.postgres.identifiers import identifier, literal
 
 OWN_COLUMNS = frozenset({"key", "value", "partition", "updated_at"})
 """What every table has; a field of such a name is read from ``value``."""
-
-SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
-"""What every table of Postgres has; likewise."""
 
 
 class TypedColumn(NamedTuple):
     """A column that Postgres fills from ``value``."""
 
     field: str
-    written_as: str
-    """The field's name in ``value``."""
     sql_type: str
     expression: str
 
@@ -35,18 +30,6 @@ class TypedColumn(NamedTuple):
     def name(self) -> str:
         """Quoted."""
         return identifier(self.field)
-
-    @property
-    def stored_name(self) -> str:
-        """As Postgres tells it."""
-        return stored_name(self.field)
-
-    def is_made_by(self, sql_type: str, expression: str | None) -> bool:
-        """Returns True if a column of this type and expression, as Postgres tells them, holds this
-        field. ``None``: the column is not a generated one."""
-        if expression is None or sql_type != self.sql_type:
-            return False
-        return f"> {literal(self.written_as)}::text" in expression
 
 
 def typed_columns(value_type: Any) -> list[TypedColumn]:
@@ -56,15 +39,15 @@ def typed_columns(value_type: Any) -> list[TypedColumn]:
     return [
         _column(name, field.serialization_alias or name, field.annotation)
         for name, field in value_type.model_fields.items()
-        if name not in OWN_COLUMNS | SYSTEM_COLUMNS
+        if name not in OWN_COLUMNS
     ]
 
 
 def _column(name: str, written_as: str, annotation: Any) -> TypedColumn:
     sql_type, field = _sql_type(_without_none(annotation)), literal(written_as)
     if sql_type == "jsonb":
-        return TypedColumn(name, written_as, sql_type, f"value -> {field}")
-    return TypedColumn(name, written_as, sql_type, f"(value ->> {field})::{sql_type}")
+        return TypedColumn(name, sql_type, f"value -> {field}")
+    return TypedColumn(name, sql_type, f"(value ->> {field})::{sql_type}")
 
 
 def _without_none(annotation: Any) -> Any:

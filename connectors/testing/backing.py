@@ -11,7 +11,7 @@ from connectors.outbox.outbox import Scheduled
 from connectors.processing.backing import Backing, TableStore
 from connectors.processing.dead_letters import NewDeadLetter
 from connectors.processing.parking import Line, Row
-from connectors.processing.shared.inbox import Known, Noting
+from connectors.processing.shared.inbox import Finished, Known, Noting
 from connectors.processing.shared.message import SharedMessage
 from connectors.processing.unit_of_work import Rows
 from connectors.testing.state import MemoryState
@@ -27,6 +27,9 @@ class MemoryBacking(Backing):
     async def close(self) -> None:
         """The state is there to be looked at."""
 
+    async def warnings(self) -> Sequence[str]:
+        return ()
+
     async def load(self, store: TableStore, partitions: Collection[int]) -> None:
         for key, partition, encoded in self._state.rows_of(store, partitions):
             store.put(key, encoded, partition)
@@ -41,7 +44,7 @@ class MemoryBacking(Backing):
         return [(line, row) for line in lines for row in self._state.first_of(line, limit)]
 
     def inbox(self, agent: str, log: str) -> Noting:  # noqa: ARG002
-        return _NothingKnown()
+        return _NothingKnown(log)
 
     def shared_store(
         self,
@@ -59,13 +62,19 @@ class MemoryBacking(Backing):
 class _NothingKnown:
     """The inbox of a worker that is alone, and has everything of an event itself."""
 
+    def __init__(self, log: str) -> None:
+        self.log = log
+
     async def look_up(
         self,
         messages: Collection[SharedMessage],  # noqa: ARG002
     ) -> Mapping[SharedMessage, Known]:
         return {}
 
-    async def forget(self, floors: Mapping[TP, int]) -> None:
+    async def floors(self) -> Mapping[TP, int]:
+        return {}
+
+    async def forget(self, finished: Mapping[TP, Finished]) -> None:
         """It knows nothing."""
 
 

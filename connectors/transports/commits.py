@@ -84,14 +84,6 @@ class Commits:
             and (event.message.tp in tps or not scope.strays.isdisjoint(tps))
         ]
 
-    def is_writing(self, table: Any, key: Any) -> bool:
-        """Whether an event that agents have in hand has written a row of a table."""
-        return any(
-            scope.row(table, key) is not None
-            for stream in self._streams
-            for scope in stream.in_hand.values()
-        )
-
     def bound_together(self) -> list[frozenset[TP]]:
         """Partitions of what agents have in hand that will count together, or not at all."""
         return [
@@ -206,7 +198,7 @@ class Commits:
                 owned=consumer.owns,
             )
         except (LogTooShort, Replaced) as loss:
-            logger.warning("%s", loss)
+            logger.info("%s", loss)  # what follows is told when partitions are taken
             consumer.rebalance.undo()
             return True
         except (BrokerError, DatabaseError):

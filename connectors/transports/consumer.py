@@ -8,7 +8,7 @@ what they share, and what Faust asks for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from connectors import crash
 from connectors.brokers.broker import Broker, TopicSpec
 from connectors.brokers.housekeeping import Housekeeper
 from connectors.brokers.membership import Membership
+from connectors.errors import BrokerError, DatabaseError
 from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.condemned import Condemned
@@ -38,6 +39,7 @@ from connectors.transports.assignor import WEB
 from connectors.transports.commits import Commits
 from connectors.transports.conductor import Conductor
 from connectors.transports.introduction import introduction
+from connectors.transports.log_watch import LogWatch
 from connectors.transports.reading import Reading
 from connectors.transports.rebalance import Rebalance
 from connectors.transports.settings import tell_of_ignored
@@ -54,6 +56,8 @@ class Consumer(FaustConsumer):
         self.progress_noted = False
         """Whether :meth:`note_progress` has been called since the loop was last free."""
         self.condemned = Condemned(self.app)
+        self.warnings: Sequence[str] = ()
+        """How broker and database may lose what they have confirmed, as found at the start."""
         self._waiting = Waiting()
         """Where the store is not Postgres."""
         self.reading = Reading(self)
@@ -108,13 +112,13 @@ class Consumer(FaustConsumer):
             return
         await retentions.declare(self.app, self.broker)
         # Tables recover from the beginning: no position of a group may keep anything for them.
-        await self.join(set(topics) - self.app.tables.changelog_topics)
+        from_start = self.app.conf.consumer_auto_offset_reset == "earliest"
+        await self.join(set(topics) - self.app.tables.changelog_topics, from_start=from_start)
         alone = frozenset(tp for tp in tps if self._has_alone(tp))
         self._membership.want(frozenset(tps) - alone, alone=alone)
 
-    async def join(self, topics: Iterable[str]) -> None:
+    async def join(self, topics: Iterable[str], *, from_start: bool) -> None:
         """Make sure that the application's group has a position in all partitions of topics."""
-        from_start = self.app.conf.consumer_auto_offset_reset == "earliest"
         await self.broker.join(self.app.conf.id, topics, from_start=from_start)
 
     @Service.task
@@ -151,10 +155,12 @@ class Consumer(FaustConsumer):
         conf, waiting = self.app.conf, self.waiting
         web = {WEB: str(conf.canonical_url)} if conf.web_enabled else {}
         waits = {"waits": {"reason": waiting.reason, "since": waiting.since}}
+        warnings = {"warnings": list(self.warnings)} if self.warnings else {}
         return {
             **introduction(self.app, self.assignment(), self._started_at),
             **self._told(),
             **web,
+            **warnings,
             **(waits if waiting.reason is not None else {}),
         }
 
@@ -274,6 +280,10 @@ class Consumer(FaustConsumer):
             return partition
         return int(self.app.producer.key_partition(topic, key).partition)
 
+    @Service.task
+    async def _watch_logs(self) -> None:
+        await LogWatch(self).run()
+
     # -- what is finished --------------------------------------------------------------------
 
     def ack(self, message: Any) -> bool:
@@ -329,6 +339,21 @@ class Consumer(FaustConsumer):
     async def _commit_livelock_detector(self) -> None:
         """Nothing. Faust wakes up for each partition four times a second, so that its driver for
         Kafka can look at it."""
+
+    @Service.task
+    async def _warn(self) -> None:
+        """Say once how broker and database may lose what they have confirmed."""
+        await self.app.tables.wait_until_tables_registered()
+        try:
+            warnings = [*await self.broker.warnings()]
+            if (backing := backing_of(self.app)) is not None:
+                warnings += await backing.warnings()
+        except (BrokerError, DatabaseError) as error:  # who works with them says so
+            self.log.debug("Whether servers keep what they confirm cannot be told: %s", error)
+            return
+        for warning in warnings:
+            self.log.warning("%s", warning)
+        self.warnings = warnings
 
     @Service.task
     async def _verify(self) -> None:

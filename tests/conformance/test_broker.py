@@ -11,16 +11,20 @@ from faust.types import TP
 from connectors.brokers.broker import (
     Advance,
     Appended,
+    Beat,
     Broker,
     LaneBatch,
     Numbered,
     Outgoing,
+    PartitionStatus,
     PartlyRefused,
     Replaced,
+    Retention,
     TopicSpec,
 )
 from connectors.brokers.capabilities import Capability
 from connectors.brokers.partitioner import partition_of
+from connectors.brokers.shares import Register
 from connectors.errors import BrokerError, TopicClosed
 
 TOPIC = "events"
@@ -236,8 +240,24 @@ async def test_a_group_that_never_joined_has_no_position(broker: Broker) -> None
     await broker.append([entry(b"1")])
     assert await broker.positions("stranger", [FIRST]) == {}
     [first, _] = await broker.status("stranger", TOPIC)
-    assert first.position is None
-    assert first.length == 1
+    assert first == PartitionStatus(length=1, lag=0, position=None)
+
+
+async def test_a_question_about_a_topic_declares_none(broker: Broker) -> None:
+    before = await broker.topics()
+    assert await broker.status("group", "unknown") == []
+    assert await broker.topics() == before
+
+
+async def test_what_redfaust_writes_is_no_anomaly(broker: Broker) -> None:
+    await broker.create_topic(TopicSpec(TOPIC, 2, Retention(age=60.0)))
+    await broker.append([entry(b"1")])
+    await broker.join("group", [TOPIC], from_start=True)
+    await broker.beat("group", "member", Beat(1, frozenset({2}), {"web": "http://here"}))
+    await broker.reassign("group", Register(("member",)), version="", silent={})
+    await broker.keeps_house("member")
+    await broker.identity()
+    assert list(await broker.anomalies()) == []
 
 
 async def test_the_lag_is_what_is_not_finished(broker: Broker) -> None:
@@ -349,3 +369,8 @@ async def test_groups_stand_at_the_beginning_of_new_partitions(broker: Broker) -
     logs = await broker.read(await broker.positions("late", [FIRST, *new]), limit=9, wait=0)
     assert {tp: [r.value for r in log] for tp, log in logs.items()} == {TP(TOPIC, 3): [b"2"]}
     assert await broker.positions("late", [FIRST]) == old
+
+
+async def test_each_warning_is_one_line(broker: Broker) -> None:
+    for warning in await broker.warnings():
+        assert warning.isprintable()

@@ -186,6 +186,32 @@ async def test_a_refused_row_stays_as_it_was_committed(database_url: str) -> Non
     assert await fetch(database_url, "SELECT value FROM redfaust.dead_letters") == [(b'"heavy"',)]
 
 
+async def test_rows_that_are_too_large_for_one_statement_are_written_by_several(
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.tables.store.STATEMENT_BYTES", 10)
+    table = new_app("memory://large", migrated_url, name="large").Table("rows", key_type=str)
+    store = table.data
+    assert isinstance(store, PostgresStore)
+    rows: dict[Any, Row] = {f"k{n}": (0, None, '"' + "x" * n + '"') for n in range(20)}
+    upserts = []
+    upsert = store._upsert
+
+    async def count(*args: Any) -> None:
+        upserts.append(args)
+        await upsert(*args)
+
+    monkeypatch.setattr(store, "_upsert", count)
+    database = await Database.connect(migrated_url)
+    async with database.transaction() as connection:
+        await store.create(connection)
+        await store.write(connection, rows)
+    await store.load_partitions(database, [0])
+    await database.close()
+    assert len(upserts) > 2
+    assert {key: len(store[key]) for key in store} == {f"k{n}": n for n in range(20)}
+
+
 async def test_text_that_looks_like_an_escaped_nul_is_stored(database_url: str) -> None:
     app = new_app("memory://escaped", database_url)
     texts = app.topic("texts", key_type=str)

@@ -86,9 +86,7 @@ async def test_a_model_gives_its_table_typed_columns(database_url: str) -> None:
     rows = await fetch(database_url, "SELECT key, name, age, town FROM test.people ORDER BY key")
     assert rows == [("OlderPerson", "Ada", 36, "Ulm"), ("Person", "Ada", 36, None)]
     indexes = await fetch(
-        database_url,
-        "SELECT regexp_replace(indexname, '^ix_[0-9a-f]{8}_', '') FROM pg_indexes "
-        "WHERE tablename = 'people' ORDER BY 1",
+        database_url, "SELECT indexname FROM pg_indexes WHERE tablename = 'people' ORDER BY 1"
     )
     assert indexes == [("people_name",), ("people_partition",), ("people_pkey",)]
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import asyncpg
+import faust
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
@@ -18,6 +19,7 @@ from faust.types import TP
 from connectors import crash
 from connectors.brokers.broker import (
     Advance,
+    Beat,
     Broker,
     EntriesRefused,
     LaneBatch,
@@ -35,8 +37,10 @@ from connectors.brokers.kafka.address import Address
 from connectors.brokers.kafka.appender import Appender
 from connectors.brokers.kafka.entry import SOURCE
 from connectors.brokers.kafka.reader import LogReader
+from connectors.brokers.shares import Register
 from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.transports.by_url import broker_by_url, check_url
+from tests.integration.faust_apps import eventually, new_app, running
 from tests.kafka_server import delete_topics, running_admin
 
 TOPIC = "events"
@@ -360,6 +364,86 @@ async def test_a_log_that_ends_before_a_position_is_told_as_another_incarnation(
         await broker.read({FIRST: 7}, limit=10, wait=PATIENCE)
     assert await broker.incarnation() != before
     assert await values(broker) == [b"1"]
+
+
+async def append_anew(url: str, store: str, *values: bytes) -> None:
+    """As another process: a producer goes on counting where a topic that is gone has ended."""
+    other = broker_by_url(url, default_partitions=1, store=store)
+    await other.open()
+    await other.append([Outgoing("numbers", value, key=b"key") for value in values])
+    await other.close()
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+async def test_a_topic_that_is_made_again_is_read_from_its_beginning(
+    empty_kafka_url: str, database_url: str, is_running: bool
+) -> None:
+    seen: list[int] = []
+
+    def new_worker() -> faust.App:
+        app = new_app(empty_kafka_url, database_url, partitions=1)
+        sums = app.Table("sums", key_type=str, value_type=int, default=int)
+
+        @app.agent(app.topic("numbers", key_type=str))
+        async def add(stream: Any) -> None:
+            async for key, number in stream.items():
+                sums[key] += number
+                seen.append(number)
+
+        return app
+
+    async def make_again() -> None:
+        await delete_topics(empty_kafka_url)
+        await append_anew(empty_kafka_url, database_url, b"16", b"32")
+
+    async with running(new_worker()):
+        await append_anew(empty_kafka_url, database_url, b"1", b"2", b"4", b"8")
+        await eventually(lambda: seen == [1, 2, 4, 8])
+        if is_running:
+            await make_again()
+            await eventually(lambda: seen[4:] == [16, 32])
+    if not is_running:
+        await make_again()
+        async with running(new_worker()):
+            await eventually(lambda: seen[4:] == [16, 32])
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("SELECT value FROM test.sums") == "63"
+    await connection.close()
+
+
+async def test_registers_and_beats_that_cannot_be_read_are_named_and_none(
+    broker: Broker, kafka_store_url: str
+) -> None:
+    await broker.beat("group", "good", Beat(1))
+    connection = await asyncpg.connect(kafka_store_url)
+    await connection.execute(
+        """
+        INSERT INTO redfaust.beats (name, member, number, said, heard_at)
+        VALUES
+            ('group', 'no object', 1, '5', now()),
+            ('group', 'no info', 1, '{"counts": [], "info": 5}', now()),
+            ('group', 'too many', 1, '{"counts": [1000000000], "info": {}}', now()),
+            ('group', 'never', 1, '{"counts": [], "info": {}}', 'infinity');
+        INSERT INTO redfaust.registers (name, version, register)
+        VALUES ('group', gen_random_uuid(), '{"members": [5], "owners": {}, "drained": []}')
+        """
+    )
+    roll = await broker.roll("group")
+    assert roll.beats.keys() == {"good"}
+    assert roll.register == Register()
+    found = [what for _, what in await broker.anomalies()]
+    assert len(found) == 4
+    assert {what.split(" cannot")[0] for what in found} == {
+        "the register of group",
+        "the beat of no object",
+        "the beat of no info",
+        "the beat of too many",
+    }
+    assert (await broker.beat("group", "good", Beat(2))).beats.keys() == {"good"}
+    assert (
+        await connection.fetchval("SELECT count(*) FROM redfaust.beats WHERE member = 'never'") == 0
+    )
+    await connection.close()
 
 
 # -- what Kafka is told ----------------------------------------------------------------------

@@ -114,6 +114,29 @@ async def test_several_lanes_are_staged_at_once(database: Database) -> None:
         assert values == [b"%s%d" % (name.encode(), n) for n in range(size)]
 
 
+async def test_what_is_larger_than_a_statement_may_be_is_staged_in_several_batches(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("entries", "lanes"):
+        monkeypatch.setattr(f"connectors.outbox.{module}.BATCH_BYTES", 10)
+    stream = Stream()
+    publisher = new_publisher(database, stream)
+    owned = await publisher.take_over(["a", "b"])
+    values = [b"1" * 4, b"2" * 4, b"3" * 4, b"4" * 30, b"5"]
+    async with database.transaction() as connection:
+        lanes = {
+            lane.name: (lane.last_number, [Outgoing(name, value) for value in values])
+            for name, lane in owned.items()
+        }
+        staged = await stage(connection, lanes)
+    assert [len(batch.entries) for batch in staged] == [2, 1, 1, 1] * 2
+    async with publishing(publisher):
+        publisher.put(staged)
+        await all_published(publisher)
+    for name in ("a", "b"):
+        assert [entry.value for entry in stream.entries if entry.topic == name] == values
+
+
 async def test_a_lane_that_was_taken_over_stages_nothing(database: Database) -> None:
     stream = Stream()
     old = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]

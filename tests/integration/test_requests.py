@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, cast
 import faust
 import pytest
 from faust.agents.models import ReqRepResponse
+from redis.asyncio import Redis
 
 from connectors.brokers.housekeeping import Housekeeper
+from connectors.brokers.redis.offsets import offset_of
 from connectors.processing import replies
 from connectors.transports.by_url import broker_by_url
 from connectors.transports.consumer import Consumer
@@ -109,6 +111,25 @@ async def test_who_is_not_started_asks_without_becoming_a_member(any_broker_url:
             assert await asked(client.square, 6) == 36
             roll = await worker.app.consumer.broker.roll(worker.app.conf.id)
             assert roll.register.members == (worker.app.consumer.member,)
+        finally:
+            await asyncio.wait_for(client.app.stop(), PATIENCE)
+
+
+async def test_who_is_not_started_hears_answers_also_after_their_log_was_deleted(
+    any_broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.transports.log_watch.LOOK_EVERY", 0.1)
+    worker, client = calculator(any_broker_url), calculator(any_broker_url)
+    log = f"{{{client.app.conf.reply_to}:0}}"
+    async with running(worker.app), Redis.from_url(any_broker_url) as redis:
+        try:
+            assert await asked(client.square, 5) == 25
+            far = await redis.xadd(log, {"_v": "odd"}, id="99999999999999-0")
+            tenures = cast(Consumer, client.app.consumer).tenures
+            end = offset_of(cast(bytes, far)) + 1
+            await eventually(lambda: any(tenure.next == end for tenure in tenures.values()))
+            await redis.delete(log)
+            assert await asked(client.square, 6) == 36
         finally:
             await asyncio.wait_for(client.app.stop(), PATIENCE)
 

@@ -133,6 +133,7 @@ async def test_events_of_a_line_are_found_by_its_key(database_url: str, plans: s
     await database.close()
     lines = "\n".join(row[0] for row in plan)
     assert "Index Scan using parked_lines" in lines
+    assert "sha256(" in lines
     assert "Filter" not in lines
     assert "Seq Scan" not in lines
 

@@ -16,6 +16,7 @@ from faust.types import TP
 
 from connectors.brokers.broker import (
     Advance,
+    Anomaly,
     Appended,
     Beat,
     GroupProgress,
@@ -290,6 +291,9 @@ class KafkaBroker:
     async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:  # noqa: ARG002
         return {}
 
+    async def warnings(self) -> Sequence[str]:
+        return ()
+
     # -- groups ------------------------------------------------------------------------------
 
     async def confirm(self, tps: Collection[TP], incarnation: str) -> None:  # noqa: ARG002
@@ -327,16 +331,19 @@ class KafkaBroker:
             )
 
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
-        tps = await self._expand([topic])
+        tps = [TP(topic, number) for number in range((await self.topics()).get(topic, 0))]
         bounds = await self.bounds(tps)
         positions = await self.positions(group, tps)
         status = []
         for tp in tps:
             first, end = bounds[tp]
             position = positions.get(tp)
-            lag = end - max(first, position or first)
+            lag = 0 if position is None else end - max(first, position)
             status.append(PartitionStatus(end - first, lag, position))
         return status
+
+    async def anomalies(self) -> Sequence[Anomaly]:
+        return await self._parts.registers.anomalies()
 
     async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
         bounds = await self.bounds(tps)

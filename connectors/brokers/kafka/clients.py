@@ -21,6 +21,10 @@ of them is kept open while entries are appended."""
 FETCH_WAIT = 0.25
 """Seconds that a fetch waits at a node for news. What is asked for meanwhile waits behind it."""
 
+FETCH_BYTES = 16 << 20
+"""Bytes that a node sends in one go, and keeps ready for who reads. One entry is sent however large
+it is."""
+
 START_FOR = 10.0
 """Seconds in which a client has to be connected."""
 
@@ -46,6 +50,7 @@ def new_consumer(address: Address, **options: Any) -> Any:
             "auto_offset_reset": "none",
             "isolation_level": "read_committed",
             "fetch_max_wait_ms": round(FETCH_WAIT * 1000),
+            "fetch_max_bytes": FETCH_BYTES,
             **options,
         }
     )

@@ -19,6 +19,7 @@ from faust.types import TP
 from connectors.brokers.broker import (
     HOUSE_LEFT_AFTER,
     Advance,
+    Anomaly,
     Appended,
     Beat,
     EntriesRefused,
@@ -299,20 +300,26 @@ class MemoryBroker:
         }
         return {tp: each for tp, each in found.items() if each is not None}
 
+    async def warnings(self) -> Sequence[str]:
+        return ()
+
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
-        status = []
-        for tp in self._expand([topic]):
-            records = self._log.records[tp]
-            length = len(records)
-            if (shared := self._log.shared.get((group, tp))) is not None:
-                claimed = len(shared.claimed)
-                lag = length - records.count_below(shared.position) + claimed
-                status.append(PartitionStatus(length, lag, shared.position, claimed))
-                continue
-            position = self._log.positions.get((group, tp))
-            lag = length - records.count_below(position or 0)
-            status.append(PartitionStatus(length, lag, position))
-        return status
+        partitions = self._log.topics.get(topic, 0)
+        return [self._status(group, TP(topic, number)) for number in range(partitions)]
+
+    def _status(self, group: str, tp: TP) -> PartitionStatus:
+        records = self._log.records[tp]
+        length = len(records)
+        if (shared := self._log.shared.get((group, tp))) is not None:
+            claimed = len(shared.claimed)
+            lag = length - records.count_below(shared.position) + claimed
+            return PartitionStatus(length, lag, shared.position, claimed)
+        position = self._log.positions.get((group, tp))
+        lag = 0 if position is None else length - records.count_below(position)
+        return PartitionStatus(length, lag, position)
+
+    async def anomalies(self) -> Sequence[Anomaly]:
+        return ()
 
     async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
         return {tp: self._survey(tp) for tp in tps}

@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from connectors.brokers.broker import Record
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.address import Host
+from connectors.brokers.redis.bounded import ReplyTooLarge, bound_for, fewer
 from connectors.brokers.redis.client import READS, REPLY_TIMEOUT
 from connectors.brokers.redis.cluster import TRY_AGAIN_AFTER, Cluster
 from connectors.brokers.redis.node_reader import NodeReader, Sought
@@ -242,6 +243,20 @@ class ClusterReader:
                 await self._news.wait()
 
     async def _read_from(self, host: Host, positions: Mapping[TP, int], limit: int) -> _Found:
+        """Read, and return a stream as not quiet that was left out since there was too much."""
+        asked = positions
+        while True:
+            try:
+                found = await self._read_some(host, asked, limit)
+            except ReplyTooLarge:
+                # With the connection the node has forgotten of which streams it was to tell.
+                self._forget([tp for tp, quiet in self._quiet.items() if quiet.host == host])
+                asked, limit = fewer(asked, limit)
+            else:
+                left_out = positions.keys() - asked.keys()
+                return found | {tp: (positions[tp], []) for tp in left_out}
+
+    async def _read_some(self, host: Host, positions: Mapping[TP, int], limit: int) -> _Found:
         replies = await self._ask(host, positions, limit)
         onward: dict[Host, dict[TP, int]] = {}
         for tp, reply in replies.items():
@@ -273,7 +288,7 @@ class ClusterReader:
         sought = [
             Sought(keys.stream(tp), before(position), asking) for tp, position in positions.items()
         ]
-        replies = await self._node(host).read(limit, sought)
+        replies = await self._node(host).read(limit, sought, bound_for(positions, limit))
         return dict(zip(positions, replies, strict=True))
 
 

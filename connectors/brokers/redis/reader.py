@@ -11,6 +11,7 @@ from redis.asyncio import ConnectionPool, Redis
 
 from connectors.brokers.broker import Record
 from connectors.brokers.redis import keys
+from connectors.brokers.redis.bounded import ReplyTooLarge, bound, bound_for, fewer
 from connectors.brokers.redis.client import REPLY_TIMEOUT
 from connectors.brokers.redis.offsets import before
 from connectors.brokers.redis.sequences import Sequences
@@ -50,12 +51,24 @@ class StreamReader:
     async def _read(
         self, positions: Mapping[TP, int], limit: int, wait: float
     ) -> dict[TP, list[Record]]:
+        while True:
+            try:
+                return await self._read_bounded(positions, limit, wait)
+            except ReplyTooLarge:
+                positions, limit = fewer(positions, limit)
+
+    async def _read_bounded(
+        self, positions: Mapping[TP, int], limit: int, wait: float
+    ) -> dict[TP, list[Record]]:
         streams = {keys.stream(tp).encode(): tp for tp in positions}
         last_read = [before(position) for position in positions.values()]
         command = ["XREAD", "COUNT", limit]
         if wait > 0:
             command += ["BLOCK", max(1, int(wait * 1000))]
         async with asyncio.timeout(wait + REPLY_TIMEOUT):
+            await self._client.initialize()
+            if self._client.connection is not None:
+                bound(self._client.connection, bound_for(positions, limit))
             reply = await self._client.execute_command(  # type: ignore[no-untyped-call]
                 *command, "STREAMS", *streams, *last_read
             )

@@ -86,6 +86,8 @@ class SharedMessage(ConsumerMessage):
         self.topic, self.partition = self.tp = claim.tp
         record = claim.record
         self.offset, self.timestamp, self.key, self.value, headers, self.source = record
+        self.size = len(record.value or b"")
+        """Bytes of its value."""
         self.headers = headers  # type: ignore[assignment] # a sequence, as Faust reads them
         self.deliveries = claim.deliveries
         self.attempts = 0
