@@ -73,6 +73,9 @@ class Logs(Protocol):
     async def topics(self) -> Mapping[str, int]:
         """All topics with their numbers of partitions."""
 
+    async def identity(self) -> str:
+        """Another one after everything was wiped."""
+
     async def incarnation(self) -> str:
         """Another one whenever something may have been lost."""
 
@@ -106,6 +109,9 @@ class Journal:
         these entries stay held back: a higher number would make them repeats."""
         self._tried_left: dict[str, float] = {}
         """By lane of somebody else, when it was found that a log holds back what is left of it."""
+        self.incarnation = ""
+        """Of the broker, with its identity, when what was lost was last looked for. Published
+        batches are noted with it."""
         self.blocked: dict[TP, str] = {}
         """The logs that hold something back, with the reasons."""
         self.published = 0
@@ -117,6 +123,7 @@ class Journal:
         """Follow the lanes of these producers, publish what is left of them, and say where each
         goes on: above its marks, by ``leave_out``."""
         async with self._one_at_a_time:
+            self.incarnation = self.incarnation or await self.find_incarnation()
             async with self._database.transaction() as connection:
                 lanes = await open_lanes(connection, producers)
                 former = await former_lanes(connection, lanes.values())
@@ -169,6 +176,10 @@ class Journal:
         """
         async with self._one_at_a_time, self._following(lanes) as marks:
             return await self._restore(marks)
+
+    async def find_incarnation(self) -> str:
+        """Another one whenever the broker may have lost something, or was wiped."""
+        return f"{await self._logs.identity()}/{await self._logs.incarnation()}"
 
     @property
     def followed(self) -> Collection[str]:
@@ -238,16 +249,24 @@ class Journal:
         """See :meth:`restore`, for lanes that are followed and have these marks now."""
         async with self._database.transaction() as connection:
             rows = await connection.fetch(_query("select_reached"), list(marks), LOOK_BACK)
-        reached = [(row["lane"], TP(row["topic"], row["partition"]), row["mark"]) for row in rows]
-        reached += [(lane, *seen) for lane in marks for seen in self._followed[lane].items()]
-        behind = [
-            (lane, tp, left)
-            for lane, tp, mark in reached
-            if (left := marks[lane].get(tp, 0)) < mark
+        reached = [
+            (row["lane"], TP(row["topic"], row["partition"]), row["mark"], row["incarnations"])
+            for row in rows
         ]
+        reached += [
+            (lane, *seen, [self.incarnation])
+            for lane in marks
+            for seen in self._followed[lane].items()
+        ]
+        behind = []
+        published: dict[TP, set[str | None]] = {}
+        for lane, tp, mark, incarnations in reached:
+            if (left := marks[lane].get(tp, 0)) < mark:
+                behind.append((lane, tp, left))
+                published.setdefault(tp, set()).update(incarnations)
         if not behind:
             return ()
-        lost, blocked = await self.find_lost({tp for _, tp, _ in behind})
+        lost, blocked = await self.find_lost(published)
         begin: dict[str, int] = {}
         for lane, tp, left in behind:
             if tp in blocked:
@@ -259,18 +278,27 @@ class Journal:
             await self._append_again(lane, number)
         return begin
 
-    async def find_lost(self, tps: Set[TP]) -> tuple[Set[TP], Mapping[TP, str]]:
+    async def find_lost(
+        self, published: Mapping[TP, Set[str | None]]
+    ) -> tuple[Set[TP], Mapping[TP, str]]:
         """Of logs in which marks are missing, those that have lost entries, and those that are
-        blocked, with the reasons: of them nobody can tell.
+        blocked, with the reasons: of them nobody can tell. Each comes with the incarnations under
+        which entries were published there.
 
         A log that its topic does not list any more, and that groups have joined, has lost nothing:
-        what lies there would be processed a second time.
+        what lies there would be processed a second time. Nor has one whose topic was deleted, as
+        that of the answers to a process that has ended.
         """
+        tps = published.keys()
         blocked = await self._logs.blocked(tps)
         partitions = await self._logs.topics()
+        missing = {tp for tp in tps if tp.topic not in partitions}
+        # Later: whoever is wiped in between has another one then.
+        now = await self.find_incarnation() if missing else ""
+        deleted = {tp for tp in missing if published[tp] == {now}}
         unlisted = {tp for tp in tps if tp.partition >= partitions.get(tp.topic, tp.partition + 1)}
         joined = await self._logs.floors(unlisted) if unlisted else {}
-        return tps - blocked.keys() - joined.keys(), blocked
+        return tps - blocked.keys() - joined.keys() - deleted, blocked
 
     async def _publish_unpublished(self, lanes: Collection[str]) -> None:
         behind = "", 0
@@ -404,6 +432,7 @@ class Journal:
             [batch.lane for batch in batches],
             [batch.last_number for batch in batches],
             *columns,
+            self.incarnation,
         )
 
     async def _fetch(self, query: str, *arguments: object) -> list[Staged]:

@@ -17,7 +17,7 @@ from faust.types import TP
 from connectors import crash
 from connectors.brokers.broker import Numbered, Outgoing
 from connectors.errors import LaneOvertaken
-from connectors.outbox.entries import BATCH_BYTES, Staged, as_row, size_of, split
+from connectors.outbox.entries import BATCH_BYTES, Staged, as_row, split
 from connectors.postgres.database import Connection
 from connectors.postgres.queries import load
 
@@ -104,27 +104,26 @@ def _statements(batches: Sequence[Staged]) -> Iterator[Sequence[Staged]]:
     lanes: set[str] = set()
     size = 0
     for batch in batches:
-        own = sum(size_of(entry) for _, entry in batch.entries)
-        if statement and (batch.lane in lanes or size + own > BATCH_BYTES):
+        if statement and (batch.lane in lanes or size + batch.size > BATCH_BYTES):
             yield statement
             statement, lanes, size = [], set(), 0
         statement.append(batch)
         lanes.add(batch.lane)
-        size += own
+        size += batch.size
     if statement:
         yield statement
 
 
 def _batches(lane: str, last_number: int, entries: Sequence[Outgoing]) -> Iterator[Staged]:
-    for part in split(entries):
-        batch = _number(lane, last_number, part)
+    for part, size in split(entries):
+        batch = _number(lane, last_number, part, size)
         yield batch
         last_number = batch.last_number
 
 
-def _number(lane: str, last_number: int, entries: Sequence[Outgoing]) -> Staged:
+def _number(lane: str, last_number: int, entries: Sequence[Outgoing], size: int) -> Staged:
     numbered = tuple(map(Numbered, count(last_number + 1), entries))
-    return Staged(lane, last_number + 1, last_number + len(numbered), numbered)
+    return Staged(lane, last_number + 1, last_number + len(numbered), numbered, size)
 
 
 def _query(name: str) -> str:

@@ -76,7 +76,7 @@ async def schedule(connection: Connection, entries: Iterable[Scheduled]) -> None
 
 async def publish_all(connection: Connection, entries: Sequence[Outgoing]) -> None:
     """Put entries into the outbox, within a transaction: they are published in this order."""
-    for part in split(entries):
+    for part, _ in split(entries):
         await connection.execute(
             load("connectors.outbox", "insert_rows"),
             [entry.topic for entry in part],

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 from faust.types import AppT
 
@@ -30,11 +32,19 @@ async def relay(app: AppT, database: Database, broker: Broker) -> None:
     Whatever goes wrong is logged and tried again: an outbox that cannot be read stops no agent.
     """
     relay = Relay(database, broker, set_aside=keep_unsent(database, app.conf.id))
-    never = asyncio.Event()
+
+    async def attend() -> None:
+        # Once: a relay that waits for something is there all the same.
+        async with attending(broker, database, relay, app=app.conf.id):
+            await _again_and_again(lambda: relay.run(asyncio.Event()))
+
+    await _again_and_again(attend)
+
+
+async def _again_and_again(step: Callable[[], Awaitable[None]]) -> NoReturn:
     while True:
         try:
-            async with attending(broker, database, relay, app=app.conf.id):
-                await relay.run(never)
+            await step()
         except WAITED_OUT as error:
             logger.warning("Relaying waits: %s", in_one_line(error))
         except Exception:

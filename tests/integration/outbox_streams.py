@@ -80,6 +80,9 @@ class Stream:
         del self.entries[-count:], self._sources[-count:]
         self.name += "'"
 
+    async def identity(self) -> str:
+        return "log"
+
     async def incarnation(self) -> str:
         return self.name
 

@@ -92,6 +92,9 @@ class Logs:
     async def topics(self) -> Mapping[str, int]:
         return {"orders": PARTITIONS}
 
+    async def identity(self) -> str:
+        return "log"
+
     async def incarnation(self) -> str:
         return "the same"
 

@@ -82,9 +82,8 @@ async def test_an_entry_survives_the_database(database: Database) -> None:
     async with database.transaction() as connection:
         lanes = await open_lanes(connection, [OWNER])
         [staged] = await stage(connection, {lanes[OWNER]: (0, entries)})
-    assert staged == Staged(
-        lanes[OWNER], 1, 3, tuple(Numbered(n + 1, entry) for n, entry in enumerate(entries))
-    )
+    numbered = tuple(Numbered(n + 1, entry) for n, entry in enumerate(entries))
+    assert staged == Staged(lanes[OWNER], 1, 3, numbered, size=20)
     stream = Stream()
     await new_publisher(database, stream).take_over([OWNER])
     assert stream.entries == entries
@@ -312,10 +311,11 @@ async def test_a_publisher_that_is_stopped_and_started_passes_nothing_over(
     assert await stream.reaches(2) == [b"1", b"2"]
 
 
+@pytest.mark.parametrize("bound", ["MAX_UNPUBLISHED", "MAX_UNPUBLISHED_BYTES"])
 async def test_there_is_no_room_while_too_much_is_unpublished(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.publisher.MAX_UNPUBLISHED", 3)
+    monkeypatch.setattr(f"connectors.outbox.publisher.{bound}", 3)
     publisher = new_publisher(database, Stream())
     lane = (await publisher.take_over([OWNER]))[OWNER]
     staged = await commit(database, lane, b"1", b"2", b"3")
@@ -328,6 +328,23 @@ async def test_there_is_no_room_while_too_much_is_unpublished(
     async with publishing(publisher):
         await asyncio.wait_for(waiting, TIMEOUT)
         await all_published(publisher)
+        await asyncio.wait_for(publisher.has_room(), TIMEOUT)
+
+
+async def test_what_is_published_in_one_go_is_bounded_by_bytes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.publisher.BATCH_BYTES", 5)
+    stream = Stream()
+    publisher = new_publisher(database, stream)
+    lane = (await publisher.take_over([OWNER]))[OWNER]
+    for value in (b"12", b"34", b"56", b"a large one", b"78"):
+        staged = await commit(database, lane, value)
+        publisher.put([staged])
+        lane = Lane(lane.name, staged.last_number)
+    async with publishing(publisher):
+        await all_published(publisher)
+    assert stream.batches == [2, 1, 1, 1]
 
 
 async def test_a_refused_entry_is_set_aside_once_and_the_others_go_on(database: Database) -> None:

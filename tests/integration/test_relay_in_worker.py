@@ -10,8 +10,11 @@ from urllib.parse import urlsplit, urlunsplit
 import faust
 import pytest
 
+from connectors.brokers.redis import RedisBroker
+from connectors.errors import BrokerUnavailable
 from connectors.outbox.outbox import Outbox
 from connectors.outbox.relay import Relay
+from connectors.outbox.relay_member import GROUP
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import DeadLetters
@@ -131,3 +134,30 @@ async def test_a_worker_waits_neither_for_its_relay_nor_for_a_database_that_hang
         finally:
             await asyncio.wait_for(app.stop(), STOPPED_WITHIN)
             proxy.let_go()
+
+
+async def test_the_relay_of_a_worker_is_known_as_one_until_it_stops(
+    any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.processing.relaying.RETRY_EVERY", 0.01)
+    run, tries = Relay.run, 0
+
+    async def fail(self: Relay, stop: asyncio.Event) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 50:
+            raise BrokerUnavailable("away for a moment")
+        await run(self, stop)
+
+    monkeypatch.setattr(Relay, "run", fail)
+    app, _ = collecting(any_broker_url, database_url)
+    broker = RedisBroker(any_broker_url, default_partitions=1)
+    await broker.open()
+    async with running(app):
+        await eventually(lambda: tries == 50)
+        [beat] = (await broker.roll(GROUP)).heard().values()
+        assert beat.info["app"] == "test"
+    roll = await broker.roll(GROUP)
+    assert (roll.register.members, roll.heard()) == ((), {})
+    assert not roll.register.lost
+    await broker.close()

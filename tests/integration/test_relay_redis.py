@@ -144,6 +144,7 @@ async def test_what_was_claimed_before_redis_was_wiped_is_published(
         blocked = broker.blocked
         topics = broker.topics
         floors = broker.floors
+        identity = broker.identity
         incarnation = broker.incarnation
 
         async def append_once(
@@ -161,6 +162,26 @@ async def test_what_was_claimed_before_redis_was_wiped_is_published(
         await client.flushall()
     await relay_everything(database, broker)
     assert await values(broker) == [b"1", b"2"]
+
+
+async def test_a_topic_that_was_deleted_does_not_come_back(
+    database: Database, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.02)
+    await publish(database, b"1")
+    async with Outbox(database).transaction() as tx:
+        await tx.publish("answers", b"42")
+    await relay_everything(database, broker)
+    await broker.delete_topics(["answers"])
+    monkeypatch.setattr("connectors.outbox.retention.KEEP_FOR", 0.0)
+
+    async def is_over() -> bool:
+        return not await database.pool.fetchval("SELECT count(*) FROM redfaust.batches")
+
+    async with running(database, broker, poll=0.05):
+        await eventually(is_over)
+    assert list(await broker.topics()) == ["orders"]
+    assert await values(broker) == [b"1"]
 
 
 @pytest.mark.parametrize("is_read", [True, False], ids=["read", "read by nobody"])

@@ -370,10 +370,11 @@ async def test_what_a_log_has_lost_is_restored_and_not_deleted(database: Databas
     assert await kept(database) == 2
 
 
+@pytest.mark.parametrize("bound", ["PAGE", "PLACES"])
 async def test_batches_that_wait_for_a_group_do_not_hide_those_behind_them(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.retention.PAGE", 2)
+    monkeypatch.setattr(f"connectors.outbox.retention.{bound}", 2)
     async with database.transaction() as connection:
         await connection.execute(
             "INSERT INTO redfaust.batches"
@@ -407,7 +408,10 @@ async def test_lanes_are_found_without_their_batches(database: Database) -> None
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "not analyzed"])
 async def test_no_round_reads_all_batches(database: Database, plans: str, analyzed: bool) -> None:
     queries = {
-        "select_old": ("(text[], bigint[], int, float8)", "('{a,b}', '{0,0}', 500, 60)"),
+        "select_old": (
+            "(text[], bigint[], int, float8, bigint)",
+            "('{a,b}', '{0,0}', 500, 60, 2000)",
+        ),
         "select_reached": ("(text[], int)", "('{a,b}', 100)"),
         "select_kept": ("(text, bigint, int, bigint)", "('a', 7, 8, 1000)"),
         "select_unpublished": ("(text[], text, bigint, int, bigint)", "('{a,b}', '', 0, 8, 1000)"),

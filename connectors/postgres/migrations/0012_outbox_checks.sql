@@ -122,6 +122,10 @@ ALTER TABLE redfaust.outbox
     ADD CONSTRAINT outbox_headers CHECK (redfaust.are_headers(headers)),
     ADD CONSTRAINT outbox_headers_size CHECK (octet_length(headers::text) <= 1048576);
 
+-- Of the broker, with its identity, when the batch was published. With another one entries may have
+-- been lost, and topics with them; a topic that is missing under the same one was deleted.
+ALTER TABLE redfaust.batches ADD COLUMN incarnation text;
+
 -- The topics that redfaust.publish takes. While there are none it takes any, and a misspelt name makes
 -- a topic that nobody reads.
 CREATE TABLE redfaust.topics (
