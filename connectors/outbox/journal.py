@@ -123,10 +123,10 @@ class Journal:
         """Follow the lanes of these producers, publish what is left of them, and say where each
         goes on: above its marks, by ``leave_out``."""
         async with self._one_at_a_time:
-            self.incarnation = self.incarnation or await self.find_incarnation()
             async with self._database.transaction() as connection:
                 lanes = await open_lanes(connection, producers)
                 former = await former_lanes(connection, lanes.values())
+            self.incarnation = self.incarnation or await self.find_incarnation()
             marks = await self._logs.marks([*lanes.values(), *former])
             # Before looking for what is left: who stages in between then changes this number.
             async with self._database.transaction() as connection:
