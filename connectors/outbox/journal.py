@@ -146,11 +146,14 @@ class Journal:
             async with self._database.transaction() as connection:
                 rows = await connection.fetch(_query("select_left_lanes"), seconds)
             now = asyncio.get_running_loop().time()
-            for lane in [row["lane"] for row in rows]:
-                if self._tried_left.get(lane, -LEFT_AGAIN_AFTER) + LEFT_AGAIN_AFTER <= now:
-                    await self._publish_left_on([lane])
-                    if lane in self._held:
-                        self._tried_left[lane] = now
+            lanes = [
+                row["lane"]
+                for row in rows
+                if self._tried_left.get(row["lane"], -LEFT_AGAIN_AFTER) + LEFT_AGAIN_AFTER <= now
+            ]
+            if lanes:
+                await self._publish_left_on(lanes)
+                self._tried_left |= {lane: now for lane in lanes if lane in self._held}
 
     async def retry_held(self) -> None:
         """Publish what was held back for logs that are mended by now."""

@@ -105,6 +105,21 @@ async def test_large_rows_go_in_batches_of_bounded_size(
     assert stream.batches == [2, 1, 1, 1]
 
 
+async def test_headers_count_as_long_as_they_are_though_they_are_stored_compressed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.relay.BATCH_BYTES", 25_000)
+    await database.pool.execute(
+        "INSERT INTO redfaust.outbox (topic, value, headers)"
+        " SELECT 'orders', 'x', jsonb_build_object('long', repeat('x', 10000))"
+        " FROM generate_series(1, 5)"
+    )
+    stream = Stream()
+    async with running(database, stream):
+        await stream.reaches(5)
+    assert stream.batches == [2, 2, 1]
+
+
 async def test_large_batches_are_read_one_by_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
