@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, TypeVar
 
-import orjson
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import from_json
 
 T = TypeVar("T")
 
@@ -49,8 +49,8 @@ def _read_text_as_json(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError as error:
+        return from_json(value, allow_inf_nan=False)  # integers of any size
+    except ValueError as error:
         raise ValueError("is text, but not the text of a JSON value") from error
 
 

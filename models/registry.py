@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-import orjson
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from models.envelope import FIELDS, Envelope, Message, derived_id, explain, fields_of
 from models.errors import (
@@ -129,8 +129,8 @@ class Registry:
 
 def _json_object(value: bytes) -> dict[str, Any]:
     try:
-        body = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
+        body = from_json(value, allow_inf_nan=False)  # integers of any size
+    except ValueError as error:
         raise InvalidEvent(f"not JSON: {error}") from error
     if not isinstance(body, dict):
         raise InvalidEvent(f"a JSON object is needed, not {type(body).__name__}")

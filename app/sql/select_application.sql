@@ -1,1 +1,1 @@
-SELECT id FROM application
+SELECT id FROM public.application

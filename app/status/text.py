@@ -52,7 +52,11 @@ def _parts(status: Status) -> Iterator[_Part]:
         yield f"Dead letters: {letters.waiting} waiting", ("id", "from", "error"), rows
     if status.orders is not None:
         orders = [
-            (order.order_id, order.status, format_money(order.total, order.currency))
+            (
+                order.order_id,
+                order.status or "unreadable",
+                format_money(order.total, order.currency),
+            )
             for order in status.orders
         ]
         yield "Recent orders", ("order", "status", "total"), orders

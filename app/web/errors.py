@@ -28,6 +28,7 @@ class Refusal(Exception):
         Refusal
         ├── NotFound      404, an id that is not known
         ├── Conflict      409, it would contradict what is there
+        ├── Unreadable    503, a row that somebody has edited cannot be read
         └── KeyReused     422, an Idempotency-Key that came with another request before
     """
 
@@ -44,6 +45,12 @@ class Conflict(Refusal):
     """It would contradict what is there."""
 
     status = HTTPStatus.CONFLICT
+
+
+class Unreadable(Refusal):
+    """A row of an agent's table cannot be read until somebody corrects it."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class KeyReused(Refusal):

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
 from app import tables
-from app.web.errors import NotFound
+from app.web.errors import NotFound, Unreadable
 from app.web.paging import Cursor
 from app.web.schemas import Cart, Notifications, Order, UserWithCart
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
 from models.orders import OrderStatus, total
 from models.rows import CartRow, NotificationRow, OrderStateRow, StatusChange
+
+M = TypeVar("M", bound=BaseModel)
+
+logger = logging.getLogger(__name__)
 
 
 async def find_user(database: Database, user_id: str) -> UserWithCart:
@@ -28,19 +38,20 @@ async def find_cart(database: Database, user_id: str) -> Cart:
 
 async def _cart(connection: Connection, user_id: str) -> Cart:
     for row in await tables.read(connection, load("app.web", "select_cart"), user_id):
-        return Cart(user_id=user_id, items=CartRow.model_validate(row["value"]).items)
+        return Cart(user_id=user_id, items=_read(CartRow, row["value"], f"cart {user_id}").items)
     return Cart(user_id=user_id)
 
 
 async def find_order(database: Database, order_id: str) -> Order:
     """Where the agents know the order, their state of it; until then it is as it was placed.
 
-    Orders of foreign producers are known to the agents alone. Raises :class:`NotFound`.
+    Orders of foreign producers are known to the agents alone. Raises :class:`NotFound`, and
+    :class:`Unreadable` for a state that somebody has edited to what is none.
     """
     async with database.transaction() as connection:
         states = await tables.read(connection, load("app.web", "select_order_state"), order_id)
         for row in states:
-            return _order(OrderStateRow.model_validate(row["value"]))
+            return _order(_read(OrderStateRow, row["value"], f"order {order_id}"))
         order = await connection.fetchrow(load("app.web", "select_order"), order_id)
     if order is None:
         raise NotFound(f"no order has the id {order_id}")
@@ -71,7 +82,22 @@ async def find_notifications(
         raise NotFound(f"no user has the id {user_id}")
     page = rows[:limit]
     has_more = len(rows) > limit
+    notifications = []
+    for row in page:
+        with suppress(Unreadable):  # the others are good, and it is logged
+            notifications.append(_read(NotificationRow, row["value"], f"notification of {user_id}"))
     return Notifications(
-        notifications=[NotificationRow.model_validate(row["value"]) for row in page],
+        notifications=notifications,
         next=str(Cursor(page[-1]["updated_at"], page[-1]["key"])) if has_more else None,
     )
+
+
+def _read(model: type[M], value: Any, what: str) -> M:
+    """A row of an agent's table."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        logger.error("The row of %s cannot be read: correct it by SQL (%s)", what, error.title)
+        raise Unreadable(
+            f"the state of {what} cannot be read now: an operator has to correct its row"
+        ) from None

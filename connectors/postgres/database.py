@@ -13,6 +13,7 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction
 
+from connectors import exact_json
 from connectors.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable
 from connectors.postgres.driver_errors import DRIVER, Kind, kind_of
 from connectors.postgres.hosts import Hosts
@@ -224,7 +225,7 @@ async def _prepare(connection: Connection) -> None:
         "jsonb",
         schema="pg_catalog",
         encoder=lambda value: b"\x01" + orjson.dumps(value),  # 1 is the version of the format
-        decoder=lambda data: orjson.loads(data[1:]),
+        decoder=lambda data: exact_json.loads(data[1:]),
         format="binary",
     )
 

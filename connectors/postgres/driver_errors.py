@@ -19,6 +19,8 @@ from asyncpg.exceptions import (
     TargetServerAttributeNotMatched,
 )
 
+from connectors.errors import WrongPartition
+
 DRIVER = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -125,4 +127,4 @@ def kind_of(error: BaseException) -> Kind:
 
 def is_refusal(error: BaseException) -> bool:
     """Returns True if a value cannot be stored, however often that is tried."""
-    return kind_of(error) is Kind.DATA
+    return isinstance(error, WrongPartition) or kind_of(error) is Kind.DATA

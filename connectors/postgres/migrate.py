@@ -93,6 +93,7 @@ async def _apply_next(
         if not pending:
             return None
         migration = known[pending[0]]
+        await connection.execute(_query("set_search_path"))
         await connection.execute(migration.sql, timeout=TIMEOUT)
         await connection.execute(
             _query("insert_migration"),

@@ -28,7 +28,7 @@ from mode.types import ServiceT
 
 from connectors import crash
 from connectors.brokers.capabilities import Capability
-from connectors.errors import ConnectorError
+from connectors.errors import ConnectorError, Postponed
 from connectors.processing.backing import Backing, backing_of
 from connectors.processing.dead_letters import line_of, name_of, text_of
 from connectors.processing.declarations import check_agent
@@ -295,7 +295,11 @@ class Agent(FaustAgent):
         self, backing: Backing, reader: str, event: EventT[Any], error: Exception
     ) -> None:
         attempts = attempts_of(event.message) + 1
-        if self.retries.allow(attempts, error):
+        if isinstance(error, Postponed):
+            self.log.warning("%s: the next attempt is in %.1f s", error, error.pause)
+            failure = Failure(attempts - 1, error.pause, name_of(error), text_of(error))
+            backing.unit.parking.park(reader, event.message, failure)
+        elif self.retries.allow(attempts, error):
             pause = self.retries.pause(attempts)
             self.retried_total += 1
             line = line_of(error)
@@ -309,6 +313,10 @@ class Agent(FaustAgent):
         self, stream: Stream[Any], failed: list[EventT[Any]], error: Exception
     ) -> None:
         """Without a database there is nowhere to park events: everything behind them waits."""
+        if isinstance(error, Postponed):
+            stream.take_back(failed)
+            await self.sleep(error.pause)
+            return
         attempts = max(self._attempts.get(event.message, 0) for event in failed) + 1
         if not self.retries.allow(attempts, error):
             for event in failed:

@@ -23,6 +23,7 @@ from connectors.errors import (
     DatabaseUnavailable,
     LaneOvertaken,
     PartitionsDiffer,
+    WrongPartition,
 )
 from connectors.outbox.entries import Staged
 from connectors.outbox.lanes import Lane, stage
@@ -225,7 +226,7 @@ class Committer:
                 await asyncio.sleep(RETRY_EVERY)
             except LaneOvertaken as error:
                 raise Fenced(str(error)) from error
-            except (asyncpg.PostgresError, UnicodeEncodeError) as error:
+            except (asyncpg.PostgresError, UnicodeEncodeError, WrongPartition) as error:
                 if not is_refusal(error):
                     raise _not_written(error) from error
                 await self._deal_with(batch, error)

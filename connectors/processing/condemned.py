@@ -78,6 +78,11 @@ class Condemned:
         set_aside(self._app, message, refusal.error, agent=reader, attempts=message.attempts + 1)
         return True
 
+    def take_refusal(self, tp: TP, offset: int) -> Exception | None:
+        """What Postgres had against the rows of something that is no event, once."""
+        refusals = self._refusals.pop((tp, offset), None)
+        return refusals[0].error if refusals else None
+
     def let_go(self, tps: Collection[TP]) -> None:
         """Forget those of partitions that are somebody else's now, who finds them anew."""
         for tp, offset in list(self._refusals):

@@ -42,14 +42,22 @@ class Retrier:
     """Works for one application."""
 
     def __init__(
-        self, app: AppT, backing: Backing, tenures: Mapping[TP, Tenure], deliver: Deliver
+        self,
+        app: AppT,
+        backing: Backing,
+        tenures: Mapping[TP, Tenure],
+        deliver: Deliver,
+        prepare: Callable[[], Awaitable[None]],
     ) -> None:
         """``tenures``: of the partitions whose events may be processed. One that was just taken has
-        lines before its tables are loaded; what is written then would be lost."""
+        lines before its tables are loaded; what is written then would be lost.
+
+        ``prepare`` is awaited before events are handed out, and may raise DatabaseUnavailable."""
         self._app = app
         self._backing = backing
         self._tenures = tenures
         self._deliver = deliver
+        self._prepare = prepare
 
     async def run(self) -> None:
         """Retry what is due until cancelled."""

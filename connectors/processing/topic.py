@@ -8,10 +8,12 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, cast
 
+from faust import Schema
 from faust.exceptions import ImproperlyConfigured
 from faust.topics import Topic as FaustTopic
-from faust.types import ChannelT, HeadersArg, Message, ProducerT, RecordMetadata
+from faust.types import ChannelT, HeadersArg, Message, ProducerT, RecordMetadata, SchemaT
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
+from pydantic import ValidationError
 
 from connectors.brokers.broker import Headers, Outgoing
 from connectors.brokers.sendable import check_topic, checked, checked_time
@@ -26,6 +28,7 @@ from connectors.processing.monitoring import only_monitor
 from connectors.processing.producer import Producer, as_headers
 from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import current_scope, outside_of_events
+from connectors.processing.typed_values import typed_value
 
 
 class Topic(FaustTopic):
@@ -172,6 +175,32 @@ class Topic(FaustTopic):
         if final_value is None:
             final_value, added = self.prepare_value(value, None, None, added)
         return final_key, final_value, as_headers(added)
+
+    def prepare_value(
+        self,
+        value: Any,
+        value_serializer: Any,
+        schema: SchemaT[Any, Any] | None = None,
+        headers: Any = None,
+    ) -> tuple[Any, Any]:
+        """As Faust's, with nothing for ``None`` where the type does not have it: so compaction
+        forgets the key, as it would not for the text ``null``."""
+        if value is None and schema is None and self._none_deletes:
+            return None, headers
+        return super().prepare_value(value, value_serializer, schema, headers)
+
+    @cached_property
+    def _none_deletes(self) -> bool:
+        own_schema: Any = type(self.schema)
+        if own_schema.dumps_value is not Schema.dumps_value:
+            return False
+        if (typed := typed_value(self.schema.value_type)) is None:
+            return True
+        try:
+            typed.from_data(None)
+        except ValidationError:
+            return True
+        return False
 
     async def _get_producer(self) -> ProducerT:
         if self.app.producer.started:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from faust.exceptions import ImproperlyConfigured
@@ -12,7 +12,7 @@ from faust.types import TP
 from yarl import URL
 
 from connectors import crash
-from connectors.errors import DatabaseBusy, DatabaseError
+from connectors.errors import DatabaseBusy, DatabaseError, RowUnreadable
 from connectors.postgres.database import Database, our_statements
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.backing import Backing, PostgresBacking
@@ -36,6 +36,7 @@ async def open_postgres(manager: TableManager) -> Backing:
         str(url.without_query_params(SCHEMA)), application_name=f"redfaust {app.conf.id}"
     )
     await migrate_connectors(database)
+    _must_differ(manager.stores())
     for store in manager.stores():
         await _create(manager, database, store)
     manager.prefetch = Prefetch(manager, database, manager.postgres_tables)
@@ -56,6 +57,18 @@ async def _create(manager: TableManager, database: Database, store: PostgresStor
                 raise
             manager.log.warning("%s waits for the database: %s", store.label, error)
             await manager.sleep(RETRY_EVERY)
+
+
+def _must_differ(stores: Iterable[PostgresStore]) -> None:
+    """Raises ImproperlyConfigured for two tables of one name in Postgres."""
+    found: dict[tuple[str, str], str] = {}
+    for store in stores:
+        for name in store.names:
+            if (other := found.setdefault(name, store.table_name)) != store.table_name:
+                raise ImproperlyConfigured(
+                    f"Tables {other!r} and {store.table_name!r} would both need the name "
+                    f"{name[1]!r} in Postgres, for the table or an index: rename one of them"
+                )
 
 
 class TableManager(FaustTableManager):
@@ -166,6 +179,23 @@ class TableManager(FaustTableManager):
             else:
                 backing.waiting.over()
                 return
+
+    async def read_unreadable_again(self) -> None:
+        """Read those rows again that could not be, which somebody may have corrected. Raises
+        DatabaseUnavailable."""
+        if isinstance(self.backing, PostgresBacking):
+            for store in self.stores():
+                if store.unreadable:
+                    await store.read_again(self.backing.database)
+
+    def unreadable(self) -> Mapping[str, Sequence[RowUnreadable]]:
+        """By name of a table, what is wrong with those of its rows in memory that are not of its
+        types; their events are parked. Tables without any are missing."""
+        return {
+            table.name: found
+            for table in self.postgres_tables()
+            if (found := list(cast(PostgresStore, table.data).unreadable.values()))
+        }
 
     def stores(self) -> list[PostgresStore]:
         """Those of the tables that live in Postgres."""

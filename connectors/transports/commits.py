@@ -21,6 +21,7 @@ from connectors.processing.monitoring import only_monitor
 from connectors.processing.pace import Pace
 from connectors.processing.producer import Producer
 from connectors.processing.refusals import EventsRefused
+from connectors.processing.scope import Table
 from connectors.processing.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -83,6 +84,14 @@ class Commits:
             if not event.message.acked
             and (event.message.tp in tps or not scope.strays.isdisjoint(tps))
         ]
+
+    def uses(self, table: Table, key: Any) -> bool:
+        """Whether an event in progress has written the row of a window, or has its key."""
+        return any(
+            scope.row(table, key) is not None or event.key == key[0]
+            for stream in self._streams
+            for event, scope in stream.in_hand.items()
+        )
 
     def bound_together(self) -> list[frozenset[TP]]:
         """Partitions of what agents have in hand that will count together, or not at all."""

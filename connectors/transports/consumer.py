@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.consumer import RecordMap
@@ -43,6 +43,9 @@ from connectors.transports.log_watch import LogWatch
 from connectors.transports.reading import Reading
 from connectors.transports.rebalance import Rebalance
 from connectors.transports.settings import tell_of_ignored
+
+if TYPE_CHECKING:
+    from connectors.tables.manager import TableManager
 
 
 class Consumer(FaustConsumer):
@@ -233,7 +236,9 @@ class Consumer(FaustConsumer):
     async def _retry(self) -> None:
         await self.app.tables.wait_until_tables_registered()
         if (backing := backing_of(self.app)) is not None:
-            await Retrier(self.app, backing, self.tenures, self._deliver_again).run()
+            tables = cast("TableManager", self.app.tables)
+            prepare = tables.read_unreadable_again
+            await Retrier(self.app, backing, self.tenures, self._deliver_again, prepare).run()
 
     async def _deliver_again(self, message: ParkedMessage, reader: str) -> bool:
         if self.condemned.set_parked_aside(message, reader):

@@ -61,9 +61,10 @@ def new_app(place: Place) -> faust.App:
             held = flags / "mended"
             if event.value == GIVE_UP:
                 raise Hopeless("this account is closed")
-            if event.value in (TRY_AGAIN, UNREADABLE) and not held.exists():
-                kind = RuntimeError if event.value == TRY_AGAIN else RowUnreadable
-                raise kind("the other bank is closed; token=hush")
+            if event.value == TRY_AGAIN and not held.exists():
+                raise RuntimeError("the other bank is closed; token=hush")
+            if event.value == UNREADABLE and not held.exists():
+                raise RowUnreadable("it was edited; token=hush", event.message.partition)
             sums[event.key] += event.value
 
     @app.agent(slow, name="audit")

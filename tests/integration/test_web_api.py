@@ -216,6 +216,28 @@ async def test_an_order_reads_as_the_agents_keep_it(
     assert (await client.get("/api/orders/o-foreign")).json() == state | {"total": 900}
 
 
+@pytest.mark.parametrize("value", [5, {"status": "eaten"}, []], ids=repr)
+async def test_a_row_that_somebody_has_edited_is_said_to_be_unreadable(
+    client: httpx.AsyncClient, database: Database, value: Any
+) -> None:
+    user_id = await sign_up(client)
+    order = {"user_id": user_id, "items": [ITEM], "currency": "EUR"}
+    order_id = (await client.post("/api/orders", json=order)).json()["order_id"]
+    await agents_made(database, "order_states", order_id, value)
+    await agents_made(database, "carts", user_id, value)
+    for path, what in (
+        (f"/api/orders/{order_id}", f"order {order_id}"),
+        (f"/api/users/{user_id}/cart", f"cart {user_id}"),
+    ):
+        answer = await client.get(path)
+        assert answer.status_code == 503
+        assert f"the state of {what} cannot be read now" in answer.text
+    page, status = await client.get("/"), (await client.get("/api/status")).json()
+    assert page.status_code == 200
+    assert "unreadable" in page.text
+    assert [each["status"] for each in status["orders"]] == [None]
+
+
 async def test_notifications_of_a_user_come_newest_first(
     client: httpx.AsyncClient, database: Database
 ) -> None:

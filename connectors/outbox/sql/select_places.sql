@@ -1,4 +1,4 @@
--- $1 the lane, $2 the last number of the batch. Where it was published; nothing if it was not.
+-- $1 the lane, $2 the last number of the batch. Where it was published, or nothing if it was not.
 SELECT place.*
 FROM redfaust.batches AS batch
 CROSS JOIN LATERAL unnest(batch.places) AS place
