@@ -385,6 +385,38 @@ async def test_rows_from_before_that_could_not_be_published_become_dead_letters(
         await database.close()
 
 
+async def test_a_row_that_was_claimed_before_and_could_not_be_read_is_published(
+    database_url: str, tmp_path: Path
+) -> None:
+    everything = resources.files("connectors.postgres").joinpath("migrations")
+    for migration in everything.iterdir():
+        if migration.name < "0012":
+            (tmp_path / migration.name).write_text(migration.read_text())
+    database = await Database.connect(database_url)
+    try:
+        await migrate(database, "connectors", tmp_path)
+        async with database.transaction() as connection:
+            [lane] = (await open_lanes(connection, ["relay"])).values()
+            await connection.execute(
+                "INSERT INTO redfaust.batches (lane, first_number, last_number, entries) VALUES"
+                " ($1, 1, 2, ARRAY["
+                """ROW(1, 'orders', NULL, NULL, 'odd', '{"n": 1e400}', NULL)::redfaust.entry,"""
+                """ROW(2, 'orders', NULL, NULL, 'good', '{"t": "x"}', NULL)::redfaust.entry])""",
+                lane,
+            )
+            await connection.execute("UPDATE redfaust.lanes SET last_number = 2")
+        await migrate_connectors(database)
+        stream = Stream()
+        async with running(database, stream):
+            assert await stream.reaches(2) == [b"odd", b"good"]
+        assert [entry.headers for entry in stream.entries] == [
+            (("n", b"1" + b"0" * 400),),
+            (("t", b"x"),),
+        ]
+    finally:
+        await database.close()
+
+
 async def test_a_relay_that_lost_its_lock_and_appends_late_does_no_harm(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
