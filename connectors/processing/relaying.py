@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from faust.types import AppT
 
 from connectors.brokers.broker import Broker
+from connectors.brokers.membership import NAME
 from connectors.outbox.relay import WAITED_OUT, Relay, in_one_line
 from connectors.outbox.relay_member import attending
 from connectors.postgres.database import Database
@@ -35,7 +37,8 @@ async def relay(app: AppT, database: Database, broker: Broker) -> None:
 
     async def attend() -> None:
         # Once: a relay that waits for something is there all the same.
-        async with attending(broker, database, relay, app=app.conf.id):
+        name = os.environ.get(NAME)
+        async with attending(broker, database, relay, app=app.conf.id, name=name):
             await _again_and_again(lambda: relay.run(asyncio.Event()))
 
     await _again_and_again(attend)

@@ -75,6 +75,7 @@ class Retrier:
     async def _retry(self, parking: Parking, lines: Sequence[Line]) -> None:
         try:
             await self._fetch([line for line in lines if not line.fetched])
+            await self._prepare()
         except DatabaseError as error:
             logger.warning("Retrying waits for the database: %s", error)
             for line in lines:

@@ -220,9 +220,9 @@ async def test_rows_that_are_too_large_for_one_statement_are_written_by_several(
     upserts = []
     upsert = store._upsert
 
-    async def count(*args: Any) -> None:
+    async def count(*args: Any) -> Any:
         upserts.append(args)
-        await upsert(*args)
+        return await upsert(*args)
 
     monkeypatch.setattr(store, "_upsert", count)
     database = await Database.connect(migrated_url)

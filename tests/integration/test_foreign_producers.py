@@ -57,7 +57,8 @@ class Orders:
     def _declared(self, broker_url: str, database_url: str) -> faust.App:
         app = new_app(broker_url, database_url, partitions=PARTITIONS)
         orders = app.topic("orders", key_type=str, value_type=str, value_serializer="raw")
-        seen = app.Table("seen", key_type=str, value_type=int, default=int)
+        # Strangers place keys as they like.
+        seen = app.Table("seen", key_type=str, value_type=int, default=int, use_partitioner=True)
 
         @app.agent(orders)
         async def count(stream: Any) -> None:

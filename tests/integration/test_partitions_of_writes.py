@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from connectors.brokers.partitioner import partition_of
 from connectors.processing.retries import NO_RETRIES
+from connectors.tables.store import RowsElsewhere
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 
@@ -164,15 +165,17 @@ async def test_a_row_that_lies_elsewhere_is_neither_written_nor_deleted(
         await eventually(lambda: all_finished(paying.app, "payments"))
         store, database = paying.balances.data, paying.app.tables.backing.database  # type: ignore[attr-defined]
         rows = {"ann": (1 - OWN, 1, "1"), "new": (0, 2, "2")}
+        says = (
+            f"the row of 'ann' lies in partition {OWN}, and was written for an event of partition "
+        )
+        for wrong in (rows, {"ann": (1 - OWN, None, None)}):
+            with pytest.raises(RowsElsewhere, match=says) as refused:
+                async with database.transaction() as connection:
+                    await store.write(connection, wrong)
+            assert refused.value.rows.keys() == {"ann"}
         async with database.transaction() as connection:
-            refused = await store.find_refused(connection, rows)
-            gone = await store.find_refused(connection, {"ann": (1 - OWN, None, None)})
-            assert refused.keys() == gone.keys() == {"ann"}
             await store.write(connection, {"ann": (OWN, None, None)})
-            assert await store.find_refused(connection, rows) == {}
-    assert str(gone["ann"]).startswith(
-        f"the row of 'ann' lies in partition {OWN}, and was written for an event of partition "
-    )
+            await store.write(connection, rows)
 
 
 async def test_a_table_with_a_changelog_takes_a_key_in_its_own_partition_alone() -> None:

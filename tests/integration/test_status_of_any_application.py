@@ -92,8 +92,8 @@ async def test_what_others_wrote_commands_no_terminal(
     odd = "a\x1b]0;x\x07\n\u202eb"
     broker = broker_by_url(empty_valkey_url, default_partitions=1)
     await broker.open()
-    await broker.create_topic(TopicSpec(odd, 1))
-    await broker.join("bank", [odd], from_start=True)
+    await broker.create_topic(TopicSpec("letters", 1))
+    await broker.join(f"bank/{odd}", ["letters"], from_start=True)
     await broker.beat("bank", odd, Beat(1, frozenset({1}), {"pid": "no\x1bne"}))
     await broker.beat("redfaust.relays", odd, Beat(1, info={"role": odd, "app": odd}))
     register = Register((odd,), lost={odd: 1.0})

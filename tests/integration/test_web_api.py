@@ -235,7 +235,7 @@ async def test_a_row_that_somebody_has_edited_is_said_to_be_unreadable(
     page, status = await client.get("/"), (await client.get("/api/status")).json()
     assert page.status_code == 200
     assert "unreadable" in page.text
-    assert [each["status"] for each in status["orders"]] == [None]
+    assert [each["status"] for each in status["orders"]] == ["unreadable"]
 
 
 async def test_notifications_of_a_user_come_newest_first(

@@ -22,6 +22,8 @@ from app.web.listening import PortUnusable, addresses, listen
 from app.web.protocol import State
 from app.web.server import WebServer
 from app.web.services import Services
+from connectors.outbox.outbox import Outbox
+from connectors.postgres.database import Database
 
 PATIENCE = 10.0
 LIMIT = 5
@@ -265,8 +267,9 @@ async def test_what_is_bound_decides_who_may_come_in(host: str, local: str) -> N
     settings = Settings(
         broker=SecretStr("memory://"), database=SecretStr("postgresql://nowhere/db")
     )
+    nothing = Services(cast(Database, None), cast(Outbox, None), None)
     sockets = listen(host, 0)  # as WEB_BIND may have said, whatever the settings say
-    web = create_web(settings, cast(Services, None), bound_to=addresses(sockets))
+    web = create_web(settings, nothing, bound_to=addresses(sockets))
     server, stop = WebServer(web, sockets), asyncio.Event()
     serving = asyncio.create_task(server.run_until(stop))
     async with httpx.AsyncClient(base_url=f"http://{local}:{server.port}") as client:
