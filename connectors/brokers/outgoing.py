@@ -23,7 +23,7 @@ def timestamp_fault(timestamp: float) -> str | None:
     """Say what is wrong with a timestamp in seconds, and what to do; ``None`` if nothing is."""
     if EARLIEST <= timestamp <= LATEST:  # never true of NaN
         return None
-    return f"timestamp {timestamp} is not from 1970 to 9999: give seconds since 1970, or none"
+    return f"timestamp {timestamp} is not from 1970 to 9999: write seconds since 1970, or None"
 
 
 def partition_fault(topic: str, partition: int, partitions: int) -> str | None:

@@ -6,16 +6,12 @@ Each error says what to write instead.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from connectors.brokers.broker import Headers, Outgoing
 from connectors.brokers.names import topic_fault
-
-END_OF_TIME = 253_402_300_800.0
-"""Seconds since the epoch at which the year 10000 begins. Postgres and Kafka know times beyond;
-Python, which reads them again, does not."""
+from connectors.brokers.outgoing import timestamp_fault
 
 LARGEST = 256 << 20
 """Bytes of the key, value and headers of an entry. Redis takes 512 MB of each, and a statement of
@@ -82,10 +78,8 @@ def checked_timestamp(timestamp: object) -> float | None:
         raise TypeError(
             f"timestamp={timestamp!r}: write seconds since 1970, such as time.time(), or None"
         )
-    if not (math.isfinite(timestamp) and 0 <= timestamp < END_OF_TIME):
-        raise ValueError(
-            f"timestamp={timestamp!r}: write seconds since 1970, before the year 10000"
-        )
+    if (fault := timestamp_fault(timestamp)) is not None:
+        raise ValueError(fault)
     return float(timestamp)
 
 

@@ -103,7 +103,6 @@ async def test_what_others_wrote_commands_no_terminal(
     commands = (
         ["status"],
         ["workers"],
-        ["topics"],
         ["topics", "forget-group", f"{odd}-2"],
         ["worker", "drain", f"{odd}-3"],
         ["worker", "forget", f"{odd}-4"],

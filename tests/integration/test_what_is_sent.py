@@ -206,7 +206,7 @@ async def test_what_can_be_sent_is(database_url: str) -> None:
 
     async with running(app):
         await out.send(key="k", value=1, partition=3, timestamp=0)
-        await out.send(key="k", value=2, timestamp=253_402_300_799.9)
+        await out.send(key="k", value=2, timestamp=253_402_300_799.0)
         await out.send(key="ö", value=3, headers={"ö": "ö", "n": 5, "b": bytearray(b"\xff")})
         await app.producer.send_and_wait("out", None, b"4", 0, None, None)
         await out.schedule(at=datetime(1970, 1, 1, tzinfo=UTC), value=5)
