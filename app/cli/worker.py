@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from contextlib import nullcontext, suppress
 
 import click
 
@@ -88,6 +89,7 @@ def forget_worker(name: str, relay: bool) -> None:
     from app.broker import open_broker  # noqa: PLC0415 - help does without
     from app.settings import Settings  # noqa: PLC0415
     from connectors.brokers.forgetting import forget  # noqa: PLC0415
+    from connectors.errors import WorkerUnknown  # noqa: PLC0415
     from connectors.outbox.relay_member import GROUP  # noqa: PLC0415
     from connectors.printable import printable  # noqa: PLC0415
 
@@ -95,7 +97,10 @@ def forget_worker(name: str, relay: bool) -> None:
 
     async def run() -> None:
         async with open_broker(settings) as broker:
-            await forget(broker, GROUP if relay else settings.app_id, name)
+            if not relay:
+                await forget(broker, settings.app_id, name)
+            with nullcontext() if relay else suppress(WorkerUnknown):  # a worker's own relay
+                await forget(broker, GROUP, name)
 
     asyncio.run(run())
     click.echo(f"{printable(name)} is forgotten.")

@@ -231,7 +231,10 @@ def _members(s: Snapshot, group: Group) -> Iterator[Problem]:
 
 
 def _relays(s: Snapshot, relays: Relays) -> Iterator[Problem]:
+    workers = set() if isinstance(s.group, Unknown) else {*s.group.lost, *s.group.silent}
     for name, since in {**relays.lost, **relays.silent}.items():
+        if name in workers:
+            continue  # it was the worker's own
         yield _wrong(
             Kind.RELAY_LOST,
             f"The relay {name} is gone without having stopped: it was killed, or hangs",

@@ -324,9 +324,13 @@ class Membership:
             raise asyncio.CancelledError
 
 
+def worker_name() -> str:
+    """The name of the worker that this process is."""
+    return os.environ.get(NAME) or f"{socket.gethostname()}-{os.getpid()}"
+
+
 def _new_member() -> str:
-    name = os.environ.get(NAME) or f"{socket.gethostname()}-{os.getpid()}"
-    return f"{name}{shares.SEPARATOR}{secrets.token_hex(3)}"
+    return f"{worker_name()}{shares.SEPARATOR}{secrets.token_hex(3)}"
 
 
 def _shown(numbers: Collection[int]) -> str:

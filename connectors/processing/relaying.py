@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from faust.types import AppT
 
 from connectors.brokers.broker import Broker
-from connectors.brokers.membership import NAME
+from connectors.brokers.membership import worker_name
 from connectors.outbox.relay import WAITED_OUT, Relay, in_one_line
 from connectors.outbox.relay_member import attending
 from connectors.postgres.database import Database
@@ -37,7 +36,7 @@ async def relay(app: AppT, database: Database, broker: Broker) -> None:
 
     async def attend() -> None:
         # Once: a relay that waits for something is there all the same.
-        name = os.environ.get(NAME)
+        name = worker_name()  # what is said of the worker is said of its relay
         async with attending(broker, database, relay, app=app.conf.id, name=name):
             await _again_and_again(lambda: relay.run(asyncio.Event()))
 
