@@ -11,6 +11,7 @@
     │                              what became of entries: see brokers/broker.py
     ├── DatabaseError
     │   ├── DatabaseUnavailable    cannot be reached now; repeating may help
+    │   ├── RightsMissing          the role may not do what is needed; an owner has to grant it
     │   ├── SchemaTooNew           migrated by a newer release than this one
     │   └── MigrationChanged       an applied migration was edited or removed
     ├── DeadLetterError
@@ -72,6 +73,10 @@ class DatabaseError(ConnectorError):
 
 class DatabaseUnavailable(DatabaseError):
     """The database cannot be reached now."""
+
+
+class RightsMissing(DatabaseError):
+    """The role may not do what is needed: repeating will not help before somebody grants it."""
 
 
 class SchemaTooNew(DatabaseError):

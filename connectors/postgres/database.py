@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
-from connectors.errors import DatabaseError, DatabaseUnavailable
+from connectors.errors import DatabaseError, DatabaseUnavailable, RightsMissing
 from connectors.postgres.hosts import UNAVAILABLE, Hosts
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
@@ -75,8 +75,9 @@ class Database:
     """A pool of connections to one database. JSONB values are Python objects, through orjson.
 
     Whatever goes wrong on the way to the server is raised as
-    :class:`~connectors.errors.DatabaseUnavailable`, errors of the statements themselves as asyncpg
-    raises them. A commit whose answer was lost is unavailable too: it may have happened.
+    :class:`~connectors.errors.DatabaseUnavailable`, a right that the role lacks as
+    :class:`~connectors.errors.RightsMissing`, other errors of the statements as asyncpg raises
+    them. A commit whose answer was lost is unavailable too: it may have happened.
     """
 
     def __init__(
@@ -170,6 +171,8 @@ class Database:
                 # The others of the pool lead to the same server, which may not be the primary.
                 await self.pool.expire_connections()
                 raise _unreachable(error, self._where) from error
+            if isinstance(error, asyncpg.InsufficientPrivilegeError):
+                raise _not_granted(error, self._where) from error
             raise
         finally:
             # What was committed stays so, even where the connection cannot be used again.
@@ -192,6 +195,8 @@ class Database:
         except _DRIVER as error:
             if _is_lost(error, connection):
                 raise _unreachable(error, self._where) from error
+            if isinstance(error, asyncpg.InsufficientPrivilegeError):
+                raise _not_granted(error, self._where) from error
             raise
         finally:
             with suppress(*_DRIVER):
@@ -215,6 +220,13 @@ def _is_lost(error: BaseException, connection: Connection) -> bool:
         return connection.is_closed()
     except asyncpg.InterfaceError:  # the pool has taken it back, as it does with a dead one
         return True
+
+
+def _not_granted(error: asyncpg.PostgresError, where: str) -> RightsMissing:
+    return RightsMissing(
+        f"{where} refuses this role something ({error}): grant the role its rights, as "
+        "connectors/rights/roles.sql does"
+    )
 
 
 def _refused(error: BaseException, where: str) -> DatabaseError:

@@ -24,7 +24,7 @@ from faust.types.stores import StoreT
 from pydantic import BaseModel
 from yarl import URL
 
-from connectors.errors import RowUnreadable, TableNotShared
+from connectors.errors import RightsMissing, RowUnreadable, TableNotShared
 from connectors.postgres.database import REFUSED, Connection, Database
 from connectors.postgres.identifiers import identifier
 from connectors.postgres.queries import load
@@ -73,8 +73,8 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         self._table = cast("Table", self.table)
         self._rows: dict[Any, Row] = {}
         self._changes = Changes()
-        schema = URL(self.url).query.get(SCHEMA) or self.app.conf.id
-        self._schema = identifier(schema)
+        self._schema_name = URL(self.url).query.get(SCHEMA) or self.app.conf.id
+        self._schema = identifier(self._schema_name)
         self._name = f"{self._schema}.{identifier(self.table_name)}"
         self._key = key_column(self.key_type, windowed=self.table.window is not None)
         if getattr(self.table, "holds_sets", False):  # Faust's own tables are refused later
@@ -208,32 +208,65 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
 
     # -- Postgres's side ---------------------------------------------------------------------
 
-    async def create(self, connection: Connection) -> None:
-        """Create the table unless it exists. Safe when several workers start at once."""
-        await connection.execute(self._sql("lock_schema"), zlib.crc32(self._name.encode()))
-        if self._schema != "public":
-            await connection.execute(self._sql("create_schema"))
-        await connection.execute(self._sql("create_table"))
-        await self._add_typed_columns(connection)
-        for column in ("partition", *(self.options or {}).get(INDEXES, ())):
-            index = identifier(f"{self.table_name}_{column}")
-            await connection.execute(
-                self._sql("create_index", index=index, column=identifier(column))
-            )
+    async def create(self, connection: Connection) -> list[str]:
+        """Create what is missing of the table, and return the statements that did. Safe when
+        several workers start at once.
 
-    async def _add_typed_columns(self, connection: Connection) -> None:
-        rows = await connection.fetch(self._sql("select_columns"), self._name)
-        present = {row["attname"] for row in rows}
-        for column in () if self._table.holds_sets else typed_columns(self.value_type):
-            if column.field not in present:
-                await connection.execute(
-                    self._sql(
-                        "add_column",
-                        column=column.name,
-                        column_type=column.sql_type,
-                        expression=column.expression,
-                    )
-                )
+        Where nothing is missing, a role that may read and write the table is enough. Raises
+        RightsMissing if something is, and the role may not create it.
+        """
+        if not await self.missing(connection):
+            return []
+        await connection.execute(self._sql("lock_schema"), zlib.crc32(self._schema.encode()))
+        statements = await self.missing(connection)
+        for statement in statements:
+            try:
+                await connection.execute(statement)
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise RightsMissing(
+                    f"the table {self._name} is not as the application declares it, and this role "
+                    f"may not change that ({error}): run `faust -A … create-tables` as the role "
+                    "that owns it, or what that prints with --sql, and start this again"
+                ) from error
+        return statements
+
+    async def missing(self, connection: Connection) -> list[str]:
+        """The statements that create what is missing of the table, in their order."""
+        typed = {} if self._table.holds_sets else self._typed_columns()
+        indexes = {
+            f"{self.table_name}_{column}": column
+            for column in ("partition", *(self.options or {}).get(INDEXES, ()))
+        }
+        found = await connection.fetchrow(
+            self._sql("select_missing"),
+            self._schema_name,
+            self.table_name,
+            list(typed),
+            list(indexes),
+        )
+        assert found is not None
+        lacks_schema, lacks_table, columns, without = found
+        return [
+            *([self._sql("create_schema")] if lacks_schema else []),
+            *([self._sql("create_table")] if lacks_table else []),
+            *(typed[column] for column in columns),
+            *(
+                self._sql("create_index", index=identifier(name), column=identifier(indexes[name]))
+                for name in without
+            ),
+        ]
+
+    def _typed_columns(self) -> dict[str, str]:
+        """By name, the statement that adds each."""
+        return {
+            column.field: self._sql(
+                "add_column",
+                column=column.name,
+                column_type=column.sql_type,
+                expression=column.expression,
+            )
+            for column in typed_columns(self.value_type)
+        }
 
     def start_over(self) -> None:
         """Forget all rows, and what was not committed of them."""
