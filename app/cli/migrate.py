@@ -7,7 +7,7 @@ import json
 
 import click
 
-from app.schema import migrate_all
+from app.schema import create_agents_tables, migrate_all
 from app.settings import Settings
 from connectors.postgres.database import Database
 
@@ -17,8 +17,9 @@ from connectors.postgres.database import Database
 def command(as_json: bool) -> None:
     """Bring the database's schema up to this release.
 
-    Applies what is missing, and nothing twice: several may run at once. A database that a newer
-    release has migrated is refused.
+    Creates what is missing, and nothing twice: several may run at once. A database that a newer
+    release has migrated is refused. Give REDFAUST_DATABASE the role that owns the tables; where
+    nothing is missing, one that may read is enough.
     """
     applied = asyncio.run(_migrate(Settings.load()))
     if as_json:
@@ -30,6 +31,6 @@ def command(as_json: bool) -> None:
 async def _migrate(settings: Settings) -> list[str]:
     database = await Database.connect(settings.database.get_secret_value())
     try:
-        return await migrate_all(database)
+        return await migrate_all(database) + await create_agents_tables(database, settings)
     finally:
         await database.close()

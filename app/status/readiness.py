@@ -10,6 +10,7 @@ from app.web.services import Services
 from connectors.brokers.broker import Broker
 from connectors.errors import ConnectorError
 from connectors.postgres.database import Database
+from connectors.postgres.queries import load
 
 PATIENCE = 3.0
 """Seconds after which a broker or a database that does not answer counts as unreachable."""
@@ -22,7 +23,7 @@ async def reasons_against(services: Services, settings: Settings) -> tuple[str, 
     """
     reasons = await asyncio.gather(
         _reason("the broker", _workers(services.broker, settings.app_id)),
-        _reason("the database", _answers(services.database)),
+        _reason("the database", _may_publish(services.database)),
     )
     return tuple(reason for reason in reasons if reason is not None)
 
@@ -41,6 +42,12 @@ async def _workers(broker: Broker | None, group: str) -> str | None:
     return None if (await broker.roll(group)).heard() else "no worker is running"
 
 
-async def _answers(database: Database) -> None:
+async def _may_publish(database: Database) -> str | None:
     async with database.transaction() as connection:
-        await connection.execute("SELECT 1")
+        match await connection.fetchval(load("app", "may_publish")):
+            case None:
+                return "the database is not migrated: run `redfaust migrate`"
+            case False:
+                return "the role in the database lacks INSERT on redfaust.outbox: grant it"
+            case _:
+                return None

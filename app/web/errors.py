@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from connectors.errors import ConnectorError
+from connectors.errors import ConnectorError, RightsMissing
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,17 @@ def install_handlers(web: FastAPI) -> None:
         if isinstance(error.body, bytes):  # it was not read, being called something else
             return invalid((("header", "content-type"), _CALL_IT_JSON, "content_type"))
         return invalid(*((each["loc"], each["msg"], each["type"]) for each in error.errors()))
+
+    @web.exception_handler(RightsMissing)
+    async def not_granted(_request: Request, error: RightsMissing) -> JSONResponse:
+        logger.error("a request was turned away: %s", error)
+        return JSONResponse(
+            {
+                "detail": f"the shop lacks a right in its database ({error.__cause__}): "
+                "its operator has to grant it"
+            },
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        )
 
     @web.exception_handler(ConnectorError)
     async def away(_request: Request, error: ConnectorError) -> JSONResponse:

@@ -20,6 +20,7 @@ from connectors.tables.store import PostgresStore
 from connectors.tables.wide import WideStore
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
+from tests.rights import as_owner
 
 TOO_LONG = "".join(random.Random(1).choices(string.ascii_letters, k=20_000))
 """For an entry of an index, also when it is compressed."""
@@ -109,7 +110,7 @@ async def test_looking_for_refused_rows_holds_no_more_locks_the_more_there_are(
     store = new_app("memory://locks", migrated_url, name="locks").Table("rows", key_type=str).data
     assert isinstance(store, PostgresStore)
     rows: dict[Any, Row] = {f"{number} {TOO_LONG}": (0, 1, LATER) for number in range(20)}
-    database = await Database.connect(migrated_url)
+    database = await Database.connect(as_owner(migrated_url))
     async with database.transaction() as connection:
         await store.create(connection)
     async with database.transaction() as connection:
@@ -130,7 +131,7 @@ async def test_a_row_that_cannot_be_read_is_named(
     app = new_app("memory://unreadable", migrated_url, name=f"unreadable{len(options)}")
     store = app.Table("rows", key_type=str, value_type=Measured, options=options).data
     assert isinstance(store, PostgresStore)
-    database = await Database.connect(migrated_url)
+    database = await Database.connect(as_owner(migrated_url))
     async with database.transaction() as connection:
         await store.create(connection)
         await store.write(connection, {"a": (0, None, '{"number": 5.25}')})
@@ -205,14 +206,14 @@ async def test_a_table_that_cannot_be_written_is_waited_for(
             seen.append(number)
 
     async with running(app):
-        await fetch(database_url, "ALTER TABLE test.kept RENAME TO away")
+        await fetch(as_owner(database_url), "ALTER TABLE test.kept RENAME TO away")
         for number in range(1000):
             await numbers.send(key="key", value=number)
             if number == 0:
                 await eventually(lambda: app.crashed or app.consumer.reading.held_back)  # type: ignore[attr-defined]
         assert not app.crashed
         assert len(seen) < 1000  # nothing is read that could not be committed
-        await fetch(database_url, "ALTER TABLE test.away RENAME TO kept")
+        await fetch(as_owner(database_url), "ALTER TABLE test.away RENAME TO kept")
         await eventually(lambda: all_finished(app))
     assert await fetch(database_url, "SELECT value::int FROM test.kept") == [(1000,)]
 

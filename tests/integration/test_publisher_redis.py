@@ -19,10 +19,10 @@ from connectors.brokers.redis.offsets import BEGINNING
 from connectors.outbox.lanes import Lane, stage
 from connectors.outbox.publisher import Publisher
 from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import DeadLetters
 from connectors.processing.unsent import keep_unsent
 from tests.integration.outbox_streams import TIMEOUT
+from tests.rights import as_administrator, as_owner
 
 PARTITIONS = 2
 OWNERS = ["shop/orders/0", "shop/orders/1"]
@@ -36,8 +36,7 @@ SENDS = 5
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    database = await Database.connect(as_owner(database_url))
     async with database.transaction() as connection:
         await connection.execute("CREATE TABLE done AS SELECT 0 AS commits")
     yield database
@@ -174,7 +173,7 @@ async def sent(database: Database, broker: RedisBroker, *entries: Outgoing) -> l
 async def test_what_redis_does_not_take_becomes_a_dead_letter_and_the_rest_goes_on(
     database: Database, broker: RedisBroker, any_broker_url: str
 ) -> None:
-    async with Redis.from_url(any_broker_url) as redis:
+    async with Redis.from_url(as_administrator(any_broker_url)) as redis:
         await redis.set("{mine:0}", "a text")
     headed = Outgoing("events", b"1", b"k", (("h", b""),) * (MAX_HEADERS + 1))
     wrong = [Outgoing("mine", b"%d" % n, partition=0) for n in range(2)]

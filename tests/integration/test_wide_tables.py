@@ -21,6 +21,7 @@ from connectors.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_faust_app import fetch
+from tests.rights import as_owner
 
 
 class Account(BaseModel):
@@ -408,11 +409,11 @@ async def test_rows_that_cannot_be_loaded_now_are_waited_for(database_url: str) 
             table[key] += 1
 
     async with running(app):
-        await fetch(database_url, "ALTER TABLE test.seen RENAME TO away")
+        await fetch(as_owner(database_url), "ALTER TABLE test.seen RENAME TO away")
         await send_all(numbers, ("key", "key"))
         await eventually(lambda: bool(store_of(table).cache.state("key")))
         await fetch(database_url, "INSERT INTO test.away VALUES ('key', '41', 0)")
-        await fetch(database_url, "ALTER TABLE test.away RENAME TO seen")
+        await fetch(as_owner(database_url), "ALTER TABLE test.away RENAME TO seen")
         await eventually(lambda: all_finished(app, "numbers"))
     assert await errors(database_url) == []
     assert await fetch(database_url, "SELECT value::int FROM test.seen") == [(42,)]
