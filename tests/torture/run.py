@@ -125,7 +125,7 @@ async def _run(
     strikes = {
         **OnProcesses(settings.seed, workers, joining, relays).strikes,
         **_on_broker(settings.seed, servers.broker, writer.appending),
-        **OnPostgres(settings.seed, servers, database).strikes,
+        **OnPostgres(settings.seed, servers).strikes,
     }
     torturer = Torturer(strikes, progress)
     async with running(processes) as stop:
