@@ -11,7 +11,7 @@ SEED ?= 1
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-long check format bench curves scale idle torture lock clean
+.PHONY: help up test test-long check format bench curves scale idle torture fuzz lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -60,6 +60,9 @@ idle: $(VENV)/.tests ## Measure what a cluster costs that has nothing to do
 
 torture: $(VENV)/.tests ## Move money while everything is killed; SEED=n MINUTES=m
 	$(BIN)/python -m tests.torture $(SEED) $(MINUTES) $(ARGS)
+
+fuzz: $(VENV)/.tests ## Let hostile and odd clients work beside good traffic; SEED=n MINUTES=m
+	$(BIN)/python -m tests.fuzz $(SEED) $(MINUTES) $(ARGS)
 
 lock: $(VENV)/.tests ## Lock the newest releases that pyproject.toml and tests/requirements.in admit
 	printf 'hatchling\neditables\n' | \

@@ -4,7 +4,8 @@
 
     AgentError
     ├── UnknownOrder        a status for an order that was never placed
-    └── UnknownRecipient    a notification for somebody whose address nobody knows
+    ├── UnknownRecipient    a notification for somebody whose address nobody knows
+    └── NoticeUnusable      a notification of which no mail can be made
 """
 
 
@@ -18,3 +19,7 @@ class UnknownOrder(AgentError):
 
 class UnknownRecipient(AgentError):
     """A notification for somebody whose address nobody knows."""
+
+
+class NoticeUnusable(AgentError):
+    """A notification of which no mail can be made; the message holds no values."""

@@ -11,23 +11,33 @@ from typing import Protocol, cast
 
 import faust
 from faust.types import EventT, StreamT
+from pydantic import ValidationError
 
-from agents.errors import UnknownRecipient
+from agents.errors import AgentError, NoticeUnusable, UnknownRecipient
+from agents.patience import PatientRetries
 from agents.rendering import render
-from agents.routing import is_misplaced, send
+from agents.routing import has_own_key, send
+from agents.schema import NewerMessage
 from agents.topics import Topics
-from connectors.errors import MailRejected
+from connectors.errors import ConnectorError, MailRejected
 from connectors.mail import Mail
 from connectors.mail.recorded import AT_ONCE
-from connectors.processing.retries import Retries
-from models.envelope import Message
+from models.envelope import Message, explain
 from models.events import Event, NotificationFailed, NotificationRequested, NotificationSent
-from models.fields import MAX_NOTE
+from models.fields import MAX_NOTE, printable
 
-PATIENCE = Retries(
-    attempts=13, delay=0.5, factor=3.0, max_delay=900.0, never=(MailRejected, UnknownRecipient)
+PATIENCE = PatientRetries(
+    attempts=13,
+    delay=0.5,
+    factor=3.0,
+    max_delay=900.0,
+    never=(MailRejected, UnknownRecipient, NoticeUnusable),
 )
-"""A mail server may be away for an hour. What it refuses for good is not sent again."""
+"""A mail server may be away for an hour. What it refuses for good is not sent again, nor is that of
+which no mail can be made."""
+
+TROUBLES = (ConnectorError, AgentError, OSError, TimeoutError)
+"""What servers cause, and what has its own reason. Any other error comes again at each attempt."""
 
 AT_HAND = 4 * AT_ONCE
 """Events in work at a time: while some mails are on their way, others are made ready, and others
@@ -49,7 +59,9 @@ def install(app: faust.App, topics: Topics, mailer: SendsMail, address_of: Addre
 
     async def tell_why(event: EventT[Message[Event]], error: Exception) -> None:
         message = cast(Message[Event], event.value)
-        if isinstance(message.event, NotificationRequested):
+        if not isinstance(message, NewerMessage) and isinstance(
+            message.event, NotificationRequested
+        ):
             await send(topics.notifications, failure(message, message.event, error))
 
     @app.agent(
@@ -62,9 +74,20 @@ def install(app: faust.App, topics: Topics, mailer: SendsMail, address_of: Addre
     )
     async def mail(stream: StreamT[Message[Event]]) -> None:
         async for message in stream:
-            # What is misplaced comes again, when the ordered agent has sent it home.
-            if isinstance(message.event, NotificationRequested) and not is_misplaced(message):
-                await send(topics.notifications, message.caused(await deliver(message.event)))
+            # Without its key it comes again, when the ordered agent has sent it home.
+            if isinstance(message.event, NotificationRequested) and has_own_key(message):
+                await send(topics.notifications, message.caused(await try_once(message.event)))
+
+    async def try_once(request: NotificationRequested) -> NotificationSent:
+        try:
+            return await deliver(request)
+        except TROUBLES:
+            raise
+        except Exception as error:
+            reason = explain(error) if isinstance(error, ValidationError) else ""
+            raise NoticeUnusable(
+                f"{request.kind}: {type(error).__name__}{': ' if reason else ''}{reason}"
+            ) from None
 
     async def deliver(request: NotificationRequested) -> NotificationSent:
         recipient = request.recipient or await address_of(request.user_id)
@@ -97,6 +120,6 @@ def failure(
             user_id=request.user_id,
             kind=request.kind,
             recipient=request.recipient,
-            error=" ".join(f"{type(error).__name__}: {error}".split())[:MAX_NOTE],
+            error=printable(f"{type(error).__name__}: {error}")[:MAX_NOTE],
         )
     )

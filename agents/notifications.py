@@ -5,6 +5,7 @@ from __future__ import annotations
 import faust
 from faust.types import StreamT
 
+from agents.patience import PATIENT
 from agents.routing import sent_home
 from agents.topics import Topics
 from models.envelope import Message
@@ -22,7 +23,7 @@ def install(app: faust.App, topics: Topics) -> None:
         options={"indexes": ["user_id"]},
     )
 
-    @app.agent(topics.notifications, name="notifications")
+    @app.agent(topics.notifications, name="notifications", retries=PATIENT)
     async def note(stream: StreamT[Message[Event]]) -> None:
         async for message in stream:
             if await sent_home(topics.notifications, message):

@@ -10,6 +10,7 @@ from faust.types import StreamT
 
 from agents.errors import UnknownOrder
 from agents.notices import notice
+from agents.patience import PATIENT
 from agents.routing import is_misplaced, send, sent_home
 from agents.topics import Topics
 from models.envelope import Message
@@ -41,7 +42,7 @@ def install_carts(app: faust.App, topics: Topics) -> None:
     """A cart for every user."""
     carts = app.Table("carts", key_type=str, value_type=CartRow, partitions=topics.users.partitions)
 
-    @app.agent(topics.users, name="carts")
+    @app.agent(topics.users, name="carts", retries=PATIENT)
     async def keep_carts(stream: StreamT[Message[Event]]) -> None:
         async for message in stream:
             if is_misplaced(message):  # the agent `users` sends it home
@@ -50,8 +51,15 @@ def install_carts(app: faust.App, topics: Topics) -> None:
             match message.event:
                 case UserCreated(user_id=user_id) if user_id not in carts:
                     carts[user_id] = CartRow(user_id=user_id, updated_at=at)
-                case CartUpdated(user_id=user_id, items=items):
-                    carts[user_id] = CartRow(user_id=user_id, items=items, updated_at=at)
+                case CartUpdated(user_id=user_id) as update:
+                    cart = carts.get(user_id)
+                    if cart is None or not cart.is_after(update):
+                        carts[user_id] = CartRow(
+                            user_id=user_id,
+                            items=update.items,
+                            cart_number=update.cart_number,
+                            updated_at=at,
+                        )
 
 
 def install_orders(app: faust.App, topics: Topics) -> None:
@@ -60,7 +68,7 @@ def install_orders(app: faust.App, topics: Topics) -> None:
         "order_states", key_type=str, value_type=OrderStateRow, partitions=topics.orders.partitions
     )
 
-    @app.agent(topics.orders, name="orders")
+    @app.agent(topics.orders, name="orders", retries=PATIENT)
     async def orders(stream: StreamT[Message[Event]]) -> None:
         async for message in stream:
             if await sent_home(topics.orders, message):
@@ -77,7 +85,7 @@ def install_orders(app: faust.App, topics: Topics) -> None:
         )
         order_states[order.order_id] = placed(message, order).moved(reached(confirmed))
         await send(topics.orders, confirmed)
-        await send(topics.users, message.caused(CartUpdated(user_id=order.user_id, items=())))
+        await send(topics.users, emptied_cart(message, order))
         await send(topics.notifications, confirmation(message, order))
 
     async def move(message: Message[Event], change: OrderStatusChanged) -> None:
@@ -115,6 +123,18 @@ def reached(message: Message[OrderStatusChanged]) -> StatusChange:
     """The line of the history that an event stands for."""
     change = message.event
     return StatusChange(status=change.status, at=message.envelope.occurred_at, reason=change.reason)
+
+
+def emptied_cart(message: Message[Event], order: OrderCreated) -> Message[Event]:
+    """The event that takes out of the cart what was ordered."""
+    return message.caused(
+        CartUpdated(
+            user_id=order.user_id,
+            items=(),
+            cart_number=order.cart_number,
+            ordered_at=message.envelope.occurred_at,
+        )
+    )
 
 
 def confirmation(message: Message[Event], order: OrderCreated) -> Message[Event]:

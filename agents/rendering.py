@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
+from agents.errors import NoticeUnusable
+from models.envelope import explain
 from models.events import NotificationKind
 from models.money import format_money
+from models.notices import FACTS
 
 
 class Rendered(NamedTuple):
@@ -35,7 +38,11 @@ _templates.filters["money"] = format_money
 def render(kind: NotificationKind, data: Mapping[str, JsonValue]) -> Rendered:
     """Fill in ``<kind>.txt``, whose first line is the subject, and ``<kind>.html``.
 
-    Raises ``jinja2.UndefinedError`` where ``data`` lacks something that a template needs.
+    Raises :class:`~agents.errors.NoticeUnusable` where ``data`` lacks what the templates need.
     """
-    subject, _, text = _templates.get_template(f"{kind}.txt").render(data).partition("\n\n")
-    return Rendered(subject, text, _templates.get_template(f"{kind}.html").render(data))
+    try:
+        facts = dict(FACTS[kind].model_validate(data))
+    except ValidationError as error:
+        raise NoticeUnusable(f"data of {kind}: {explain(error)}") from None
+    subject, _, text = _templates.get_template(f"{kind}.txt").render(facts).partition("\n\n")
+    return Rendered(subject, text, _templates.get_template(f"{kind}.html").render(facts))

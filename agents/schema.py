@@ -11,16 +11,32 @@ from faust.types import AppT
 from faust.types import Message as Entry
 
 from models.envelope import Message
-from models.errors import EventError
+from models.errors import EventError, NewerEventVersion
 from models.events import Event
 from models.registry import Origin, Registry
+
+
+class NewerMessage:
+    """An event of a version that this release does not know yet.
+
+    The agent that looks at it fails, so it is tried again as the agent's ``retries`` say: by then
+    it may be read by a worker of the newer release.
+    """
+
+    def __init__(self, error: NewerEventVersion) -> None:
+        self._error = error
+
+    @property
+    def event(self) -> Event:
+        """Raises :class:`~models.errors.NewerEventVersion`."""
+        raise NewerEventVersion(str(self._error))
 
 
 class EventSchema(faust.Schema[str, Message[Event]]):
     """Values are :class:`~models.envelope.Message`, keys are text.
 
     An entry that is no event of the registry is a ``ValueDecodeError``, which makes it a dead
-    letter.
+    letter. One that a newer release has written is a :class:`NewerMessage`.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -40,6 +56,8 @@ class EventSchema(faust.Schema[str, Message[Event]]):
         headers = cast("Mapping[str, bytes]", dict(message.headers or {}))
         try:
             return self._registry.parse(message.value or b"", headers, origin=origin)
+        except NewerEventVersion as error:
+            return cast("Message[Event]", NewerMessage(error))
         except EventError as error:
             raise ValueDecodeError(str(error)) from error
 

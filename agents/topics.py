@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import faust
 from faust.types import TopicT
 
 from agents.schema import EventSchema
 from models.catalogue import EVENTS
+
+NAMES: Final = frozenset({"users", "orders", "notifications"})
 
 
 @dataclass(frozen=True, slots=True)

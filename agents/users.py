@@ -6,6 +6,7 @@ import faust
 from faust.types import StreamT
 
 from agents.notices import notice
+from agents.patience import PATIENT
 from agents.routing import send, sent_home
 from agents.topics import Topics
 from models.envelope import Message
@@ -19,7 +20,7 @@ def install(app: faust.App, topics: Topics) -> None:
         "profiles", key_type=str, value_type=ProfileRow, partitions=topics.users.partitions
     )
 
-    @app.agent(topics.users, name="users")
+    @app.agent(topics.users, name="users", retries=PATIENT)
     async def users(stream: StreamT[Message[Event]]) -> None:
         async for message in stream:
             if await sent_home(topics.users, message):

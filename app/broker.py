@@ -23,16 +23,3 @@ async def open_broker(settings: Settings) -> AsyncIterator[Broker]:
         yield broker
     finally:
         await broker.close()
-
-
-async def topics_of(broker: Broker, app: str) -> list[str]:
-    """The topics of an application, in order: all but those that others alone have joined.
-
-    One that nobody has joined yet is anybody's: what lies there may wait for us.
-    """
-    joined = await broker.groups(await broker.topics())
-    return sorted(
-        topic
-        for topic, groups in joined.items()
-        if not groups or app in {group.partition("/")[0] for group in groups}
-    )

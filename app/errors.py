@@ -4,6 +4,7 @@
 
     AppError
     ├── SettingsError       a REDFAUST_ variable is unknown, missing or wrong
+    ├── AppIdTaken          the shop may not work under this REDFAUST_APP_ID
     ├── EmbeddedError
     │   ├── DirectoryInUse      another installation works in the data directory
     │   ├── DirectoryUnusable   the data directory cannot be used by this user
@@ -12,6 +13,7 @@
     ├── GroupInUse          somebody works for that consumer group
     ├── SupervisorError     `redfaust up` cannot go on
     ├── PortUnusable        the web API's port is taken or not allowed
+    ├── NothingToReplay     no dead letter waits of those that were asked for
     └── DemoFailed          the demo did not see what it waited for
 
 Each message is for the person at the terminal: what is wrong and what to do next.
@@ -24,6 +26,10 @@ class AppError(Exception):
 
 class SettingsError(AppError):
     """A setting is unknown, missing or wrong."""
+
+
+class AppIdTaken(AppError):
+    """The shop may not work under this REDFAUST_APP_ID."""
 
 
 class EmbeddedError(AppError):
@@ -52,3 +58,7 @@ class GroupInUse(AppError):
 
 class SupervisorError(AppError):
     """The supervisor cannot go on."""
+
+
+class NothingToReplay(AppError):
+    """No dead letter waits of those that were asked for."""

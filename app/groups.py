@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from app.errors import GroupInUse, GroupUnknown
 from app.status.models import WorkerAgent
 from connectors.brokers.broker import Broker
+from connectors.printable import printable
 
 
 class Forgotten(NamedTuple):
@@ -48,14 +49,17 @@ async def forget_group(broker: Broker, group: str) -> Forgotten:
     topics = sorted(topic for topic, groups in joined.items() if group in groups)
     if not topics:
         there = ", ".join(sorted({each for groups in joined.values() for each in groups}))
-        raise GroupUnknown(f"no group is called {group}: there are {there or 'none'}")
+        raise GroupUnknown(
+            f"no group is called {printable(group)}: there are {printable(there) or 'none'}"
+        )
     app, _, agent = group.partition("/")
     beats = (await broker.roll(app)).heard()
     used = _used((beat.info for beat in beats.values()), agent)
     left = [topic for topic in topics if used is None or topic in used]
     if len(left) == len(topics):
         raise GroupInUse(
-            f"{', '.join(beats)} works for the group {group}: stop that first, and wait six seconds"
+            f"{printable(', '.join(beats))} works for the group {printable(group)}: "
+            "stop that first, and wait six seconds"
         )
     gone = [topic for topic in topics if topic not in left]
     await broker.leave(group, gone)

@@ -1,22 +1,18 @@
-"""What a worker tells of itself."""
+"""What a worker of the shop tells of itself, beside what all workers do."""
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import cast
 
 import faust
 from mode import Service
 
-from connectors.processing.agent import Agent
 from connectors.transports.consumer import Consumer
 
 
 class Introduction(Service):
-    """Has this worker's beats say what people want to know of it."""
+    """Has this worker's beats say where its web API is."""
 
     mundane_level = "debug"
 
@@ -24,31 +20,6 @@ class Introduction(Service):
         super().__init__()
         self._app = app
         self._web_url = web_url
-        self._started_at = datetime.now(UTC)
-
-    @property
-    def _consumer(self) -> Consumer:
-        return cast(Consumer, self._app.consumer)
 
     async def on_start(self) -> None:
-        self._consumer.announce(self._info)
-
-    def _info(self) -> Mapping[str, object]:
-        return {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "started_at": self._started_at.isoformat(),
-            "web": self._web_url(),
-            "owns": sorted([tp.topic, tp.partition] for tp in self._consumer.assignment()),
-            "agents": [
-                {
-                    "name": agent.name,
-                    "topics": sorted(agent.get_topic_names()),
-                    "shared": agent.is_shared,
-                    "processed": agent.processed_total,
-                    "failed": agent.failed_total,
-                }
-                for agent in self._app.agents.values()
-                if isinstance(agent, Agent)
-            ],
-        }
+        cast(Consumer, self._app.consumer).announce(lambda: {"web": self._web_url()})

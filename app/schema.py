@@ -1,8 +1,10 @@
-"""The database's schema: the connectors' tables, then the shop's, then its agents'."""
+"""The database's schema: the connectors' tables, and the shop's and its agents' in its own one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import cast
 
 from app.settings import Settings
@@ -12,25 +14,32 @@ from connectors.postgres.migrate import migrate, migrate_connectors
 from connectors.tables.manager import TableManager
 from connectors.tables.store import PostgresStore
 
+SHOP = "shop"
+"""The application that has tables of its own here. Any other one gets redfaust's alone."""
 
-async def migrate_all(database: Database) -> list[str]:
-    """Apply what is missing and return the names, as ``namespace/name``.
+
+async def migrate_all(database: Database, app: str = SHOP) -> list[str]:
+    """Apply what an application is missing and return the names, as ``namespace/name``.
 
     Raises :class:`~connectors.errors.SchemaTooNew` for a database that a newer release migrated,
     and :class:`~connectors.errors.RightsMissing` if something is missing that this role may not
     create.
     """
-    shop = resources.files("app").joinpath("migrations")
-    return [f"connectors/{name}" for name in await migrate_connectors(database)] + [
-        f"shop/{name}" for name in await migrate(database, "shop", shop)
-    ]
+    applied = [f"connectors/{name}" for name in await migrate_connectors(database)]
+    if app == SHOP:
+        applied += [f"shop/{name}" for name in await migrate(database, "shop", _shop())]
+    return applied
 
 
 async def create_agents_tables(database: Database, settings: Settings) -> list[str]:
-    """Create what is missing of the agents' tables and return their names, as ``tables/name``.
+    """Create what is missing of the shop's agents' tables and return their names, as
+    ``tables/name``.
 
-    Workers do it when they start, if they may. Raises :class:`~connectors.errors.RightsMissing`.
+    Workers do it when they start, if they may; those of another application alone, here nothing is
+    known of its tables. Raises :class:`~connectors.errors.RightsMissing`.
     """
+    if settings.app_id != SHOP:
+        return []
     tables = cast("TableManager", create_shop(settings).tables).postgres_tables()
     async with database.transaction() as connection:
         return [
@@ -38,3 +47,20 @@ async def create_agents_tables(database: Database, settings: Settings) -> list[s
             for table in tables
             if await cast("PostgresStore", table.data).create(connection)
         ]
+
+
+def newest_migrations(app: str) -> Mapping[str, int]:
+    """By namespace, the number of the newest migration that this release has for an application."""
+    found = {"connectors": _newest(resources.files("connectors.postgres").joinpath("migrations"))}
+    if app == SHOP:
+        found["shop"] = _newest(_shop())
+    return found
+
+
+def _shop() -> Traversable:
+    return resources.files("app").joinpath("migrations")
+
+
+def _newest(directory: Traversable) -> int:
+    names = [file.name for file in directory.iterdir() if file.name.endswith(".sql")]
+    return max(int(name[:4]) for name in names)

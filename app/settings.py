@@ -6,7 +6,6 @@ Each field is the environment variable ``REDFAUST_<FIELD>``; an empty one counts
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -19,15 +18,30 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from app.embedded.directory import read_services
 from app.errors import AppError, SettingsError
 from connectors.errors import BrokerError
-from connectors.postgres.hosts import list_as_parameter
+from connectors.options import nearest
+from connectors.postgres.hosts import check_options, list_as_parameter
 
 __all__ = ["Given", "Settings", "SettingsError", "variable"]
 
 PREFIX = "REDFAUST_"
 MAX_PARTITIONS = 1024
+MIN_TOKEN = 16
+"""Characters of the token."""
 
 
-def _url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
+def _no_query(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("ends with the port: nothing else may stand behind it")
+
+
+def _no_schema(url: str) -> None:
+    check_options(url, "schema")
+    if "schema" in parse_qs(urlsplit(list_as_parameter(url)).query):
+        raise ValueError("names a schema: leave it out, the shop's is public")
+
+
+def _url(*schemes: str, check_query: Callable[[str], None]) -> Callable[[SecretStr], SecretStr]:
     """A validator. Its messages hold no part of the URL, which may be one of the password."""
     example = f"{schemes[0]}://host:port"
 
@@ -43,6 +57,7 @@ def _url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
             raise ValueError(f"has to begin with {' or '.join(f'{name}://' for name in schemes)}")
         if not (url.hostname or "host" in parse_qs(url.query)):
             raise ValueError(f"names no host: write {example}")
+        check_query(secret.get_secret_value())
         return secret
 
     return check
@@ -65,6 +80,24 @@ def _address(text: str) -> str:
     return text
 
 
+def _token(secret: SecretStr) -> SecretStr:
+    """No message holds a part of it."""
+    token = secret.get_secret_value()
+    if token != token.strip():
+        raise ValueError(
+            "begins or ends with a space or line break, which no client can send: write it without "
+            "(printf, and not echo, writes a file that ends with none)"
+        )
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError("write printable ASCII characters alone: a header takes no others")
+    if len(token) < MIN_TOKEN:
+        raise ValueError(
+            f"is shorter than {MIN_TOKEN} characters, and could be guessed: `openssl rand -hex 32` "
+            "makes one"
+        )
+    return secret
+
+
 def _name(text: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,47}", text):
         raise ValueError("write up to 48 of a-z, 0-9, _ and -, beginning with a letter")
@@ -72,8 +105,10 @@ def _name(text: str) -> str:
 
 
 Broker = Annotated[SecretStr, AfterValidator(_broker)]
-Database = Annotated[SecretStr, AfterValidator(_url("postgresql", "postgres"))]
-Smtp = Annotated[SecretStr, AfterValidator(_url("smtp", "smtps"))]
+Database = Annotated[
+    SecretStr, AfterValidator(_url("postgresql", "postgres", check_query=_no_schema))
+]
+Smtp = Annotated[SecretStr, AfterValidator(_url("smtp", "smtps", check_query=_no_query))]
 
 
 class Given(BaseModel):
@@ -101,8 +136,10 @@ class Given(BaseModel):
         description="Interface that the web API listens on. Anything but loopback needs a token.",
     )
     port: int = Field(7070, ge=0, le=65535, description="Port of the web API; 0 takes a free one.")
-    token: SecretStr | None = Field(
-        None, description="Bearer token that the web API asks for where it is not on loopback."
+    token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+        None,
+        description="Bearer token that the web API asks for where it is not on loopback, of at "
+        "least 16 characters.",
     )
     smtp: Smtp | None = Field(
         None,
@@ -114,7 +151,8 @@ class Given(BaseModel):
     )
     app_id: Annotated[str, AfterValidator(_name)] = Field(
         "shop",
-        description="Name of the application: its consumer group is called so.",
+        description="Name of the application: its consumer group is called so. The shop of one "
+        "database keeps the name with which its first worker started.",
     )
     partitions: int = Field(
         4,
@@ -190,9 +228,9 @@ def _read(environ: Mapping[str, str]) -> dict[str, str]:
     known = {variable(name): name for name in Given.model_fields}
     ours = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
     for name in sorted(ours.keys() - known.keys()):
-        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)
         raise SettingsError(
-            f"{name} is no setting: did you mean {near[0]}? `redfaust config` lists them all"
+            f"{name} is no setting: did you mean {nearest(name.upper(), known)}? "
+            "`redfaust config` lists them all"
         )
     return {known[name]: value for name, value in ours.items() if value}
 

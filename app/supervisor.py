@@ -233,7 +233,8 @@ async def prepare(settings: Settings) -> bool:
         pass
     database = await Database.connect(settings.database.get_secret_value())
     try:
-        done = await migrate_all(database) + await create_agents_tables(database, settings)
+        done = await migrate_all(database, settings.app_id)
+        done += await create_agents_tables(database, settings)
         for name in done:
             logger.info("migrated %s", name)
         async with database.transaction() as connection:

@@ -7,6 +7,8 @@ from typing import Any
 from faust.cli.base import AppCommand, option
 from faust.cli.reset import reset as faust_reset
 from faust.cli.worker import worker as faust_worker
+from faust.exceptions import ImproperlyConfigured
+from mode.types import ServiceT
 from yarl import URL
 
 from connectors.brokers.url import BrokerUrl
@@ -63,7 +65,7 @@ class create_tables(AppCommand):  # noqa: N801 - the command is called create-ta
                 await self._create(manager, database, print_only=sql)
             finally:
                 await database.close()
-        except ConnectorError as error:
+        except (ConnectorError, ImproperlyConfigured) as error:
             raise self.UsageError(str(error)) from None
 
     async def _create(self, manager: TableManager, database: Database, *, print_only: bool) -> None:
@@ -77,6 +79,20 @@ class create_tables(AppCommand):  # noqa: N801 - the command is called create-ta
 
 class worker(faust_worker):  # noqa: N801
     """Start worker instance for given app."""
+
+    options = [  # noqa: RUF012 - Faust reads it from the class
+        *faust_worker.options,
+        option(
+            "--relay/--no-relay",
+            default=True,
+            help="Whether this worker also publishes what the outbox holds, or stands by for it.",
+        ),
+    ]
+
+    def as_service(self, loop: Any, *args: Any, relay: bool = True, **kwargs: Any) -> ServiceT:
+        if isinstance(self.app.tables, TableManager):
+            self.app.tables.runs_relay = relay
+        return super().as_service(loop, *args, **kwargs)
 
     def _banner_data(self, worker: Any) -> Any:
         # Faust's shows URLs as they are, and banners end up in logs.

@@ -7,10 +7,11 @@
     │   ├── BrokerUnavailable      cannot be reached now; repeating may help
     │   │   └── TopicClosed        takes nothing while it gets more partitions
     │   ├── BrokerUnsupported      lacks a command that is needed; repeating will not help
-    │   └── PartlyRefused, EntriesRefused, LogSetBack
+    │   └── PartlyRefused, LogSetBack, EntriesRefused, LogsBlocked
     │                              what became of entries: see brokers/broker.py
     ├── DatabaseError
     │   ├── DatabaseUnavailable    cannot be reached now; repeating may help
+    │   │   └── DatabaseBusy       has ended one transaction: a lock, a timeout, a deadlock
     │   ├── RightsMissing          the role may not do what is needed; an owner has to grant it
     │   ├── SchemaTooNew           migrated by a newer release than this one
     │   └── MigrationChanged       an applied migration was edited or removed
@@ -23,7 +24,9 @@
     ├── WorkerUnknown              no worker has that name
     ├── PartitionsDiffer           a worker knows fewer partitions than there are
     ├── WrongPartition             a table was written with a key of another partition
-    ├── RowUnreadable              a row in Postgres is not of its table's types
+    ├── Postponed                  an event waits for something, and no attempt is used up
+    │   ├── RowUnreadable          a row in Postgres is not of its table's types
+    │   └── PartitionMoves         a row's partition is moving to another worker
     ├── TableNotShared             a table was used by an agent that owns none of its partitions
     ├── WideTableError
     │   ├── RowNotLoaded           a row was used that is not in memory; load it first
@@ -35,6 +38,8 @@
 
 Each message says what to do next. The driver's own error is kept as ``__cause__``.
 """
+
+from __future__ import annotations
 
 
 class ConnectorError(Exception):
@@ -73,6 +78,10 @@ class DatabaseError(ConnectorError):
 
 class DatabaseUnavailable(DatabaseError):
     """The database cannot be reached now."""
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """The database has ended a transaction for what others do, or for a timeout."""
 
 
 class RightsMissing(DatabaseError):
@@ -123,8 +132,35 @@ class TableNotShared(ConnectorError):
     """A table was used by an agent with shared delivery."""
 
 
-class RowUnreadable(ConnectorError):
-    """A row in Postgres is not of its table's types."""
+class Postponed(ConnectorError):
+    """An event cannot be processed now. It is parked and tried again until it can be."""
+
+    pause = 0.5
+    """Seconds until the next attempt."""
+
+
+class RowUnreadable(Postponed):
+    """A row in Postgres is not of its table's types, until somebody corrects it."""
+
+    longest_pause = 60.0
+    """Seconds to which the pause between two attempts grows."""
+
+    def __init__(self, reason: str, partition: int, pause: float = Postponed.pause) -> None:
+        super().__init__(reason)
+        self.partition = partition
+        self.pause = pause
+
+    def longer_pause(self) -> float:
+        """Seconds until the attempt after the next, if the row has not been corrected by then."""
+        return min(2 * self.pause, self.longest_pause)
+
+    def again(self) -> RowUnreadable:
+        """The same, to be raised: a traceback grows with each time."""
+        return RowUnreadable(str(self), self.partition, self.pause)
+
+
+class PartitionMoves(Postponed):
+    """The partition of a row is moving to another worker."""
 
 
 class WideTableError(ConnectorError):

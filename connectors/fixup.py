@@ -6,6 +6,7 @@ have been read. Classes that the application chose itself stay.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import faust
@@ -24,8 +25,9 @@ from yarl import URL
 
 from connectors import commands  # noqa: F401 - registers them
 from connectors.brokers.kafka.address import KAFKA
+from connectors.brokers.url import BrokerUrl
 from connectors.collector import relax_collector
-from connectors.postgres.hosts import list_as_parameter
+from connectors.postgres.hosts import check_options, list_as_parameter
 from connectors.processing.agent import Agent
 from connectors.processing.pace import MAX_EVENTS
 from connectors.processing.replies import ReplyConsumer
@@ -35,9 +37,10 @@ from connectors.processing.topic import Topic
 from connectors.tables.everywhere import GlobalTable
 from connectors.tables.manager import POSTGRES, TableManager
 from connectors.tables.sets import SetTable
+from connectors.tables.store import SCHEMA
 from connectors.tables.table import Table
 from connectors.transports.assignor import PartitionAssignor
-from connectors.transports.by_url import is_broker
+from connectors.transports.by_url import check_url, is_broker
 from connectors.transports.leader import LeaderAssignor
 from connectors.transports.router import Router
 from connectors.worker import Worker
@@ -49,6 +52,10 @@ through the group's coordinator; here it is the time until a table's change show
 FAUST_COMMIT_INTERVAL = 2.8
 
 FAUST_COMMIT_EVERY = 10_000
+
+LOOPBACK = "127.0.0.1"
+"""Where Faust's web server listens unless it is said. Faust's default is all interfaces, and its
+pages show the rows of tables to everybody who comes."""
 
 _CLASSES: dict[str, tuple[Any, Any]] = {
     "Agent": (faust.Agent, Agent),
@@ -94,6 +101,12 @@ def _configure(app: Any, conf: Any, **_: Any) -> None:
                 f"kafka:// or memory://, not {broker}://"
             )
         return
+    check_url(str(BrokerUrl.of_parts([str(part) for part in _current(conf, "broker")])))
+    if store in POSTGRES:
+        try:
+            check_options(str(_current(conf, "store")), SCHEMA)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"the store's URL: {error}") from None
     if broker == KAFKA:
         from connectors.transports.kafka import (  # noqa: PLC0415 - with Kafka's clients
             Transport as KafkaTransport,
@@ -111,7 +124,19 @@ def _configure(app: Any, conf: Any, **_: Any) -> None:
         conf.broker_commit_interval = COMMIT_INTERVAL
     if _current(conf, "broker_commit_every") == FAUST_COMMIT_EVERY:
         conf.broker_commit_every = MAX_EVENTS
+    if not _binds_web(app):
+        conf.web_bind = LOOPBACK
     conf.producer_threaded = False  # Faust would start a thread that only Kafka's driver has
+
+
+def _binds_web(app: Any) -> bool:
+    """Returns True if the application or a variable says where Faust's web server listens.
+
+    ``worker --web-bind`` is read later, and counts for more.
+    """
+    _, written = app._default_options
+    said = any(value for name, value in os.environ.items() if name.endswith("WEB_BIND"))
+    return said or written.get("web_bind") is not None
 
 
 def _guarantee(app: Any, conf: Any, store: str) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
-from typing import Final, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import InvalidEvent
 from models.events import Event
 from models.fields import Id
-from models.traces import child_of
+from models.traces import child_of, readable
 
 _SEED: Final = UUID("5d3a7b8e-64d1-5c0e-9f53-0d6d6a1f9b27").bytes
 
@@ -48,7 +48,7 @@ class Envelope(BaseModel):
     """The same in everything that follows from one request."""
     causation_id: Id | None = None
     """The event from which this one follows; ``None`` for the first."""
-    traceparent: str
+    traceparent: Annotated[str, AfterValidator(readable)]
 
     @classmethod
     def first(

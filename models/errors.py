@@ -6,6 +6,7 @@
     ├── EventError
     │   ├── UnknownEventType       no event of this name is registered
     │   ├── UnknownEventVersion    the name is known, this version of it is not
+    │   │   └── NewerEventVersion  nor could it be: a newer release has written it
     │   └── InvalidEvent           the body or the envelope does not fit; names the field
     └── IllegalTransition          a status may not follow the one before it
 """
@@ -25,6 +26,10 @@ class UnknownEventType(EventError):
 
 class UnknownEventVersion(EventError):
     """The name is known, this version of it is not."""
+
+
+class NewerEventVersion(UnknownEventVersion):
+    """A newer release than this one has written the event."""
 
 
 class InvalidEvent(EventError):

@@ -10,9 +10,20 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
-from models.fields import MAX_ITEMS, Currency, Email, FromText, Id, Line, Note, Quantity, UnitPrice
+from models.fields import (
+    MAX_ITEMS,
+    CartNumber,
+    Currency,
+    Email,
+    FromText,
+    Id,
+    Line,
+    Note,
+    Quantity,
+    UnitPrice,
+)
 from models.orders import Item, OrderStatus
 
 AnyItems = Annotated[tuple[Item, ...], Field(max_length=MAX_ITEMS)]
@@ -59,7 +70,11 @@ class UserCreated(Event):
 
 
 class CartUpdated(Event):
-    """A cart now holds these items, and nothing else."""
+    """A cart now holds these items, and nothing else.
+
+    If an order caused it, the event applies only to the cart that the user had at that order, and
+    not to what the user has put there since.
+    """
 
     type = "CartUpdated"
     version = 1
@@ -67,6 +82,10 @@ class CartUpdated(Event):
 
     user_id: Id
     items: FromText[AnyItems]
+    cart_number: FromText[CartNumber | None] = None
+    """Of the cart that the user put, or had at the order; ``None`` if the producer counts none."""
+    ordered_at: AwareDatetime | None = None
+    """When the order was placed that caused this; ``None`` if the user changed the cart."""
 
 
 class OrderCreatedV1(Event):
@@ -94,6 +113,8 @@ class OrderCreated(Event):
     user_id: Id
     items: FromText[SomeItems]
     currency: Currency
+    cart_number: FromText[CartNumber | None] = None
+    """Of the cart that the user had at that moment; ``None`` if the producer counts none."""
 
 
 class OrderStatusChanged(Event):

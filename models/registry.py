@@ -7,11 +7,16 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-import orjson
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from models.envelope import FIELDS, Envelope, Message, derived_id, explain, fields_of
-from models.errors import InvalidEvent, UnknownEventType, UnknownEventVersion
+from models.errors import (
+    InvalidEvent,
+    NewerEventVersion,
+    UnknownEventType,
+    UnknownEventVersion,
+)
 from models.events import Event
 from models.traces import new_trace
 from models.upcasters import Body, Upcaster
@@ -67,7 +72,8 @@ class Registry:
 
         A header that is missing is looked for among the fields of the body, since a foreign
         producer may know of no headers; what is found in neither is made up, the same for the
-        same ``origin``. The envelope keeps the version that the producer wrote.
+        same ``origin``. The envelope has the version of the event as it is returned, so that the
+        two may be written to a topic again together.
 
         Raises :class:`~models.errors.EventError`.
         """
@@ -76,7 +82,10 @@ class Registry:
         if len(said) < len(FIELDS):
             said = {name: body[name] for name in FIELDS if body.get(name) is not None} | said
         envelope = self._envelope(said, origin)
-        return Message(envelope, self._event(envelope, body))
+        event = self._event(envelope, body)
+        if event.version != envelope.version:
+            envelope = envelope.model_copy(update={"version": event.version})
+        return Message(envelope, event)
 
     def _envelope(self, said: dict[str, Any], origin: Origin | None) -> Envelope:
         if "type" not in said:
@@ -108,7 +117,8 @@ class Registry:
         versions = self._known_versions(name)
         if version not in versions:
             known = ", ".join(f"v{number}" for number in sorted(versions))
-            raise UnknownEventVersion(f"unknown version {version} of {name}; known: {known}")
+            kind = NewerEventVersion if version > max(versions) else UnknownEventVersion
+            raise kind(f"unknown version {version} of {name}; known: {known}")
         # Each version is validated as itself, so that an error names the producer's own field.
         event = _validated(versions[version], body)
         while (upcast := self._upcasters.get((name, version))) is not None:
@@ -119,8 +129,8 @@ class Registry:
 
 def _json_object(value: bytes) -> dict[str, Any]:
     try:
-        body = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
+        body = from_json(value, allow_inf_nan=False)  # integers of any size
+    except ValueError as error:
         raise InvalidEvent(f"not JSON: {error}") from error
     if not isinstance(body, dict):
         raise InvalidEvent(f"a JSON object is needed, not {type(body).__name__}")

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from models.events import NotificationKind
+from models.events import CartUpdated, NotificationKind
 from models.orders import Item, OrderStatus
 
 
@@ -30,7 +30,19 @@ class CartRow(Row):
 
     user_id: str
     items: tuple[Item, ...] = ()
+    cart_number: int | None = None
     updated_at: AwareDatetime
+
+    def is_after(self, update: CartUpdated) -> bool:
+        """Returns True if the user put this cart after the order that caused the update.
+
+        The numbers of the carts decide; where one is missing, the times.
+        """
+        if update.ordered_at is None:
+            return False
+        if self.cart_number is not None and update.cart_number is not None:
+            return self.cart_number > update.cart_number
+        return self.updated_at > update.ordered_at
 
 
 class StatusChange(Row):

@@ -14,6 +14,8 @@ _FORM = re.compile(
     r"-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})(?P<later>-.*)?"
 )
 _SAMPLED = 0x01
+_LONGEST = 512
+"""Characters, with what later versions append."""
 
 
 def new_trace() -> str:
@@ -21,19 +23,30 @@ def new_trace() -> str:
     return f"00-{_number(128)}-{_number(64)}-{_SAMPLED:02x}"
 
 
+def readable(traceparent: str) -> str:
+    """What is given, if it can be read; otherwise a new trace."""
+    return traceparent if _read(traceparent) else new_trace()
+
+
 def child_of(traceparent: str | None) -> str:
     """A new span in the same trace; a new trace if what is given is none.
 
     Starting anew is what the specification asks for where the header cannot be read.
     """
-    text = traceparent or ""
-    match = _FORM.fullmatch(text)
-    # Version ff is forbidden; only versions after 00 may append fields of their own.
-    if match is None or text[:2] == "ff" or (text[:2] == "00" and match["later"]):
+    match = _read(traceparent or "")
+    if match is None:
         return new_trace()
     # Only flags that version 00 defines may be handed on.
     flags = int(match["flags"], 16) & _SAMPLED
     return f"00-{match['trace']}-{_number(64)}-{flags:02x}"
+
+
+def _read(text: str) -> re.Match[str] | None:
+    match = _FORM.fullmatch(text) if len(text) <= _LONGEST else None
+    # Version ff is forbidden; only versions after 00 may append fields of their own.
+    if match is None or text[:2] == "ff" or (text[:2] == "00" and match["later"]):
+        return None
+    return match
 
 
 def _number(bits: int) -> str:

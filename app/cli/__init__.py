@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from app.errors import AppError
+from app.errors import AppError, ServerFailed, SupervisorError
 
 COMMANDS: Mapping[str, str] = {
     "up": "Run everything from this one command: servers, workers, relay, web API and a demo.",
@@ -53,11 +53,15 @@ class LazyGroup(click.Group):
         for name in LOOP_OF_FAUST:
             os.environ.pop(name, None)
         from connectors.errors import ConnectorError  # noqa: PLC0415 - help does without it
+        from connectors.printable import printable  # noqa: PLC0415
 
         try:
             return super().invoke(ctx)
         except (AppError, ConnectorError) as error:
-            raise click.ClickException(str(error)) from error
+            # What somebody else wrote may be in it. Ends of logs have several lines.
+            keep = "\n" if isinstance(error, SupervisorError | ServerFailed) else ""
+            text = printable(str(error), keep=keep)
+            raise click.ClickException(text) from error
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

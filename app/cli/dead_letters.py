@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, BinaryIO
 
 import click
 import orjson
 
+from app.errors import NothingToReplay
 from app.settings import Settings
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
-from connectors.processing.dead_letters import DeadLetter, DeadLetters, DeadLetterState
-from connectors.processing.preview import masked_text, preview, preview_named, printable
+from connectors.printable import printable
+from connectors.processing.dead_letters import (
+    DeadLetter,
+    DeadLetterHeading,
+    DeadLetters,
+    DeadLetterState,
+)
+from connectors.processing.preview import masked_text, preview, preview_named
 
 REPLAY_BATCH = 500
 """Dead letters replayed in one transaction."""
+
+SHOWN_HEADERS = 10
+"""Headers of each dead letter that a list shows."""
+SHOWN_OF_EACH = 120
+"""Characters of a key, or a header, in a list."""
+SHOWN_OF_ERROR = 300
+"""Characters of an error in a list."""
 
 _NUMBER = click.IntRange(1, 2**63 - 1)
 
@@ -51,6 +65,7 @@ def command() -> None:
     show_default=True,
 )
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--after", type=_NUMBER, metavar="ID", help="Those behind this one: the next page.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_letters(
     app: str | None,
@@ -59,15 +74,22 @@ def list_letters(
     error: str | None,
     state: str,
     limit: int,
+    after: int | None,
     as_json: bool,
 ) -> None:
-    """List dead letters, the newest first."""
+    """List dead letters, the newest first, with their errors, keys and headers."""
 
-    async def read() -> Sequence[DeadLetter]:
+    async def read() -> Sequence[DeadLetterHeading]:
         wanted = None if state == "all" else DeadLetterState(state)
         async with _opened() as letters:
             return await letters.list(
-                app=app, topic=topic, agent=agent, error_type=error, state=wanted, limit=limit
+                app=app,
+                topic=topic,
+                agent=agent,
+                error_type=error,
+                state=wanted,
+                after=after,
+                limit=limit,
             )
 
     found = asyncio.run(read())
@@ -77,11 +99,9 @@ def list_letters(
     if not found:
         click.echo("No dead letters." if state == "all" else f"No dead letters are {state}.")
     for letter in found:
-        click.echo(
-            f"{letter.id:>6}  {letter.created_at:%Y-%m-%d %H:%M:%S}  {letter.state.value:<9}  "
-            f"{printable(letter.topic)}:{letter.partition}  {letter.agent or '-'}  "
-            f"{letter.error_type}  {letter.preview}"
-        )
+        _print_heading(letter)
+    if len(found) == limit:
+        click.echo(f"There may be more: add --after {found[-1].id}")
 
 
 @command.command("show")
@@ -140,6 +160,8 @@ def replay(
     async def run() -> int:
         async with _opened() as letters:
             chosen = numbers or await letters.waiting(app=app, **filters)
+            if not chosen and (app is not None or not everything):
+                raise NothingToReplay(_nothing(await letters.names(app), app, filters))
             await _replay(letters, chosen, given)
             return len(chosen)
 
@@ -182,7 +204,36 @@ async def _replay(letters: DeadLetters, numbers: Sequence[int], value: bytes | N
             await letters.replay(numbers[start : start + REPLAY_BATCH], value=value)
 
 
-def _summary(letter: DeadLetter) -> dict[str, Any]:
+def _nothing(
+    names: Mapping[str, Mapping[str, int]], app: str | None, filters: Mapping[str, str | None]
+) -> str:
+    """Says that nothing waits that was asked for, and what does."""
+    asked = {"app": app, **{name.removesuffix("_type"): of for name, of in filters.items()}}
+    wanted = " and ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
+    there = "; ".join(
+        f"{what}: {', '.join(f'{name} ({count})' for name, count in counts.items())}"
+        for what, counts in names.items()
+    )
+    about = f" of {wanted}" if wanted else ""
+    found = f"there are {there}" if there else "none does at all"
+    return f"no dead letter{about} waits: {found}"
+
+
+def _print_heading(letter: DeadLetterHeading) -> None:
+    key = "-" if letter.key is None else preview(letter.key)
+    where = f"{letter.topic}:{letter.partition}"
+    click.echo(
+        f"{letter.id:>6}  {letter.created_at:%Y-%m-%d %H:%M:%S}  {letter.state.value:<9}  "
+        f"{printable(where)}  {printable(letter.agent or '-')}  {printable(letter.error_type)}  "
+        f"key {key[:SHOWN_OF_EACH]}  {letter.preview}"
+    )
+    click.echo(f"{'':6}  error: {printable(masked_text(letter.error))[:SHOWN_OF_ERROR]}")
+    for name, value in letter.headers[:SHOWN_HEADERS]:
+        shown = f"{printable(name)}: {preview_named(name, value)}"
+        click.echo(f"{'':6}  header {shown[:SHOWN_OF_EACH]}")
+
+
+def _summary(letter: DeadLetter | DeadLetterHeading) -> dict[str, Any]:
     return {
         "id": letter.id,
         "state": letter.state.value,
@@ -192,7 +243,11 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
         "partition": letter.partition,
         "position": str(letter.position),  # up to 39 digits, which JSON readers round
         "created_at": letter.created_at.isoformat(),
+        "key": None if letter.key is None else preview(letter.key),
+        "headers": [[name, preview_named(name, value)] for name, value in letter.headers],
+        "size": letter.size,
         "error_type": letter.error_type,
+        "error": printable(masked_text(letter.error), keep="\n"),
         "correlation_id": letter.correlation_id,
         "preview": letter.preview,
     }
@@ -203,10 +258,6 @@ def _detail(letter: DeadLetter) -> dict[str, Any]:
         **_summary(letter),
         "resolved_at": letter.resolved_at and letter.resolved_at.isoformat(),
         "attempts": letter.attempts,
-        "key": None if letter.key is None else preview(letter.key),
-        "headers": [[name, preview_named(name, value)] for name, value in letter.headers],
-        "size": None if letter.value is None else len(letter.value),
-        "error": printable(masked_text(letter.error), keep="\n"),
         "traceback": printable(masked_text(letter.traceback), keep="\n"),
     }
 

@@ -18,8 +18,11 @@ def command(as_json: bool) -> None:
     """Bring the database's schema up to this release.
 
     Creates what is missing, and nothing twice: several may run at once. A database that a newer
-    release has migrated is refused. Give REDFAUST_DATABASE the role that owns the tables; where
-    nothing is missing, one that may read is enough.
+    release has migrated is refused. The shop's tables are made for the shop alone: with another
+    REDFAUST_APP_ID only redfaust's own.
+
+    Give REDFAUST_DATABASE the role that owns the tables; where nothing is missing, one that may
+    read is enough.
     """
     applied = asyncio.run(_migrate(Settings.load()))
     if as_json:
@@ -31,6 +34,7 @@ def command(as_json: bool) -> None:
 async def _migrate(settings: Settings) -> list[str]:
     database = await Database.connect(settings.database.get_secret_value())
     try:
-        return await migrate_all(database) + await create_agents_tables(database, settings)
+        applied = await migrate_all(database, settings.app_id)
+        return applied + await create_agents_tables(database, settings)
     finally:
         await database.close()

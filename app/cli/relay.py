@@ -15,8 +15,8 @@ from app.backoff import Backoff
 from app.broker import open_broker
 from app.settings import Settings
 from connectors.brokers.housekeeping import Housekeeper
-from connectors.errors import BrokerUnavailable, DatabaseUnavailable
-from connectors.outbox.relay import Relay
+from connectors.outbox.relay import WAITED_OUT, Relay, in_one_line
+from connectors.outbox.relay_member import attending
 from connectors.postgres.database import Database
 from connectors.processing.unsent import keep_unsent
 
@@ -27,8 +27,9 @@ logger = logging.getLogger(__name__)
 def command() -> None:
     """Publish what the outbox holds onto its topics.
 
-    One relay works at a time; more of them wait as spares. It reconnects when broker or database
-    go away. SIGTERM or Ctrl-C stops it.
+    One relay works at a time; more of them wait as spares, and each worker runs one unless it is
+    told --no-relay. It tries again when broker or database go away, or refuse something. SIGTERM or
+    Ctrl-C stops it.
     """
     settings = Settings.load()
     logging.basicConfig(
@@ -52,11 +53,11 @@ async def _run(settings: Settings) -> None:
                 logger.info("relaying")
                 with backoff.attempt():
                     await relay.run(stop)
-        except (BrokerUnavailable, DatabaseUnavailable) as error:
+        except WAITED_OUT as error:
             if not connected_before:
                 raise
             delay = backoff.delay()
-            logger.warning("%s; trying again in %.1f s", error, delay)
+            logger.warning("%s; trying again in %.1f s", in_one_line(error), delay)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), delay)
 
@@ -69,8 +70,10 @@ async def _connected(settings: Settings) -> AsyncIterator[Relay]:
     try:
         async with open_broker(settings) as broker:
             keeping = asyncio.create_task(Housekeeper(broker, f"relay {uuid4()}").run())
+            relay = Relay(database, broker, set_aside=keep_unsent(database, settings.app_id))
             try:
-                yield Relay(database, broker, set_aside=keep_unsent(database, settings.app_id))
+                async with attending(broker, database, relay, app=settings.app_id):
+                    yield relay
             finally:
                 keeping.cancel()
     finally:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import click
 
 from app.settings import MAX_PARTITIONS, Given, Settings, variable
+from connectors.printable import printable
 
 
 @click.group(invoke_without_command=True)
@@ -58,7 +59,7 @@ def alter_topics(partitions: int, left_alone: tuple[str, ...]) -> None:
         click.echo(f"All topics have {partitions} partitions already.")
         return
     for topic, before in altered.topics.items():
-        click.echo(f"topic {topic}: {before} partitions before, {partitions} now")
+        click.echo(printable(f"topic {topic}: {before} partitions before, {partitions} now"))
     for table, rows in altered.rows.items():
         click.echo(f"table {table}: {rows} rows moved")
     click.echo(f"Set {variable('partitions')}={partitions}, for topics that are new.")
@@ -81,9 +82,9 @@ def forget_consumer_group(name: str) -> None:
             return await forget_group(broker, name)
 
     forgotten = asyncio.run(run())
-    click.echo(f"{name} is forgotten on {', '.join(forgotten.topics)}.")
+    click.echo(printable(f"{name} is forgotten on {', '.join(forgotten.topics)}."))
     if forgotten.left:
-        click.echo(f"It is at work on {', '.join(forgotten.left)}.")
+        click.echo(printable(f"It is at work on {', '.join(forgotten.left)}."))
 
 
 @asynccontextmanager
@@ -108,6 +109,7 @@ def _list(as_json: bool) -> None:
     if not rows:
         click.echo("No topics yet: a worker declares them when it starts.")
         return
+    rows = [{**row, "topic": printable(str(row["topic"]))} for row in rows]
     width = max(len(str(row["topic"])) for row in rows)
     click.echo(f"{'topic':{width}}  partition    length       lag")
     for row in rows:
@@ -117,11 +119,18 @@ def _list(as_json: bool) -> None:
 
 
 async def _rows(settings: Settings) -> list[dict[str, str | int]]:
-    from app.broker import open_broker, topics_of  # noqa: PLC0415 - help does without it
+    from app.broker import open_broker  # noqa: PLC0415 - help does without it
+    from app.status.broker_facts import ask_logs  # noqa: PLC0415
+    from app.status.collector import lag_of  # noqa: PLC0415
 
+    app = settings.app_id
     async with open_broker(settings) as broker:
         return [
-            {"topic": topic, "partition": partition, "length": status.length, "lag": status.lag}
-            for topic in await topics_of(broker, settings.app_id)
-            for partition, status in enumerate(await broker.status(settings.app_id, topic))
+            {
+                "topic": printable(tp.topic),
+                "partition": tp.partition,
+                "length": survey.length,
+                "lag": lag_of(survey, app),
+            }
+            for tp, survey in (await ask_logs(broker, app)).items()
         ]

@@ -22,9 +22,15 @@ import click
     help="Started again under its name, it gets back the partitions that it had."
     "  [default: FAUST_WORKER_NAME, or host and process]",
 )
+@click.option(
+    "--relay/--no-relay",
+    default=True,
+    show_default=True,
+    help="Whether it also publishes what the outbox holds, or stands by for that.",
+)
 @click.pass_context
-def command(context: click.Context, port: int, name: str | None) -> None:
-    """Run a worker: the agents that process the events.
+def command(context: click.Context, port: int, name: str | None, relay: bool) -> None:
+    """Run a worker: the agents that process the events, and a relay.
 
     Start as many as you like; they share the work. SIGTERM or Ctrl-C stops it.
     """
@@ -41,7 +47,7 @@ def command(context: click.Context, port: int, name: str | None) -> None:
     gc.enable()
     if name is not None:
         os.environ[NAME] = name
-    worker.run(settings, port=port)
+    worker.run(settings, port=port, relay=relay)
 
 
 @command.command("drain")
@@ -57,6 +63,7 @@ def drain_worker(name: str, back: bool) -> None:
     from app.broker import open_broker  # noqa: PLC0415 - help does without
     from app.settings import Settings  # noqa: PLC0415
     from connectors.brokers.draining import drain  # noqa: PLC0415
+    from connectors.printable import printable  # noqa: PLC0415
 
     settings = Settings.load()
 
@@ -65,4 +72,30 @@ def drain_worker(name: str, back: bool) -> None:
             await drain(broker, settings.app_id, name, back=back)
 
     asyncio.run(run())
-    click.echo(f"{name} gets its share again." if back else f"{name} hands over what it has.")
+    shown = printable(name)
+    click.echo(f"{shown} gets its share again." if back else f"{shown} hands over what it has.")
+
+
+@command.command("forget")
+@click.argument("name")
+@click.option("--relay", is_flag=True, help="NAME is that of a relay.")
+def forget_worker(name: str, relay: bool) -> None:
+    """Forget a worker that was lost, so that the status misses it no more.
+
+    NAME is what `redfaust status` shows. After a quarter of an hour it is forgotten anyway, where
+    another worker is running. One that is alive after all comes back by itself.
+    """
+    from app.broker import open_broker  # noqa: PLC0415 - help does without
+    from app.settings import Settings  # noqa: PLC0415
+    from connectors.brokers.forgetting import forget  # noqa: PLC0415
+    from connectors.outbox.relay_member import GROUP  # noqa: PLC0415
+    from connectors.printable import printable  # noqa: PLC0415
+
+    settings = Settings.load()
+
+    async def run() -> None:
+        async with open_broker(settings) as broker:
+            await forget(broker, GROUP if relay else settings.app_id, name)
+
+    asyncio.run(run())
+    click.echo(f"{printable(name)} is forgotten.")

@@ -57,7 +57,9 @@ def runnable_by(
     if account is None or _can_run(account, installation):
         return installation
     copy = SHARED_CACHE / f"postgres-{installation.version}"
-    if not copy.exists():
+    if copy.exists():
+        _open_to_all(copy)  # another umask may have made it
+    else:
         logger.info(
             "Postgres runs as %r, who cannot reach its binaries: copying them to %s",
             UNPRIVILEGED,
@@ -84,16 +86,26 @@ def _can_run(account: Account, installation: PostgresInstallation) -> bool:
     return finished.returncode == 0
 
 
+def _open_to_all(directory: Path) -> None:
+    """Let everybody read a directory with all that is in it, and the one that it is in."""
+    directory.parent.chmod(directory.parent.stat().st_mode | 0o755)
+    for folder, _, files in os.walk(directory):
+        Path(folder).chmod(0o755)
+        for path in (Path(folder, name) for name in files):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+
+
 def _copy(installation: PostgresInstallation, target: Path) -> None:
     """Copy beside the target first: whoever sees the target sees all of it."""
     try:
-        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
         for source in installation.parts():
             shutil.copytree(
                 source, partial / source.name, ignore=shutil.ignore_patterns("include", "*.py*")
             )
-        partial.chmod(0o755)
+        _open_to_all(partial)
     except OSError as error:
         raise EmbeddedError(
             f"Postgres runs as {UNPRIVILEGED!r}, who cannot reach {installation.package}, and it "

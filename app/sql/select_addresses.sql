@@ -1,1 +1,1 @@
-SELECT user_id, email FROM users WHERE user_id = ANY ($1::text[])
+SELECT user_id, email FROM public.users WHERE user_id = ANY ($1::text[])

@@ -1,1 +1,1 @@
-SELECT id, recipient, subject, body, received_at FROM mailbox WHERE id = $1
+SELECT id, recipient, subject, body, received_at FROM public.mailbox WHERE id = $1

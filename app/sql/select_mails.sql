@@ -1,1 +1,1 @@
-SELECT id, recipient, subject, received_at FROM mailbox ORDER BY id DESC LIMIT $1
+SELECT id, recipient, subject, received_at FROM public.mailbox ORDER BY id DESC LIMIT $1

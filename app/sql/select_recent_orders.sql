@@ -1,1 +1,1 @@
-SELECT order_id, user_id, currency, total, placed_at FROM orders ORDER BY placed_at DESC LIMIT $1
+SELECT order_id, user_id, currency, total, placed_at FROM public.orders ORDER BY placed_at DESC LIMIT $1

@@ -1,6 +1,6 @@
-"""What is going on, gathered from broker and database."""
+"""What is going on and what is wrong, gathered from broker and database."""
 
-from app.status.collector import collect
+from app.status.collector import Watch
 from app.status.models import Status
 
-__all__ = ["Status", "collect"]
+__all__ = ["Status", "Watch"]

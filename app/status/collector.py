@@ -1,223 +1,289 @@
-"""Asks broker and database, each on its own: one still tells what it knows without the other."""
+"""Takes a snapshot of broker and database, has it judged, and puts both into a status."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from faust.types import TP
-from pydantic import ValidationError
 
-from app import mailbox, tables
-from app.broker import topics_of
-from app.settings import Settings
+from app.schema import SHOP, newest_migrations
+from app.status import broker_facts, database_facts
+from app.status.asking import Asker
+from app.status.judgement import judge
 from app.status.models import (
     Agent,
-    BrokerPart,
-    DatabasePart,
     DeadLetterHeading,
     DeadLettersPart,
     OutboxPart,
     ParkedPart,
     Partition,
-    RecentOrder,
+    RelayPart,
+    RetryingPart,
     Status,
     Topic,
     Worker,
+    WorkerAgent,
 )
-from app.web.services import Services
-from connectors.brokers.broker import Broker, PartitionStatus, Roll
-from connectors.brokers.housekeeping import bounded_partitions, explain
-from connectors.brokers.sharing import shared_group
-from connectors.errors import BrokerUnavailable, ConnectorError
-from connectors.outbox.outbox import outbox_status
+from app.status.shop import ShopParts, ask_shop
+from app.status.snapshot import Cause, Group, Known, Letters, Retrying, Snapshot, Unknown
+from app.status.sources import Sources
+from connectors.brokers.broker import Broker, PartitionSurvey
 from connectors.postgres.database import Database
-from connectors.postgres.queries import load
-from connectors.processing.dead_letters import DeadLetters, DeadLetterState, dead_letter_counts
-from connectors.processing.parked_rows import parked_counts
+from connectors.processing import dead_letters
+from connectors.processing.dead_letters import DeadLetters, DeadLetterState
 
 SHOWN = 10
 """Entries of each list that only shows the latest."""
-INTERNAL = "__leader"
-"""How the topic ends by which Faust chooses a leader. It never has entries."""
-PATIENCE = 5.0
-"""Seconds after which a broker or a database that does not answer counts as unreachable."""
+PATIENCE = 0.8
+"""Seconds for each question, all of which are asked at once: the whole answers within a second."""
+PATIENCE_AT_ONCE = 2.5
+"""Seconds for each question of a process that asks once, and has just started."""
 
 T = TypeVar("T")
 
 
-async def collect(services: Services, settings: Settings) -> Status:
-    """The status now. Never raises because something is away; ``problems`` says so instead."""
-    problems: list[str] = []
-    broker, database = await asyncio.gather(
-        _attempt("broker", ask_broker(services.broker, settings.app_id, problems), problems),
-        _attempt("database", ask_database(services.database, settings.app_id), problems),
-    )
-    return Status(
-        app=settings.app_id,
-        at=datetime.now(UTC),
-        problems=tuple(problems),
-        workers=broker and broker.workers,
-        agents=broker and broker.agents,
-        topics=broker and broker.topics,
-        outbox=database and database.outbox,
-        parked=database and database.parked,
-        dead_letters=database and database.dead_letters,
-        mails=database and database.mails,
-        orders=database and database.orders,
-    )
+class _Extra(NamedTuple):
+    """What is shown and not judged."""
+
+    latest: Known[Sequence[dead_letters.DeadLetterHeading]]
+    shop: Known[ShopParts]
 
 
-async def _attempt(name: str, asking: Coroutine[None, None, T], problems: list[str]) -> T | None:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            return await asking
-    except TimeoutError:
-        problems.append(f"the {name} has not answered within {PATIENCE:.0f} seconds")
-    except ConnectorError as error:
-        problems.append(str(error))
-    return None
+class Watch:
+    """Knows how an application is.
 
-
-async def ask_broker(broker: Broker | None, group: str, problems: list[str]) -> BrokerPart:
-    """Workers and topics. A worker whose announcement cannot be read is a problem, not an error.
-
-    Raises :class:`~connectors.errors.BrokerError`.
+    Whoever asks while it is looking gets what it sees then: broker and database are asked once,
+    however many look at it.
     """
-    if broker is None:
-        raise BrokerUnavailable("this process is not connected to the broker")
-    workers = _workers(await broker.roll(group), problems)
-    owners = {owned: worker.name for worker in workers for owned in worker.owns}
-    shared = await _ask_shared(broker, group, workers)
-    held = await _ask_held_back(broker, problems)
-    topics = [
-        Topic(
-            name=name,
-            partitions=tuple(
-                Partition(
-                    partition=number,
-                    length=partition.length,
-                    lag=partition.lag,
-                    pending=sum(
-                        partitions[number].claimed
-                        for (_, topic), partitions in shared.items()
-                        if topic == name
-                    ),
-                    position=None if partition.position is None else str(partition.position),
-                    owner=owners.get((name, number)),
-                    held_by=held.get(TP(name, number), ()),
-                )
-                for number, partition in enumerate(await broker.status(group, name))
-            ),
+
+    def __init__(self, sources: Sources, app: str, *, patience: float = PATIENCE) -> None:
+        self._broker, self._database = sources.broker, sources.database
+        self._app = app
+        self._asker = Asker(patience)
+        self._looking: asyncio.Task[Status] | None = None
+
+    async def look(self) -> Status:
+        """The status now. Never raises because something is away; ``problems`` says so instead."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look())
+        return await asyncio.shield(self._looking)
+
+    async def close(self) -> None:
+        """Give up what is not answered."""
+        await self._asker.close()
+
+    async def _look(self) -> Status:
+        snapshot, extra = await self._snapshot()
+        return _status(snapshot, judge(snapshot), extra)
+
+    async def _snapshot(self) -> tuple[Snapshot, _Extra]:
+        app = self._app
+        of_broker = asyncio.gather(
+            self._ask_broker("group", lambda b: broker_facts.ask_group(b, app)),
+            self._ask_broker("relays", broker_facts.ask_relays),
+            self._ask_broker("logs", lambda b: broker_facts.ask_logs(b, app)),
+            self._ask_broker("held", broker_facts.ask_held),
+            self._ask_broker("troubles", lambda b: b.troubles()),
+            self._ask_broker("anomalies", broker_facts.ask_anomalies),
         )
-        for name in await topics_of(broker, group)
-        if not name.endswith(INTERNAL)
+        of_database = asyncio.gather(
+            self._ask_database("server", database_facts.ask_server),
+            self._ask_database("identity", database_facts.ask_identity),
+            self._ask_database(
+                "schemas", lambda d: database_facts.ask_schemas(d, newest_migrations(app))
+            ),
+            self._ask_database("outbox", database_facts.ask_outbox),
+            self._ask_database("retrying", lambda d: database_facts.ask_retrying(d, app)),
+            self._ask_database("locks", database_facts.ask_locks),
+        )
+        of_events = asyncio.gather(
+            self._ask_database("letters", lambda d: database_facts.ask_letters(d, app)),
+            self._ask_database("progress", lambda d: database_facts.ask_progress(d, app)),
+            self._ask_database("latest", self._latest),
+            self._ask_shop(),
+        )
+        group, relays, logs, held, troubles, anomalies = await of_broker
+        server, identity, schemas, outbox, retrying, locks = await of_database
+        letters, progress, latest, shop = await of_events
+        snapshot = Snapshot(
+            app=app,
+            at=datetime.now(UTC),
+            group=group,
+            relays=relays,
+            logs=logs,
+            held=held,
+            troubles=troubles,
+            anomalies=anomalies,
+            server=server,
+            identity=identity,
+            schemas=schemas,
+            outbox=outbox,
+            retrying=retrying,
+            letters=letters,
+            progress=progress,
+            locks=locks,
+            shown={"latest dead letters": latest, "orders and mails": shop},
+            unreadable_rows=() if isinstance(shop, Unknown) else shop.unreadable,
+        )
+        return snapshot, _Extra(latest, shop)
+
+    async def _ask_broker(self, name: str, question: Callable[[Broker], Awaitable[T]]) -> Known[T]:
+        broker = self._broker
+        if isinstance(broker, Unknown):
+            return broker
+        return await self._asker.ask(f"broker: {name}", lambda: question(broker))
+
+    async def _ask_database(
+        self, name: str, question: Callable[[Database], Awaitable[T]]
+    ) -> Known[T]:
+        database = self._database
+        if isinstance(database, Unknown):
+            return database
+        return await self._asker.ask(f"database: {name}", lambda: question(database))
+
+    async def _latest(self, database: Database) -> Sequence[dead_letters.DeadLetterHeading]:
+        return await DeadLetters(database).list(
+            app=self._app, state=DeadLetterState.WAITING, limit=SHOWN
+        )
+
+    async def _ask_shop(self) -> Known[ShopParts]:
+        if self._app != SHOP:
+            return Unknown(Cause.MISSING, "only the shop has them")
+        return await self._ask_database("shop", ask_shop)
+
+
+# -- what is shown of it ---------------------------------------------------------------------
+
+
+def _status(s: Snapshot, problems: Sequence[object], extra: _Extra) -> Status:
+    group = None if isinstance(s.group, Unknown) else s.group
+    logs = None if isinstance(s.logs, Unknown) else s.logs
+    shop = None if isinstance(extra.shop, Unknown) else extra.shop
+    return Status.model_validate(
+        {
+            "app": s.app,
+            "at": s.at,
+            "problems": problems,
+            "workers": group and group.workers,
+            "relays": _relays(s),
+            "agents": None if group is None else _agents(s, group, logs or {}),
+            "topics": None if logs is None else _topics(s, group or Group(), logs),
+            "outbox": _outbox(s),
+            "parked": None if isinstance(s.retrying, Unknown) else _parked(s.retrying),
+            "retrying": None
+            if isinstance(s.retrying, Unknown)
+            else [_retrying(each) for each in s.retrying],
+            "dead_letters": _letters(s.letters, extra.latest),
+            "mails": shop and shop.mails,
+            "orders": shop and shop.orders,
+        }
+    )
+
+
+def _relays(s: Snapshot) -> Sequence[RelayPart] | None:
+    if isinstance(s.relays, Unknown):
+        return None
+    return [
+        RelayPart(name=each.name, role=each.role, app=each.app, host=each.host, pid=each.pid)
+        for each in s.relays.relays
+        if isinstance(s.identity, Unknown) or each.database == s.identity
     ]
-    return BrokerPart(workers=workers, agents=_agents(workers, shared), topics=tuple(topics))
 
 
-async def _ask_held_back(broker: Broker, problems: list[str]) -> Mapping[TP, tuple[str, ...]]:
-    """By partition the groups that keep it beyond its bounds. That is a problem for each topic."""
-    retentions = await bounded_partitions(broker)
-    held = await broker.held_back(retentions)
-    first = {(tp.topic, held[tp].groups): tp for tp in sorted(held, reverse=True)}
-    problems += [explain(tp, held[tp], retentions[tp]) for tp in sorted(first.values())]
-    return {tp: tuple(sorted(each.groups)) for tp, each in held.items()}
+def _topics(s: Snapshot, group: Group, logs: Mapping[TP, PartitionSurvey]) -> list[Topic]:
+    owners = {owned: worker.name for worker in group.workers for owned in worker.owns}
+    held = {} if isinstance(s.held, Unknown) else s.held
+    found: dict[str, list[Partition]] = defaultdict(list)
+    for tp, survey in logs.items():
+        ours = {g: p for g, p in survey.groups.items() if broker_facts.belongs(g, s.app)}
+        ordered = ours.get(s.app)
+        ages = [each.oldest_age for each in ours.values() if each.oldest_age is not None]
+        holders = held[tp.topic].groups.get(tp.partition, ()) if tp.topic in held else ()
+        found[tp.topic].append(
+            Partition(
+                partition=tp.partition,
+                length=survey.length,
+                lag=lag_of(survey, s.app),
+                oldest_age_seconds=max(ages, default=None),
+                pending=sum(each.claimed for each in ours.values()),
+                position=None if ordered is None else str(ordered.position),
+                owner=owners.get((tp.topic, tp.partition)),
+                held_by=tuple(sorted(holders)),
+            )
+        )
+    return [Topic(name=name, partitions=tuple(partitions)) for name, partitions in found.items()]
 
 
-async def _ask_shared(
-    broker: Broker, group: str, workers: Sequence[Worker]
-) -> Mapping[tuple[str, str], Sequence[PartitionStatus]]:
-    """By agent and topic, the partitions as the agents with shared delivery see them."""
-    places = {
-        (agent.name, topic)
-        for worker in workers
-        for agent in worker.agents
-        if agent.shared
-        for topic in agent.topics
-    }
-    return {
-        (agent, topic): await broker.status(shared_group(group, agent), topic)
-        for agent, topic in places
-    }
+def lag_of(survey: PartitionSurvey, app: str) -> int:
+    """Entries that a group of the application has not finished, of the one furthest behind."""
+    return max(
+        (each.lag for name, each in survey.groups.items() if broker_facts.belongs(name, app)),
+        default=0,
+    )
 
 
-def _workers(roll: Roll, problems: list[str]) -> tuple[Worker, ...]:
-    workers = []
-    for name, beat in roll.heard().items():
-        known = {"name": name, "drained": roll.register.is_drained(name)}
-        try:
-            workers.append(Worker.model_validate({**beat.info, **known}))
-        except ValidationError as error:
-            fields = ", ".join(str(detail["loc"][0]) for detail in error.errors())
-            problems.append(f"worker {name} announces itself in another form: {fields}")
-    return tuple(workers)
-
-
-def _agents(
-    workers: Sequence[Worker], shared: Mapping[tuple[str, str], Sequence[PartitionStatus]]
-) -> tuple[Agent, ...]:
+def _agents(s: Snapshot, group: Group, logs: Mapping[TP, PartitionSurvey]) -> list[Agent]:
     waiting: Counter[str] = Counter()
-    for (agent_name, _), partitions in shared.items():
-        waiting[agent_name] += sum(partition.lag for partition in partitions)
-    seen = defaultdict(list)
-    for worker in workers:
-        for agent in worker.agents:
-            seen[agent.name].append(agent)
-    return tuple(
+    for survey in logs.values():
+        for name, progress in survey.groups.items():
+            agent = broker_facts.agent_of(name)
+            if agent is not None and broker_facts.belongs(name, s.app):
+                waiting[agent] += progress.lag
+    seen: dict[str, list[tuple[Worker, WorkerAgent]]] = defaultdict(list)
+    for worker in group.workers:
+        for each in worker.agents:
+            seen[each.name].append((worker, each))
+    return [
         Agent(
             name=name,
-            topics=tuple(sorted({topic for agent in agents for topic in agent.topics})),
+            topics=tuple(sorted({topic for _, agent in agents for topic in agent.topics})),
             workers=len(agents),
-            processed=sum(agent.processed for agent in agents),
-            failed=sum(agent.failed for agent in agents),
-            waiting=waiting.get(name),
+            processed=sum(agent.processed for _, agent in agents),
+            failed=sum(agent.failed for _, agent in agents),
+            retried=sum(agent.retried for _, agent in agents),
+            waiting=waiting[name] if any(agent.shared for _, agent in agents) else None,
         )
         for name, agents in sorted(seen.items())
+    ]
+
+
+def _outbox(s: Snapshot) -> OutboxPart | None:
+    if isinstance(s.outbox, Unknown):
+        return None
+    return OutboxPart(
+        depth=s.outbox.depth,
+        oldest_age_seconds=s.outbox.oldest_age,
+        scheduled=s.outbox.scheduled,
     )
 
 
-async def ask_database(database: Database, app: str) -> DatabasePart:
-    """Outbox, events that failed, mails and orders.
+def _parked(retrying: Sequence[Retrying]) -> ParkedPart:
+    topics: Counter[str] = Counter()
+    for each in retrying:
+        topics[each.topic] += each.events
+    return ParkedPart(waiting=topics.total(), topics=dict(sorted(topics.items())))
 
-    Raises :class:`~connectors.errors.DatabaseError`.
-    """
-    outbox = await outbox_status(database)
-    parked = await parked_counts(database, app)
-    return DatabasePart(
-        outbox=OutboxPart(
-            depth=outbox.depth,
-            oldest_age_seconds=outbox.oldest_age,
-            scheduled=outbox.scheduled,
-        ),
-        parked=ParkedPart(waiting=sum(parked.values()), topics=parked),
-        dead_letters=await _dead_letters(database, app),
-        mails=tuple(await mailbox.latest(database, SHOWN)),
-        orders=await _recent_orders(database),
+
+def _retrying(each: Retrying) -> RetryingPart:
+    return RetryingPart(
+        agent=each.agent,
+        topic=each.topic,
+        events=each.events,
+        attempts=each.attempts,
+        since=each.since,
+        next_attempt=each.next_attempt,
+        error_type=each.error_type,
+        error=each.error,
     )
 
 
-async def _dead_letters(database: Database, app: str) -> DeadLettersPart:
-    letters = await DeadLetters(database).list(app=app, state=DeadLetterState.WAITING, limit=SHOWN)
-    waiting = await dead_letter_counts(database, app)
-    return DeadLettersPart(
-        waiting=sum(waiting.values()),
-        latest=tuple(DeadLetterHeading.of(letter) for letter in letters),
-    )
-
-
-async def _recent_orders(database: Database) -> tuple[RecentOrder, ...]:
-    async with database.transaction() as connection:
-        orders = await connection.fetch(load("app", "select_recent_orders"), SHOWN)
-        ids = [order["order_id"] for order in orders]
-        states = await tables.read(connection, load("app", "select_order_statuses"), ids)
-    statuses = {state["order_id"]: state["status"] for state in states}
-    return tuple(
-        RecentOrder.model_validate(
-            {"status": statuses.get(order["order_id"], "placed"), **dict(order)}
-        )
-        for order in orders
-    )
+def _letters(
+    letters: Known[Letters], latest: Known[Sequence[dead_letters.DeadLetterHeading]]
+) -> DeadLettersPart | None:
+    if isinstance(letters, Unknown) or isinstance(latest, Unknown):
+        return None
+    return DeadLettersPart(waiting=letters.waiting, latest=tuple(map(DeadLetterHeading.of, latest)))

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from app.mailbox import MailHeading
-from connectors.processing.dead_letters import DeadLetter
+from app.status.problems import Problem, Severity
+from connectors.processing import dead_letters
 from connectors.processing.preview import masked_text
-from models.orders import OrderStatus
 
 
 class _Part(BaseModel):
@@ -25,7 +25,11 @@ class WorkerAgent(_Part):
     shared: bool = False
     """Whether its events go to whoever is free."""
     processed: int = 0
+    """Events that it has finished without an exception."""
     failed: int = 0
+    """Events that it has given up."""
+    retried: int = 0
+    """Attempts that failed and were, or will be, followed by another one."""
 
 
 class Worker(_Part):
@@ -66,6 +70,7 @@ class Agent(_Part):
     workers: int
     processed: int
     failed: int
+    retried: int
     waiting: int | None = None
     """Events that it has not finished, where delivery is shared; for ordered delivery the lag of
     its topics says so."""
@@ -77,6 +82,10 @@ class Partition(_Part):
     partition: int
     length: int
     lag: int
+    """Entries that a group of the application has not finished, of the one furthest behind. What
+    nobody has joined has no lag."""
+    oldest_age_seconds: float | None = None
+    """Since the oldest of them was appended, as far as the broker knows."""
     pending: int
     """Entries that agents with shared delivery have in hand; ordered delivery has none."""
     position: str | None
@@ -102,7 +111,7 @@ class OutboxPart(_Part):
 
 
 class DeadLetterHeading(_Part):
-    """A dead letter; what looks secret in it is masked."""
+    """A dead letter; what looks secret in it is masked, and what is long is shortened."""
 
     id: int
     topic: str
@@ -116,7 +125,7 @@ class DeadLetterHeading(_Part):
     created_at: AwareDatetime
 
     @classmethod
-    def of(cls, letter: DeadLetter) -> DeadLetterHeading:
+    def of(cls, letter: dead_letters.DeadLetterHeading) -> DeadLetterHeading:
         """What may be shown of a dead letter."""
         return cls(
             id=letter.id,
@@ -147,6 +156,31 @@ class ParkedPart(_Part):
     """By the name of the topic; only those with any."""
 
 
+class RetryingPart(_Part):
+    """Events of one agent and topic that wait for another attempt."""
+
+    agent: str
+    topic: str
+    events: int
+    attempts: int
+    """Of the event that has failed most often."""
+    since: AwareDatetime
+    next_attempt: AwareDatetime | None
+    error_type: str
+    error: str
+
+
+class RelayPart(_Part):
+    """A relay that is there, as far as it publishes for this database."""
+
+    name: str
+    role: str
+    """``active`` or ``spare``."""
+    app: str
+    host: str
+    pid: int
+
+
 class RecentOrder(_Part):
     """An order that was placed through the web API."""
 
@@ -154,39 +188,35 @@ class RecentOrder(_Part):
     user_id: str
     currency: str
     total: int
-    status: OrderStatus
+    status: str
+    """``unreadable`` where the agents' row is none."""
     placed_at: AwareDatetime
 
 
-class BrokerPart(_Part):
-    """What the broker knows."""
-
-    workers: tuple[Worker, ...] = ()
-    agents: tuple[Agent, ...] = ()
-    topics: tuple[Topic, ...] = ()
-
-
-class DatabasePart(_Part):
-    """What the database knows."""
-
-    outbox: OutboxPart
-    parked: ParkedPart
-    dead_letters: DeadLettersPart
-    mails: tuple[MailHeading, ...]
-    orders: tuple[RecentOrder, ...]
-
-
 class Status(_Part):
-    """All of it. What could not be asked is ``null``, and ``problems`` says why."""
+    """All of it. What could not be asked is ``null``, and ``problems`` says why; the parts of the
+    shop are ``null`` in another application, too."""
 
     app: str
     at: AwareDatetime
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     workers: tuple[Worker, ...] | None = None
+    relays: tuple[RelayPart, ...] | None = None
     agents: tuple[Agent, ...] | None = None
     topics: tuple[Topic, ...] | None = None
     outbox: OutboxPart | None = None
     parked: ParkedPart | None = None
+    retrying: tuple[RetryingPart, ...] | None = None
     dead_letters: DeadLettersPart | None = None
     mails: tuple[MailHeading, ...] | None = None
     orders: tuple[RecentOrder, ...] | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the application can work."""
+        return all(problem.severity is not Severity.STOPPED for problem in self.problems)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nobody has to look at anything."""
+        return all(problem.severity is Severity.NOTICE for problem in self.problems)

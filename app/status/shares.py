@@ -1,4 +1,4 @@
-"""Who works on which partitions: what ``redfaust workers`` shows."""
+"""Who works on which partitions, and who publishes: what ``redfaust workers`` shows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 
 from pydantic import AwareDatetime, BaseModel
 
-from app.broker import topics_of
+from app.status.broker_facts import ask_logs, ask_relays
+from app.status.collector import lag_of
 from connectors.brokers.broker import Broker, Roll
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
+from connectors.printable import printable
 
 
 class Share(BaseModel):
@@ -27,6 +29,15 @@ class Share(BaseModel):
     """Of the topic whose partition was taken most often; ``None``: never."""
 
 
+class RelayRole(BaseModel):
+    """A relay that is there, of whichever database."""
+
+    name: str
+    role: str
+    """``active`` or ``spare``."""
+    app: str
+
+
 class Shares(BaseModel):
     """The members of the group and what they have."""
 
@@ -34,6 +45,9 @@ class Shares(BaseModel):
     """In the order in which they joined, those among them that have nothing."""
     drained: Sequence[str]
     """Names of those that are to have nothing."""
+    lost: Mapping[str, AwareDatetime]
+    """Names of workers and relays that are gone without having left, and since when."""
+    relays: Sequence[RelayRole]
     shares: Sequence[Share]
 
 
@@ -41,9 +55,9 @@ async def ask_shares(broker: Broker, database: Database, app: str) -> Shares:
     """Raises :class:`~connectors.errors.ConnectorError`."""
     roll = await broker.roll(app)
     lags: Counter[int] = Counter()
-    for topic in await topics_of(broker, app):
-        for number, partition in enumerate(await broker.status(app, topic)):
-            lags[number] += partition.lag
+    for tp, survey in (await ask_logs(broker, app)).items():
+        lags[tp.partition] += lag_of(survey, app)
+    relays = await ask_relays(broker)
     async with database.transaction() as connection:
         epochs = {
             row["partition"]: row["epoch"]
@@ -52,8 +66,18 @@ async def ask_shares(broker: Broker, database: Database, app: str) -> Shares:
     return Shares(
         workers=list(roll.register.members),
         drained=sorted(roll.register.drained),
+        lost={
+            name: since
+            for name, since in {**_lost(roll), **relays.lost, **relays.silent}.items()
+            if since is not None
+        },
+        relays=[RelayRole(name=r.name, role=r.role, app=r.app) for r in relays.relays],
         shares=_shares(roll, lags, epochs),
     )
+
+
+def _lost(roll: Roll) -> dict[str, datetime]:
+    return {name: datetime.fromtimestamp(since, UTC) for name, since in roll.register.lost.items()}
 
 
 def _shares(roll: Roll, lags: Mapping[int, int], epochs: Mapping[int, int]) -> list[Share]:
@@ -71,20 +95,36 @@ def _shares(roll: Roll, lags: Mapping[int, int], epochs: Mapping[int, int]) -> l
 
 def render(shares: Shares) -> str:
     """As a table for people."""
-    if not shares.workers:
-        return "No worker is running: start one with `redfaust worker`."
-    width = max(len("worker"), *map(len, shares.workers))
+    workers = [printable(worker) for worker in shares.workers]
+    if not workers:
+        others = [*_relay_lines(shares), *_lost_lines(shares)]
+        return "\n".join(["No worker is running: start one, as `redfaust worker`.", *others])
+    width = max(len("worker"), *map(len, workers))
     lines = [f"partition  {'worker':{width}}  {'since':19}  {'lag':>8}  epoch"]
     for share in shares.shares:
         since = "" if share.since is None else f"{share.since:%Y-%m-%d %H:%M:%S}"
         lines.append(
-            f"{share.partition:9}  {share.worker or 'on its way':{width}}  {since:19}  "
+            f"{share.partition:9}  {printable(share.worker or 'on its way'):{width}}  {since:19}  "
             f"{share.lag:8}  {'-' if share.epoch is None else share.epoch:>5}"
         )
     owners = {share.worker for share in shares.shares}
     spare = [worker for worker in shares.workers if worker not in owners]
     if spare:
-        lines.append(f"without any: {', '.join(spare)}")
+        lines.append(f"without any: {', '.join(map(printable, spare))}")
     if shares.drained:
-        lines.append(f"drained: {', '.join(shares.drained)}")
-    return "\n".join(lines)
+        lines.append(f"drained: {', '.join(map(printable, shares.drained))}")
+    return "\n".join([*lines, *_relay_lines(shares), *_lost_lines(shares)])
+
+
+def _relay_lines(shares: Shares) -> list[str]:
+    return [
+        f"relay: {printable(relay.name)}, {printable(relay.role)}, of {printable(relay.app)}"
+        for relay in shares.relays
+    ]
+
+
+def _lost_lines(shares: Shares) -> list[str]:
+    return [
+        f"lost: {printable(name)}, since {since:%Y-%m-%d %H:%M:%S}"
+        for name, since in shares.lost.items()
+    ]

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 
 from app.status.models import Status
-from connectors.processing.preview import printable
+from app.status.problems import Severity
+from connectors.printable import printable
 from models.money import format_money
 
 _ERROR_WIDTH = 60
+_MARKS = {Severity.STOPPED: "STOPPED", Severity.WRONG: "PROBLEM", Severity.NOTICE: "NOTICE "}
 
 
 def render(status: Status) -> str:
     """All parts, each with its heading; what could not be asked is left out."""
-    lines = [f"{status.app}, {status.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"]
-    lines += [f"PROBLEM  {problem}" for problem in status.problems]
-    if status.workers is not None and not status.workers:
-        lines.append("PROBLEM  no worker is running: start one with `redfaust worker`")
+    lines = [f"{printable(status.app)}, {status.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"]
+    for problem in status.problems:
+        since = "" if problem.since is None else f" (since {_time(problem.since)})"
+        lines.append(f"{_MARKS[problem.severity]}  {printable(problem.text)}{since}")
+        lines.append(f"{'':7}  first: {printable(problem.first_step)}")
     for heading, header, rows in _parts(status):
-        lines += ["", heading, *_table(header, rows)]
+        lines += ["", printable(heading), *_table(header, rows)]
     return "\n".join(lines)
 
 
@@ -34,6 +37,13 @@ def _parts(status: Status) -> Iterator[_Part]:
     if (parked := status.parked) is not None:
         topics = list(parked.topics.items())
         yield f"For another attempt: {parked.waiting} waiting", ("topic", "events"), topics
+    if status.retrying:
+        retries = [
+            (each.agent, each.topic, each.events, each.attempts, _time(each.since), each.error_type)
+            for each in status.retrying
+        ]
+        columns = ("agent", "topic", "events", "attempts", "since (UTC)", "error")
+        yield "Tried again", columns, retries
     if (letters := status.dead_letters) is not None:
         rows = [
             (letter.id, f"{letter.topic}/{letter.partition}", letter.error[:_ERROR_WIDTH])
@@ -42,7 +52,11 @@ def _parts(status: Status) -> Iterator[_Part]:
         yield f"Dead letters: {letters.waiting} waiting", ("id", "from", "error"), rows
     if status.orders is not None:
         orders = [
-            (order.order_id, order.status, format_money(order.total, order.currency))
+            (
+                order.order_id,
+                order.status or "unreadable",
+                format_money(order.total, order.currency),
+            )
             for order in status.orders
         ]
         yield "Recent orders", ("order", "status", "total"), orders
@@ -59,12 +73,15 @@ def _processing(status: Status) -> Iterator[_Part]:
                 worker.role,
                 worker.host,
                 worker.pid,
-                f"{worker.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+                _time(worker.started_at),
                 len(worker.owns),
             )
             for worker in status.workers
         ]
         yield "Workers", ("name", "role", "host", "pid", "since (UTC)", "partitions"), workers
+    if status.relays is not None:
+        relays = [(relay.name, relay.role, relay.host, relay.pid) for relay in status.relays]
+        yield "Relays", ("name", "role", "host", "pid"), relays
     if status.agents is not None:
         agents = [
             (
@@ -73,11 +90,12 @@ def _processing(status: Status) -> Iterator[_Part]:
                 agent.workers,
                 agent.processed,
                 agent.failed,
+                agent.retried,
                 "-" if agent.waiting is None else agent.waiting,
             )
             for agent in status.agents
         ]
-        header = ("name", "topics", "workers", "processed", "failed", "waiting")
+        header = ("name", "topics", "workers", "processed", "failed", "retried", "waiting")
         yield "Agents", header, agents
     if status.topics is not None:
         partitions = [
@@ -85,8 +103,12 @@ def _processing(status: Status) -> Iterator[_Part]:
             for topic in status.topics
             for part in topic.partitions
         ]
-        header = ("topic", "partition", "length", "lag", "pending", "owner")
-        yield "Topics", header, partitions
+        names = ("topic", "partition", "length", "lag", "pending", "owner")
+        yield "Topics", names, partitions
+
+
+def _time(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

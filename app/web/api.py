@@ -9,11 +9,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 
-from app.settings import Settings
-from app.status import Status, collect
 from app.web import commands, queries
 from app.web.caller import CallerOf
 from app.web.idempotency import carry_out, fingerprint
+from app.web.paging import MAX_PAGE, After, Cursor, Limit
 from app.web.schemas import (
     Cart,
     NewCart,
@@ -36,21 +35,21 @@ UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Refused, "description
 TAKEN: dict[int | str, dict[str, Any]] = {409: {"model": Refused, "description": "Email is taken"}}
 
 
-def routes(settings: Settings, services: Services) -> APIRouter:
-    """Everything under ``/api``."""
+def routes(services: Services) -> APIRouter:
+    """The shop's own part of ``/api``."""
     api = APIRouter(prefix="/api")
     _add_users(api, services)
     _add_orders(api, services)
 
     @api.get("/notifications", responses=UNKNOWN, tags=["notifications"])
-    async def get_notifications(user_id: Annotated[Id, Query()]) -> Notifications:
-        """What a user was told, the newest first."""
-        return await queries.find_notifications(services.database, user_id)
-
-    @api.get("/status", tags=["status"])
-    async def get_status() -> Status:
-        """Workers, agents, topics with their lag, outbox, dead letters."""
-        return await collect(services, settings)
+    async def get_notifications(
+        user_id: Annotated[Id, Query()], limit: Limit = MAX_PAGE, after: After = None
+    ) -> Notifications:
+        """What a user was told, the newest first, in pages: `next` is the `after` of the next."""
+        place = None if after is None else Cursor.parse(after)
+        return await queries.find_notifications(
+            services.database, user_id, limit=limit, after=place
+        )
 
     return api
 

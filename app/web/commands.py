@@ -35,28 +35,29 @@ async def create_user(tx: Transaction, caller: Caller, new: NewUser) -> User:
 
 async def replace_cart(tx: Transaction, caller: Caller, user_id: str, new: NewCart) -> Cart:
     """Say what a user's cart holds."""
-    if await tx.connection.fetchval(load("app.web", "lock_user"), user_id) is None:
+    number = await tx.connection.fetchval(load("app.web", "count_cart"), user_id)
+    if number is None:
         raise _unknown(user_id)
-    await _publish(tx, caller, "users", CartUpdated(user_id=user_id, items=new.items))
+    update = CartUpdated(user_id=user_id, items=new.items, cart_number=number)
+    await _publish(tx, caller, "users", update)
     return Cart(user_id=user_id, items=new.items)
 
 
 async def place_order(tx: Transaction, caller: Caller, new: NewOrder) -> PlacedOrder:
     """Take an order; the agents confirm it."""
-    order = OrderCreated(
-        order_id=str(uuid4()), user_id=new.user_id, items=new.items, currency=new.currency
-    )
+    order_id = str(uuid4())
     try:
-        await tx.connection.execute(
+        cart_number = await tx.connection.fetchval(
             load("app.web", "insert_order"),
-            order.order_id,
-            order.user_id,
-            _plain(order.items),
-            order.currency,
-            total(order.items),
+            order_id,
+            new.user_id,
+            _plain(new.items),
+            new.currency,
+            total(new.items),
         )
     except asyncpg.ForeignKeyViolationError as error:
-        raise _unknown(order.user_id) from error
+        raise _unknown(new.user_id) from error
+    order = OrderCreated(order_id=order_id, cart_number=cart_number, **dict(new))
     await _publish(tx, caller, "orders", order)
     return PlacedOrder(
         order_id=order.order_id,

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
+import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
+from app.web.limits import RETRY_AFTER
 from connectors.errors import ConnectorError, RightsMissing
 
 logger = logging.getLogger(__name__)
 
 _CALL_IT_JSON = "send the body as JSON, with Content-Type: application/json"
-
-RETRY_AFTER = 2
-"""Seconds that a client is asked to wait while broker or database are away."""
 
 
 class Refusal(Exception):
@@ -29,6 +28,7 @@ class Refusal(Exception):
         Refusal
         ├── NotFound      404, an id that is not known
         ├── Conflict      409, it would contradict what is there
+        ├── Unreadable    503, a row that somebody has edited cannot be read
         └── KeyReused     422, an Idempotency-Key that came with another request before
     """
 
@@ -45,6 +45,12 @@ class Conflict(Refusal):
     """It would contradict what is there."""
 
     status = HTTPStatus.CONFLICT
+
+
+class Unreadable(Refusal):
+    """A row of an agent's table cannot be read until somebody corrects it."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class KeyReused(Refusal):
@@ -91,8 +97,10 @@ def install_handlers(web: FastAPI) -> None:
             HTTPStatus.SERVICE_UNAVAILABLE,
         )
 
+    @web.exception_handler(asyncpg.ReadOnlySQLTransactionError)
+    @web.exception_handler(asyncpg.UndefinedTableError)
     @web.exception_handler(ConnectorError)
-    async def away(_request: Request, error: ConnectorError) -> JSONResponse:
+    async def away(_request: Request, error: Exception) -> JSONResponse:
         logger.warning("a request was turned away: %s", error)
         return JSONResponse(
             {"detail": "the shop cannot be reached now; try again in a few seconds"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 
 from app.errors import AppError
 
@@ -36,3 +37,8 @@ def listen(host: str, port: int) -> list[socket.socket]:
             "stop what listens there, or choose another with REDFAUST_HOST and REDFAUST_PORT"
         ) from error
     return sockets
+
+
+def addresses(sockets: Iterable[socket.socket]) -> frozenset[str]:
+    """What the sockets are bound to, such as ``127.0.0.1`` or ``::``."""
+    return frozenset(str(each.getsockname()[0]) for each in sockets)

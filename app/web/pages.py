@@ -9,8 +9,7 @@ from fastapi import APIRouter, Path
 from fastapi.responses import HTMLResponse
 
 from app import mailbox
-from app.settings import Settings
-from app.status import collect
+from app.status import Watch
 from app.status.models import DeadLetterHeading
 from app.web.rendering import page
 from app.web.services import Services
@@ -20,12 +19,12 @@ from connectors.processing.dead_letters import DeadLetters
 Number = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 
-def routes(settings: Settings, services: Services) -> APIRouter:
+def routes(watch: Watch, services: Services) -> APIRouter:
     """The status page, and the pages it leads to."""
     pages = APIRouter(default_response_class=HTMLResponse)
 
     async def status() -> dict[str, Any]:
-        return {"status": await collect(services, settings)}
+        return {"status": await watch.look()}
 
     @pages.get("/")
     async def status_page() -> HTMLResponse:
@@ -39,7 +38,7 @@ def routes(settings: Settings, services: Services) -> APIRouter:
     @pages.get("/dead-letters/{number}")
     async def dead_letter_page(number: Number) -> HTMLResponse:
         try:
-            letter = await DeadLetters(services.database).get(number)
+            letter = await DeadLetters(services.database).heading(number)
         except DeadLetterUnknown:
             return _missing("dead letter", number)
         return page("dead_letter.html", {"letter": DeadLetterHeading.of(letter)})

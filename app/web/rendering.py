@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from connectors.printable import printable
 from models.money import format_money
 
 _MINUTE = 60
@@ -50,9 +52,21 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join(parts)
 
 
+def shown(value: Any) -> Any:
+    """A value as pages show it: what commands the direction of text, or controls anything else, is
+    escaped, so that nobody's text passes for ours."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value, keep=_HARMLESS)
+    return value
+
+
+_HARMLESS: Final = "\n\t\r\u200b\u200c\u200d\u00a0\u00ad\u202f\u2009"
+"""Not printable to a terminal, and harmless on a page: spaces, and what joins letters or emoji."""
+
 _templates: Final = Environment(
     loader=PackageLoader("app.web"),
     autoescape=True,
+    finalize=shown,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

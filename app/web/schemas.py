@@ -83,9 +83,11 @@ class Order(PlacedOrder):
 
 
 class Notifications(_Answer):
-    """The latest notifications of a user, the newest first."""
+    """Notifications of a user, the newest first."""
 
     notifications: Sequence[NotificationRow]
+    next: str | None = None
+    """Where the next page begins: send it as ``after``. ``None``: this is the last one."""
 
 
 class Refused(_Answer):

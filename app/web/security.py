@@ -1,10 +1,13 @@
 """Who may come in: pure ASGI middleware, before anything else looks at a request.
 
+What is really bound decides, not what a setting says of it.
+
 ==============  ===========================================================================
 bound to        what is asked for
 ==============  ===========================================================================
 loopback        a ``Host`` that means this machine, so that no foreign page reaches us by a
-                name of its own that it points here (DNS rebinding)
+                name of its own that it points here (DNS rebinding); behind a proxy, which
+                may let in others, the token
 anything wider  the token; without one set, everything is closed
 either          with a token set, the token; from a browser, changes only from our own pages
 ==============  ===========================================================================
@@ -18,6 +21,7 @@ import base64
 import binascii
 import ipaddress
 import secrets
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,9 +31,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-OPEN_PREFIX: Final = "/health/"
+from app.web.limits import HEALTH_PREFIX
+from app.web.refusals import RefusedLogins
+
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""What proxies add to the requests that they hand on."""
 
 _OWN_ONLY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -39,23 +47,25 @@ _OWN_ONLY: Final = (
 _DOCS: Final = _OWN_ONLY.replace("'self';", "'self' 'unsafe-inline';", 2)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on ``host``."""
-    if host == "localhost":
-        return True
+def is_loopback(address: str) -> bool:
+    """Returns True if only this machine reaches what is bound to an address; a name is none."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        bound = ipaddress.ip_address(address)
     except ValueError:
         return False
+    mapped = bound.ipv4_mapped if isinstance(bound, ipaddress.IPv6Address) else None
+    return (mapped or bound).is_loopback
 
 
 class Access:
     """ASGI middleware that turns away who may not come in."""
 
-    def __init__(self, app: ASGIApp, *, bound_to: str, token: SecretStr | None) -> None:
+    def __init__(self, app: ASGIApp, *, bound_to: Collection[str], token: SecretStr | None) -> None:
+        """``bound_to``: the addresses of the sockets, not the name that was asked for."""
         self._app = app
-        self._names = LOCAL_NAMES | {bound_to}
-        self._local = is_loopback(bound_to)
+        self._names = LOCAL_NAMES | set(bound_to)
+        self._local = bool(bound_to) and all(map(is_loopback, bound_to))
+        self._refused_logins = RefusedLogins()
         self._token = token.get_secret_value().encode() if token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,21 +74,14 @@ class Access:
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
-        if scope["path"].startswith(OPEN_PREFIX):
+        if scope["path"].startswith(HEALTH_PREFIX):
             return None
         headers = Headers(scope=scope)
-        if self._local and _host_name(headers.get("host", "")) not in self._names:
-            return _refused(
-                HTTPStatus.MISDIRECTED_REQUEST,
-                "this listens for this machine alone: use localhost or 127.0.0.1",
-            )
-        if self._token is None and not self._local:
-            return _refused(
-                HTTPStatus.FORBIDDEN,
-                "closed, because it can be reached from other machines and has no token: "
-                "set REDFAUST_TOKEN, or REDFAUST_HOST=127.0.0.1",
-            )
+        if refusal := self._refusal_of_place(headers):
+            return refusal
         if self._token is not None and not _shows(headers, self._token):
+            if "authorization" in headers:
+                self._refused_logins.note(scope)
             return _refused(
                 HTTPStatus.UNAUTHORIZED,
                 "the token is missing or wrong: send Authorization: Bearer, "
@@ -88,6 +91,26 @@ class Access:
         if scope["method"] not in SAFE_METHODS and not _from_own_page(headers):
             return _refused(
                 HTTPStatus.FORBIDDEN, "a page of another origin may not change anything here"
+            )
+        return None
+
+    def _refusal_of_place(self, headers: Headers) -> ASGIApp | None:
+        """The refusal of a request by the way it came, whatever login it shows."""
+        if self._local and _host_name(headers.get("host", "")) not in self._names:
+            return _refused(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "this listens for this machine alone: use localhost or 127.0.0.1",
+            )
+        if self._token is None and not self._local:
+            return _refused(
+                HTTPStatus.FORBIDDEN,
+                "closed, because it can be reached from other machines and has no token: "
+                "set REDFAUST_TOKEN, or REDFAUST_HOST=127.0.0.1 (and no WEB_BIND)",
+            )
+        if self._token is None and any(name in headers for name in PROXY_HEADERS):
+            return _refused(
+                HTTPStatus.FORBIDDEN,
+                "closed to proxies, which may let in other machines: set REDFAUST_TOKEN",
             )
         return None
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from functools import partial
+from typing import Any, Final, cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from app.settings import Settings
 from app.web.application import create_web
-from app.web.listening import listen
+from app.web.listening import addresses, listen
+from app.web.protocol import Connections, Protocol
 from app.web.services import open_services
 
 GRACE: Final = 1
 """Seconds that requests under way may take to finish after a stop."""
-MAX_CONNECTIONS: Final = 1000
 KEEP_ALIVE: Final = 5
 """Seconds after which an idle connection is closed."""
 
@@ -27,12 +29,13 @@ KEEP_ALIVE: Final = 5
 class WebServer(uvicorn.Server):
     """Serves in the event loop that calls :meth:`run_until`; leaves signals to its owner.
 
-    The port is taken at once, so that a start fails early or not at all.
+    The sockets are open already, so that a start fails early or not at all.
     """
 
-    def __init__(self, web: FastAPI, *, host: str, port: int, log_level: str = "info") -> None:
-        """Raises :class:`~app.web.listening.PortUnusable`."""
-        self._sockets = listen(host, port)
+    def __init__(
+        self, web: FastAPI, sockets: Sequence[socket.socket], *, log_level: str = "info"
+    ) -> None:
+        self._sockets = list(sockets)
         self.port: int = self._sockets[0].getsockname()[1]
         """The port that was taken. It is told on while the server stops."""
         super().__init__(
@@ -40,13 +43,15 @@ class WebServer(uvicorn.Server):
                 web,
                 # Not httptools, which uvicorn takes where it is installed: it is faster, and lets
                 # headers be as large as a client likes.
-                http="h11",
+                http=cast("Any", partial(Protocol, Connections())),
+                ws="none",
+                # Who a proxy says the client is can be forged.
+                proxy_headers=False,
                 lifespan="off",
                 access_log=False,
                 server_header=False,
                 log_level=log_level,
                 log_config=None,
-                limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=GRACE,
             )
@@ -80,8 +85,7 @@ async def _run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_services(settings) as services:
-        web = create_web(settings, services)
-        server = WebServer(
-            web, host=settings.host, port=settings.port, log_level=settings.log_level
-        )
+        sockets = listen(settings.host, settings.port)
+        web = create_web(settings, services, bound_to=addresses(sockets))
+        server = WebServer(web, sockets, log_level=settings.log_level)
         await server.run_until(stop)

@@ -10,6 +10,7 @@ from mode import Service
 
 from app.settings import Settings
 from app.web.application import create_web
+from app.web.listening import addresses, listen
 from app.web.server import WebServer
 from app.web.services import open_services
 
@@ -32,12 +33,10 @@ class WebService(Service):
 
     async def on_start(self) -> None:
         services = await self._services.enter_async_context(open_services(self._settings))
-        self._server = WebServer(
-            create_web(self._settings, services),
-            host=self._app.conf.web_bind,
-            port=self._listen_port(),
-            log_level=self._settings.log_level,
-        )
+        # Faust's own variables and options choose it too.
+        sockets = listen(self._app.conf.web_bind, self._listen_port())
+        web = create_web(self._settings, services, bound_to=addresses(sockets))
+        self._server = WebServer(web, sockets, log_level=self._settings.log_level)
         self._serving = asyncio.ensure_future(self._server.run_until(self._stop))
 
     async def on_stop(self) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from app.broker import open_broker
 from app.settings import Settings
+from app.status.snapshot import Cause, Unknown
+from app.status.sources import Sources
 from connectors.brokers.broker import Broker
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
@@ -21,6 +23,12 @@ class Services:
     outbox: Outbox
     broker: Broker | None
     """Only asked for the status; ``None`` where there is no way to it."""
+
+    @property
+    def sources(self) -> Sources:
+        """Where the status comes from."""
+        no_broker = Unknown(Cause.AWAY, "this process is not connected to the broker")
+        return Sources(no_broker if self.broker is None else self.broker, self.database)
 
 
 @asynccontextmanager

@@ -41,6 +41,9 @@ COMPACT_AT_ONCE = 1_000
 TRIM_AT_ONCE = 10_000
 """Entries of a partition that are removed in one go: the broker may serve nobody else meanwhile."""
 
+MAX_PARTITIONS = 100_000
+"""Partitions of a topic. With more, who looks at them all would do nothing else."""
+
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -54,7 +57,11 @@ class Record(NamedTuple):
     value: bytes | None
     headers: Headers
     source: tuple[str, int] | None = None
-    """The lane that sent it and its number there; ``None`` unless it was appended once."""
+    """The lane that sent it and its number there; ``None`` unless it was appended once.
+
+    Nobody else can have written it: a broker whose entries anybody may write signs sources, and
+    reads one that it has not signed as ``None``.
+    """
 
 
 class Outgoing(NamedTuple):
@@ -72,7 +79,8 @@ class Outgoing(NamedTuple):
 class Numbered(NamedTuple):
     """An entry with its number in the *lane* that sends it.
 
-    A lane is one ordered producer, named by a text without a colon.
+    A lane is one ordered producer, named by up to 200 characters of ASCII that can be printed,
+    without spaces and colons.
     """
 
     number: int
@@ -121,6 +129,9 @@ class Retention:
     deletions: float = 86_400.0
     """Seconds for which the last entry of a key stays there if it has no value, so that readers of
     a compacted topic see it."""
+    until: float | None = None
+    """Seconds since the epoch after which the topic itself is deleted; its owner, who has it alone,
+    puts that off for as long as it lives. ``None``: it stays."""
 
     @property
     def is_bounded(self) -> bool:
@@ -177,6 +188,25 @@ class LogSetBack(BrokerError):
         )
 
 
+class LogsBlocked(BrokerError):
+    """Logs take nothing as they are, since somebody else has put something in their place or has
+    made them end. All other logs have their entries.
+
+    The entries for them are not refused: repeat them once the logs are mended.
+    """
+
+    def __init__(self, blocked: Mapping[TP, str], places: Mapping[str, Mapping[TP, Place]]) -> None:
+        self.blocked = blocked
+        """At least one, with the reason."""
+        self.places = places
+        """By lane, the places in all other logs, as :meth:`Broker.append_once` returns them."""
+        tp, reason = next(iter(blocked.items()))
+        super().__init__(
+            f"{len(blocked)} partitions take nothing until they are mended, {tp.partition} of "
+            f"{tp.topic} among them: {reason}"
+        )
+
+
 class LogTooShort(BrokerError):
     """A log ends before a position that was reached in it: the broker has lost entries."""
 
@@ -202,11 +232,54 @@ class PartitionStatus(NamedTuple):
     length: int
     """Entries that the partition holds now."""
     lag: int
-    """Entries that the group has not finished."""
+    """Entries that the group has not finished; 0 where it has no position."""
     position: int | None
-    """``None``: the group has no position here yet."""
+    """``None``: the group has no position here, since it does not read the topic."""
     claimed: int = 0
     """Of the lag, what consumers of a shared group have in hand."""
+
+
+class GroupProgress(NamedTuple):
+    """How far one group has come in one partition."""
+
+    position: int
+    lag: int
+    """Entries that the group has not finished."""
+    claimed: int = 0
+    """Of the lag, what consumers of a shared group have in hand."""
+    oldest_age: float | None = None
+    """Seconds since the oldest entry of the lag was appended; ``None``: there is none, or nobody
+    knows."""
+
+
+class PartitionSurvey(NamedTuple):
+    """One partition as all groups see it."""
+
+    length: int
+    """Entries that the partition holds now."""
+    groups: Mapping[str, GroupProgress]
+    """Those that have joined it."""
+    blocked: str | None = None
+    """Why nothing can be appended to it or read from it, before somebody mends it."""
+
+
+class Trouble(enum.Enum):
+    """What is wrong with a server of the broker that answers."""
+
+    FULL = "full"
+    """It has no memory left, and refuses what would need some."""
+    READ_ONLY = "read only"
+    """It refuses whatever changes something."""
+    EVICTS = "evicts"
+    """It removes anybody's keys when its memory is full: events, positions, marks."""
+
+
+class ServerTrouble(NamedTuple):
+    """Something wrong with a server of the broker."""
+
+    trouble: Trouble
+    what: str
+    """For people, without passwords."""
 
 
 class Bound(enum.Enum):
@@ -266,6 +339,18 @@ class Roll(NamedTuple):
         return {name: beat for name, beat in self.beats.items() if beat.age <= SILENCE}
 
 
+class Anomaly(NamedTuple):
+    """What lies at a place of the broker's own and was not written by redfaust.
+
+    It is ignored wherever the place is read. Both texts are printable.
+    """
+
+    place: str
+    """Such as ``redfaust:topics``."""
+    what: str
+    """What lies there, and what to do about it."""
+
+
 class Broker(Protocol):
     """Topics of partitioned logs, with the positions of consumer groups.
 
@@ -301,6 +386,10 @@ class Broker(Protocol):
     async def topics(self) -> Mapping[str, int]:
         """All topics with their numbers of partitions."""
 
+    async def delete_topics(self, topics: Collection[str]) -> None:
+        """Delete topics with all that lies on them and what is remembered of them. Whoever appends
+        to one afterwards creates it anew; one that is not there is deleted already."""
+
     async def close_topics(self, topics: Collection[str]) -> None:
         """Let nobody declare these topics or append to them: :class:`TopicClosed` is what he gets,
         wherever he is. Returns when everybody holds to it."""
@@ -313,7 +402,8 @@ class Broker(Protocol):
 
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
         """Append in order per partition; an unknown topic is created with the default number
-        of partitions. Raises :class:`PartlyRefused` if entries cannot be taken for good, and
+        of partitions. Raises :class:`PartlyRefused` if entries cannot be taken for good, such as
+        those for a partition that their topic does not have, and
         :class:`~connectors.errors.TopicClosed` before anything is appended."""
 
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
@@ -321,28 +411,33 @@ class Broker(Protocol):
 
         Each partition keeps a mark: the highest number of the lane in it. An entry whose number
         is not above it is skipped, so everything may be sent again, by anybody, at any time.
-        Mark and entries of a partition never disagree, not even after a crash. An entry without
-        key and partition goes where its number says. A lane may come once in ``batches``.
+        Mark and entries of a partition never disagree, not even after a crash. A mark that
+        somebody else has written counts as missing. An entry without key and partition goes where
+        its number says. A lane may come once in ``batches``.
 
         Returns, by lane, the places it has come to in the logs of these entries.
 
         After an error some partitions may have their entries and others not. Repeat these
         entries before sending higher numbers: a number that is passed is taken for sent.
 
-        Raises :class:`EntriesRefused` if entries cannot be taken for good: repeat without them,
-        once they are kept elsewhere. Raises :class:`LogSetBack` where a mark is lower than
-        ``after``; no entry of that lane is appended to that log then. Raises
-        :class:`~connectors.errors.TopicClosed` before anything is appended.
+        Raises, in this order: :class:`LogSetBack` where a mark is lower than ``after``, and then no
+        entry of that lane is appended to that log; :class:`EntriesRefused` if entries cannot be
+        taken for good: repeat without them, once they are kept elsewhere; :class:`LogsBlocked`
+        where logs take nothing until somebody mends them, once all others have their entries.
+        Raises :class:`~connectors.errors.TopicClosed` before anything is appended.
         """
 
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         """By lane, its mark in each partition where it has one. Every given lane is there."""
 
+    async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:
+        """Those of these logs that :meth:`append_once` would call blocked, with the reasons."""
+
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float
     ) -> Mapping[TP, Sequence[Record]]:
-        """Read from the given positions, at most ``limit`` entries a partition. 0 is before every
-        entry.
+        """Read from the given positions, at most ``limit`` entries a partition; fewer, or of fewer
+        partitions, where entries are large. 0 is before every entry.
 
         Waits up to ``wait`` seconds for the first entry; returns early, perhaps with nothing,
         after :meth:`wake`.
@@ -360,9 +455,11 @@ class Broker(Protocol):
         """
 
     async def join(self, group: str, topics: Iterable[str], *, from_start: bool) -> None:
-        """Make sure that the group has a position in every partition.
+        """Make sure that the group has a position in every partition, and none behind its end.
 
-        A new group begins at the oldest entry, or at the end if not ``from_start``.
+        A new group begins at the oldest entry, or at the end if not ``from_start``. Where a log is
+        another one than before (deleted and made again, or set back), the group begins with what
+        it has not had of it.
         """
 
     async def leave(self, group: str, topics: Iterable[str]) -> None:
@@ -389,7 +486,8 @@ class Broker(Protocol):
         """
 
     async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
-        """Per partition the oldest offset still held and the position after the newest."""
+        """Per partition the oldest offset still held and the position after the newest. A
+        partition in whose place there is something else is missing."""
 
     async def retentions(self) -> Mapping[str, Retention]:
         """By topic, the retention that it was declared with last. Those without one are missing."""
@@ -430,8 +528,24 @@ class Broker(Protocol):
         """Where a partition has more than its retention allows, since groups need it. Changes
         nothing."""
 
+    async def warnings(self) -> Sequence[str]:
+        """How the broker may lose what it has confirmed, by what its servers are configured with:
+        a line for each, which says what to change. Empty where nothing is known of it."""
+
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
-        """The partitions of a topic in order, as the group sees them."""
+        """The partitions of a topic in order, as a group sees them. A topic that nobody has
+        declared has none."""
+
+    async def anomalies(self) -> Sequence[Anomaly]:
+        """What somebody else has put where the broker keeps its own: entries of the catalog,
+        retentions, registers and beats that cannot be read, and keys of another type."""
+
+    async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
+        """How far all groups have come in partitions, in a bounded number of round trips for any
+        number of them. Changes nothing. Every given partition is there."""
+
+    async def troubles(self) -> Sequence[ServerTrouble]:
+        """What is wrong with servers that answer, as they say themselves."""
 
     async def beat(self, group: str, member: str, beat: Beat) -> Roll:
         """Say that a member lives. To be repeated every :data:`HEARTBEAT` seconds."""

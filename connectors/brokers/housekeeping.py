@@ -10,17 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
 from faust.types import TP
 
-from connectors.brokers.broker import Bound, Broker, HeldBack, Retention, Trimmed
+from connectors.brokers.broker import Anomaly, Bound, Broker, HeldBack, Retention, Trimmed
 from connectors.brokers.capabilities import Capability
 from connectors.errors import BrokerError
+from connectors.printable import printable
 
 EVERY = 5.0
 """Seconds between two rounds."""
+
+LOOK_EVERY = 60.0
+"""Seconds between two looks for what somebody else has put at the broker's keys: they look at each
+partition of all topics."""
 
 GOES = 100
 """How often a partition is trimmed, and compacted, in a round, at most: the next one goes on."""
@@ -37,22 +43,34 @@ class Housekeeper:
         """Nobody else has it."""
         self._told: frozenset[tuple[str, frozenset[str]]] = frozenset()
         """Topics that are held back, and by whom, of which the log tells already."""
+        self._anomalies: frozenset[Anomaly] = frozenset()
+        """Those of which the log tells already."""
+        self._look_at = 0.0
+        """When to look for them again, by the monotonic clock."""
 
     async def run(self) -> None:
-        """Keep house until cancelled, whenever it is this one's turn; not for a broker that cannot
-        be told to."""
-        if Capability.RETENTION not in self._broker.capabilities:
-            return
+        """Keep house until cancelled, whenever it is this one's turn."""
         while True:
             try:
-                if await self._broker.keeps_house(self._name):
+                if await self._is_the_one():
                     await self.keep()
             except BrokerError as error:
                 logger.debug("Topics are not trimmed now: %s", error)
             await asyncio.sleep(EVERY)
 
+    async def _is_the_one(self) -> bool:
+        """Of a broker that needs nobody to trim its topics, everybody says what is wrong there."""
+        if Capability.RETENTION not in self._broker.capabilities:
+            return True
+        return await self._broker.keeps_house(self._name)
+
     async def keep(self) -> None:
         """One round. Raises what the broker raises."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_EVERY
+            await self._tell_anomalies()
+        if Capability.RETENTION in self._broker.capabilities:
+            await self._delete_left()
         kept = await _kept(self._broker)
         bounded = {tp: retention for tp, retention in kept.items() if retention.is_bounded}
         trimmed = await _go_on(self._broker.trim, bounded)
@@ -60,6 +78,24 @@ class Housekeeper:
         self._tell(held, bounded)
         compacted = {tp: retention for tp, retention in kept.items() if retention.compacted}
         await _go_on(self._broker.compact, compacted)
+
+    async def _delete_left(self) -> None:
+        """Delete topics whose owner has gone without doing so."""
+        now = time.time()
+        left = [
+            topic
+            for topic, retention in (await self._broker.retentions()).items()
+            if retention.until is not None and retention.until < now
+        ]
+        if left:
+            await self._broker.delete_topics(left)
+
+    async def _tell_anomalies(self) -> None:
+        """Tell once what somebody else has put at the broker's keys, until it is gone."""
+        found = frozenset(await self._broker.anomalies())
+        for place, what in sorted(found - self._anomalies):
+            logger.warning("%s has something that redfaust did not write: %s", place, what)
+        self._anomalies = found
 
     def _tell(self, held: Mapping[TP, HeldBack], retentions: Mapping[TP, Retention]) -> None:
         """Tell once who holds what back, until it is so no more."""
@@ -112,10 +148,10 @@ def explain(tp: TP, held: HeldBack, retention: Retention) -> str:
             much = f"{held.found:.0f} bytes, and {retention.size} are wanted"
         case Bound.ENTRIES:
             much = f"{held.found:.0f} entries, and {retention.entries} are wanted"
-    groups = ", ".join(sorted(held.groups))
+    groups = ", ".join(sorted(map(printable, held.groups)))
     return (
-        f"topic {tp.topic} keeps {much} (partition {tp.partition}), since it is not finished by "
-        f"{groups}: have it work, or, should it be gone for good, "
+        f"topic {printable(tp.topic)} keeps {much} (partition {tp.partition}), since it is not "
+        f"finished by {groups}: have it work, or, should it be gone for good, "
         "`redfaust topics forget-group NAME`"
     )
 

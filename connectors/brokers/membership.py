@@ -30,6 +30,7 @@ from connectors.brokers import shares
 from connectors.brokers.broker import HEARTBEAT, SILENCE, Beat, Broker, Roll
 from connectors.brokers.liveness import Liveness
 from connectors.errors import BrokerError
+from connectors.printable import printable
 
 NAME = "FAUST_WORKER_NAME"
 """The environment variable with this worker's name; by default its host's and its process id.
@@ -171,7 +172,7 @@ class Membership:
         last = roll.beats[self.member].number if self.member in roll.beats else 0
         return await self._broker.reassign(
             self._group,
-            shares.without(roll.register, self.member),
+            shares.without(roll.register, self.member, time.time()),
             version=roll.version,
             silent={self.member: last},
         )
@@ -296,7 +297,7 @@ class Membership:
             self._held = held  # numbers of which this worker has no partitions
         else:
             return False
-        logger.info("%s works on the partitions %s", self.member, _shown(self._held))
+        logger.info("%s works on the partitions %s", printable(self.member), _shown(self._held))
         return True
 
     async def _begin(self, mine: frozenset[int]) -> None:

@@ -17,10 +17,20 @@ joined, on from class to class.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
+
+LOST_FOR = 900.0
+"""Seconds for which it is remembered that a member was lost: long enough for somebody who is called
+to read it."""
+
+MAX_LOST = 20
+"""Lost members that are remembered at a time, the latest of them."""
+_NUMBER = re.compile(r"\d{1,5}", re.ASCII)
+"""Below :data:`~connectors.brokers.broker.MAX_PARTITIONS`."""
 
 SEPARATOR = "~"
 """Stands before the part of a member's name that tells two processes of the same name apart."""
@@ -34,7 +44,8 @@ class Owned(NamedTuple):
     before: str
     """Who had it before; empty: nobody."""
     since: float
-    """Since when, in seconds since the epoch by the writer's clock. For people to read."""
+    """Since when it is owned, or free, in seconds since the epoch by the writer's clock. For people
+    to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,9 @@ class Register:
     owners: Mapping[int, Owned] = field(default_factory=dict)
     drained: frozenset[str] = frozenset()
     """Names, without what tells processes apart, of members that are to own nothing."""
+    lost: Mapping[str, float] = field(default_factory=dict)
+    """Names of members that others struck out, and since when, in seconds since the epoch by the
+    writer's clock. For people to read."""
 
     def owned_by(self, member: str) -> frozenset[int]:
         """The numbers of a member."""
@@ -106,11 +120,10 @@ def plan(
     Repeated by all members until nothing changes, it leaves every number with an owner and nobody
     with more than his quota. Of what he has, nobody gives away more than exceeds it.
     """
-    members = tuple(m for m in register.members if m not in silent)
-    if me not in members:
-        members += (me,)
+    attended = attend(register, me, silent=silent, now=now)
+    members = attended.members
     classes = classes_of(counts)
-    owners = _freed(register.owners, members, classes)
+    owners = _freed(register.owners, members, classes, now)
     entitled = [member for member in members if name_of(member) not in register.drained]
     hand_over: set[int] = set()
     for numbers, quota in zip(classes, quotas(entitled, classes), strict=True):
@@ -118,15 +131,35 @@ def plan(
         owners |= {n: Owned(me, owners[n].before, now) for n in share.to_take(held)}
         surplus = share.surplus(held)
         hand_over |= surplus.intersection(held)
-        owners |= {n: _free(owners[n]) for n in surplus.difference(held)}
+        owners |= {n: _free(owners[n], now) for n in surplus.difference(held)}
     # What no topic has any more is let go as well.
     for number in [n for n, o in owners.items() if o.member == me and not _in(n, classes)]:
         if number in held:
             hand_over.add(number)
         else:
             del owners[number]
-    changed = replace(register, members=members, owners=owners)
+    changed = replace(attended, owners=owners)
     return Plan(register if changed == register else changed, frozenset(hand_over))
+
+
+def attend(register: Register, me: str, *, silent: Collection[str], now: float) -> Register:
+    """The register with ``me`` among its members, and without those known to be dead, who are
+    remembered as lost for :data:`LOST_FOR` seconds unless they come back."""
+    members = tuple(m for m in register.members if m not in silent)
+    if me not in members:
+        members += (me,)
+    there = set(map(name_of, members))
+    struck_out = {name_of(member) for member in register.members if member in silent}
+    lost = {**dict.fromkeys(struck_out, now), **register.lost}
+    kept = {n: t for n, t in lost.items() if n not in there and now - t < LOST_FOR}
+    latest = sorted(kept, key=lambda name: (-kept[name], name))[:MAX_LOST]
+    return replace(register, members=members, lost={name: kept[name] for name in sorted(latest)})
+
+
+def without_lost(register: Register, name: str) -> Register:
+    """The register after a lost member was forgotten."""
+    lost = {each: since for each, since in register.lost.items() if each != name}
+    return replace(register, lost=lost)
 
 
 def drained(register: Register, name: str, *, back: bool) -> Register:
@@ -135,10 +168,10 @@ def drained(register: Register, name: str, *, back: bool) -> Register:
     return replace(register, drained=names)
 
 
-def without(register: Register, member: str) -> Register:
-    """The register after a member has left."""
+def without(register: Register, member: str, now: float) -> Register:
+    """The register after a member has left. Nothing is remembered of it."""
     members = tuple(m for m in register.members if m != member)
-    owners = {n: _free(o) if o.member == member else o for n, o in register.owners.items()}
+    owners = {n: _free(o, now) if o.member == member else o for n, o in register.owners.items()}
     return replace(register, members=members, owners=owners)
 
 
@@ -148,20 +181,53 @@ def as_json(register: Register) -> dict[str, Any]:
         "members": register.members,
         "owners": {str(n): owned._asdict() for n, owned in sorted(register.owners.items())},
         "drained": sorted(register.drained),
+        "lost": dict(register.lost),
     }
 
 
-def from_json(stored: Any) -> Register:
-    """A register that was stored. Raises whatever comes of it if it is none."""
-    return Register(
-        members=tuple(stored["members"]),
-        owners={int(number): Owned(**owned) for number, owned in stored["owners"].items()},
-        drained=frozenset(stored["drained"]),
-    )
+def from_json(stored: object) -> Register:
+    """A register that was stored. Raises ValueError, with the reason, if it is none."""
+    match stored:
+        case {"members": [*members], "owners": {**owners}, "drained": [*drained], **others}:
+            names = _names("members", members)
+            if len(set(names)) < len(names):
+                raise ValueError("a member stands in it twice")
+            return Register(
+                members=names,
+                owners=dict(_owned(number, owner) for number, owner in owners.items()),
+                drained=frozenset(_names("drained", drained)),
+                lost=dict(_lost(others.get("lost", {}))),
+            )
+        case _:
+            raise ValueError("it is no object with members, owners and drained")
 
 
-def _free(owned: Owned) -> Owned:
-    return Owned("", owned.member, owned.since)
+def _names(of: str, names: Sequence[object]) -> tuple[str, ...]:
+    texts = tuple(name for name in names if isinstance(name, str))
+    if len(texts) < len(names):
+        raise ValueError(f"{of} are no names")
+    return texts
+
+
+def _lost(lost: object) -> Iterator[tuple[str, float]]:
+    if not isinstance(lost, dict):
+        raise ValueError("what it says of lost members is no object")
+    for name, since in lost.items():
+        if not isinstance(name, str) or not isinstance(since, int | float):
+            raise ValueError("a lost member has another form")
+        yield name, float(since)
+
+
+def _owned(number: object, owned: object) -> tuple[int, Owned]:
+    match owned:
+        case {"member": str(member), "before": str(before), "since": int() | float() as since}:
+            if isinstance(number, str) and _NUMBER.fullmatch(number):
+                return int(number), Owned(member, before, float(since))
+    raise ValueError("it has an owner of another form")
+
+
+def _free(owned: Owned, now: float) -> Owned:
+    return Owned("", owned.member, now)
 
 
 def _in(number: int, classes: Sequence[range]) -> bool:
@@ -172,13 +238,14 @@ def _freed(
     owners: Mapping[int, Owned],
     members: Collection[str],
     classes: Sequence[range],
+    now: float,
 ) -> dict[int, Owned]:
     """Every number with its owner, free where that is none of the members."""
-    nobody = Owned("", "", 0.0)
+    nobody = Owned("", "", now)
     found = {number: owners.get(number, nobody) for numbers in classes for number in numbers}
     found |= {n: o for n, o in owners.items() if not _in(n, classes) and o.member in members}
     return {
-        n: _free(owned) if owned.member and owned.member not in members else owned
+        n: _free(owned, now) if owned.member and owned.member not in members else owned
         for n, owned in found.items()
     }
 

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from faust.types import TP
 
 from connectors.brokers.broker import Record
+from connectors.errors import BrokerError
 
 CLAIM_FOR = 6.0
 """Seconds for which an entry stays claimed by a consumer that says nothing of it."""
@@ -39,6 +40,11 @@ def shared_group(app: str, agent: str) -> str:
     return f"{app}/{agent}"
 
 
+class GroupGone(BrokerError):
+    """The group has no place in a partition any more, or the log there is another one. Join again,
+    to take what is there now."""
+
+
 class Claim(NamedTuple):
     """An entry that a consumer has claimed."""
 
@@ -56,18 +62,21 @@ class Sharing(Protocol):
     this consumer, when the claim has ended.
     """
 
-    async def join(self, topics: Iterable[str], *, from_start: bool) -> None:
+    async def join(
+        self, topics: Iterable[str], *, from_start: bool, finished: Mapping[TP, int] = {}
+    ) -> None:
         """Make sure that the group has its place in every partition; take from these from now on.
 
-        A new group begins at the oldest entry, or at the end if not ``from_start``.
+        A new group begins at the oldest entry, or at the end if not ``from_start``. Where a log
+        reaches as far as ``finished``, it begins there: all below is known to be finished.
         """
 
     async def take(self, limit: int, *, wait: float) -> Sequence[Claim]:
         """Claim new entries, at most ``limit`` of all partitions together; those of one partition
-        are in order.
+        are in order. A broker that has large entries claims fewer.
 
         No two consumers get the same. Waits up to ``wait`` seconds for the first one; returns
-        early, perhaps with nothing, after :meth:`wake`.
+        early, perhaps with nothing, after :meth:`wake`. Raises :class:`GroupGone`.
         """
 
     async def wake(self) -> None:
@@ -75,13 +84,17 @@ class Sharing(Protocol):
 
     async def take_over(self, limit: int) -> Sequence[Claim]:
         """Claim at most ``limit`` entries that nobody has renewed for :data:`CLAIM_FOR` seconds, or
-        that were given back. They may be this consumer's own."""
+        that were given back. They may be this consumer's own. Raises :class:`GroupGone`."""
+
+    async def finished(self) -> Mapping[TP, int]:
+        """The positions below which the group has finished everything, where it has a place."""
 
     async def renew(self, offsets: Offsets) -> Offsets:
         """Hold on to claimed entries for another :data:`CLAIM_FOR` seconds.
 
         Returns those that are not this consumer's any more: somebody else has claimed them since,
-        and has perhaps settled them, or the broker has lost that they were claimed.
+        and has perhaps settled them, or the broker has lost that they were claimed. An entry that
+        was removed from its log is nobody else's.
         """
 
     async def settle(self, offsets: Offsets) -> None:

@@ -12,7 +12,10 @@ from email.header import Header
 from email.utils import formatdate
 from typing import Final
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Also what turns the direction of the text around it."""
+_ENCODED_WORD: Final = "=?"
+"""How RFC 2047 begins what readers of a header decode."""
 _LONGEST_LINE = 900
 """Characters of a line that is sent as it is; SMTP bounds them by 998."""
 _BOUNDARY: Final = "=alternative="
@@ -30,9 +33,13 @@ def compose(
     """
     if _CONTROL.search(recipient + subject):
         raise ValueError("recipient and subject must not contain control characters")
+    if _ENCODED_WORD in recipient:
+        raise ValueError("the recipient must not contain an encoded word")
+    # Encoded once more it is read as it stands here.
+    charset = "utf-8" if _ENCODED_WORD in subject else None
     head = (
         f"From: {sender}\nTo: {recipient}\n"
-        f"Subject: {Header(subject, header_name='Subject').encode()}\n"
+        f"Subject: {Header(subject, charset, header_name='Subject').encode()}\n"
         f"Message-ID: {message_id}\nDate: {formatdate()}\nMIME-Version: 1.0\n"
     )
     if html is None:

@@ -50,7 +50,8 @@ class Mailer:
             self._port = parts.port
         except ValueError:
             raise _unusable_url() from None
-        if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
+        behind = parts.path.strip("/") or parts.query or parts.fragment
+        if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or behind:
             raise _unusable_url()
         self._host = parts.hostname
         self._tls = parts.scheme == "smtps"
@@ -109,7 +110,9 @@ class Mailer:
 
     def message_id(self, mail: Mail) -> str:
         """The Message-ID that a mail is sent with."""
-        digest = hashlib.sha256(mail.idempotency_key.encode()).hexdigest()[:32]
+        digest = hashlib.sha256(mail.idempotency_key.encode("utf-8", "surrogatepass")).hexdigest()[
+            :32
+        ]
         return f"<{digest}@{self._domain}>"
 
     def _new_connection(self) -> Connection:

@@ -18,6 +18,7 @@ soon as it is taken, whatever becomes of the others, with those that were taken 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
@@ -38,7 +39,9 @@ RECORD_FOR = 60.0
 """Seconds for which it is tried to put a mail on record while the database is away."""
 RETRY_EVERY = 0.5
 """Seconds between two such attempts."""
-CLOSE_TIMEOUT = 5.0
+LONGEST_KEY = 500
+"""Characters of a key that is kept as it is. An entry of its index holds 2,704 bytes."""
+CLOSE_TIMEOUT = 2.0
 """Seconds that :meth:`RecordedMailer.close` leaves to mails on their way."""
 
 
@@ -85,9 +88,10 @@ class RecordedMailer:
 
     async def _send(self, mail: Mail) -> None:
         async with self._places:
-            among = await self._rounds.begin(mail.idempotency_key)
+            key = _on_record(mail.idempotency_key)
+            among = await self._rounds.begin(key)
             try:
-                if mail.idempotency_key not in among.sent:
+                if key not in among.sent:
                     await self._mailer.send(mail)
                     crash.point("mail.taken")
                     await self._recording.ask(mail)
@@ -101,7 +105,7 @@ class RecordedMailer:
             try:
                 await self._database.fetch(
                     _query("insert_sent"),
-                    [mail.idempotency_key for mail in mails],
+                    [_on_record(mail.idempotency_key) for mail in mails],
                     [self._mailer.message_id(mail) for mail in mails],
                     [mail.recipient for mail in mails],
                     KEPT_FOR,
@@ -112,6 +116,14 @@ class RecordedMailer:
                 await asyncio.sleep(RETRY_EVERY)
             else:
                 return {}
+
+
+def _on_record(key: str) -> str:
+    """The key as it is kept: a long one, or one that is no text of Postgres, by its digest. What
+    could not be put on record would be sent again."""
+    if len(key) <= LONGEST_KEY and key.isprintable():
+        return key
+    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _query(name: str) -> str:

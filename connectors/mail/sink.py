@@ -7,7 +7,9 @@ import email
 import email.policy
 import hashlib
 import logging
+import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -22,10 +24,20 @@ log = logging.getLogger(__name__)
 logging.getLogger("mail.log").setLevel(logging.WARNING)
 
 MAX_MAIL_BYTES = 1_048_576
+MAX_PARTS = 20
+"""Headers that say what kind a part is. Each part within another is read by a recursion."""
+MAX_LINES = 25_000
+"""Base64 of the largest mail needs less."""
+MAX_HEADER = 4_096
+"""Characters of a header that is decoded; beyond that it is kept as it stands. Decoding takes the
+square of it."""
 MAX_RECIPIENTS = 100
 SESSION_TIMEOUT = 30.0
 """Seconds after which a silent client is disconnected."""
 
+_PART: Final = re.compile(rb"^content-type[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_CONTROL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""An encoded word may hold them."""
 _NEVER_EXISTS: Final = ".invalid"
 """RFC 2606 keeps this top-level domain free for ever, so nothing is lost by refusing it."""
 
@@ -103,11 +115,19 @@ class _Handler:
     async def handle_DATA(  # noqa: N802
         self, _server: SMTP, _session: Session, envelope: Envelope
     ) -> str:
-        mail = _read(envelope)
+        content = envelope.original_content or b""
+        if len(_PART.findall(content)) > MAX_PARTS or content.count(b"\n") > MAX_LINES:
+            return "554 5.6.0 too many parts or lines"
+        try:
+            mail = _read(envelope)
+        except Exception as error:
+            # Whatever a stranger has thought of: sending it again would not help.
+            log.warning("a mail cannot be read (%s) and is refused", type(error).__name__)
+            return "554 5.6.0 this cannot be read as a mail"
         try:
             await self._deliver(mail)
         except Exception:
-            log.exception("mail %s could not be kept; its sender is asked to try again", mail)
+            log.exception("a mail could not be kept; its sender is asked to try again")
             return "451 4.3.0 could not be kept now, try again later"
         return "250 OK"
 
@@ -127,12 +147,12 @@ def _read(envelope: Envelope) -> ReceivedMail:
 
 
 def _header(message: Message, name: str, otherwise: str) -> str:
-    """As it is to be read; as it stands there if it cannot be decoded."""
+    """As it is to be read, in one line; as it stands there if it cannot be decoded."""
     value = str(message.get(name, otherwise)).replace("\r\n", "")
-    try:
-        return str(make_header(decode_header(value)))
-    except (HeaderParseError, LookupError, UnicodeError):
-        return value
+    if len(value) <= MAX_HEADER:
+        with suppress(HeaderParseError, LookupError, ValueError):
+            value = str(make_header(decode_header(value)))
+    return _CONTROL.sub("\ufffd", value[:MAX_HEADER])
 
 
 def _text(message: Message) -> str:

@@ -46,10 +46,11 @@ class Housekeeping:
         """One round. Raises what broker and database raise."""
         self._due_at = asyncio.get_running_loop().time() + EVERY
         lanes = await self._all_lanes() if self._everybody else self._journal.followed
-        incarnation = await self._logs.incarnation()
+        incarnation = await self._journal.find_incarnation()
         if incarnation != self._incarnation:
             await self._journal.restore(lanes)
-            self._incarnation = incarnation
+            self._incarnation = self._journal.incarnation = incarnation
+        await self._journal.retry_held()
         if self._everybody:
             await self._journal.publish_left(LEFT_AFTER)
         await self._retention.delete_passed(lanes)

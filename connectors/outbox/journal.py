@@ -12,6 +12,7 @@ from collections.abc import (
     Iterable,
     Mapping,
     Sequence,
+    Set,
 )
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeAlias
@@ -22,26 +23,33 @@ from connectors import crash
 from connectors.brokers.broker import (
     EntriesRefused,
     LaneBatch,
+    LogsBlocked,
     LogSetBack,
     Numbered,
     Outgoing,
     Place,
     Refused,
 )
+from connectors.brokers.partitioner import partition_of_numbered
 from connectors.errors import BrokerError
-from connectors.outbox.entries import Staged, from_rows, staged
+from connectors.outbox.entries import BATCH_BYTES, Staged, from_rows, staged
 from connectors.outbox.lanes import Lane, former_lanes, open_lanes, raise_lanes
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
 
 PAGE = 8
-"""Batches that are read from the database at a time."""
+"""Batches that are read from the database at a time, unless they have more bytes than one batch may
+have."""
 LOOK_BACK = 10_000
 """The latest batches of a lane, which tell how far it has come. A broker loses the end of what it
 had confirmed, so what is lost begins in one of them."""
 LEFT_OUT = 1 << 20
 """Numbers that are left out when a lane is taken over, more than a batch has. What its owner before
 may still append, stored in a database that has forgotten it since, lies below its own then."""
+
+LEFT_AGAIN_AFTER = 30.0
+"""Seconds until batches that somebody has left are tried again, where a blocked log kept some of
+them from being published. Whoever follows their lane tries it as soon as the log is mended."""
 
 SetAside: TypeAlias = Callable[[Connection, Outgoing, BrokerError], Awaitable[None]]
 """Keeps an entry that the broker refused for good, in the transaction that takes it out of its
@@ -59,6 +67,15 @@ class Logs(Protocol):
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         """The last numbers that lanes have put there."""
 
+    async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:
+        """Those of these logs that take nothing until somebody mends them, with the reasons."""
+
+    async def topics(self) -> Mapping[str, int]:
+        """All topics with their numbers of partitions."""
+
+    async def identity(self) -> str:
+        """Another one after everything was wiped."""
+
     async def incarnation(self) -> str:
         """Another one whenever something may have been lost."""
 
@@ -71,6 +88,10 @@ class Journal:
 
     Every method may raise what broker and database raise. Then nothing is lost, and repeating is
     harmless: whoever publishes a batch again finds the marks above it.
+
+    A log that is blocked holds back the entries of a lane for it, and no others. Their batches stay
+    unpublished in the database. No later entry of the lane goes to that log before them, also once
+    the log is mended: :meth:`retry_held` publishes them first.
     """
 
     def __init__(self, database: Database, logs: Logs, *, set_aside: SetAside) -> None:
@@ -81,8 +102,20 @@ class Journal:
         self._followed: dict[str, dict[TP, int]] = {}
         # A mark must not pass what another task is about to append again.
         self._one_at_a_time = asyncio.Lock()
+        self._held: dict[str, set[TP]] = {}
+        """By lane, the logs for which entries are held back."""
+        self._resumed: set[TP] = set()
+        """Mended logs that get what was held back for them now. Until all of it is there, others of
+        these entries stay held back: a higher number would make them repeats."""
+        self._tried_left: dict[str, float] = {}
+        """By lane of somebody else, when it was found that a log holds back what is left of it."""
+        self.incarnation = ""
+        """Of the broker, with its identity, when what was lost was last looked for. Published
+        batches are noted with it."""
+        self.blocked: dict[TP, str] = {}
+        """The logs that hold something back, with the reasons."""
         self.published = 0
-        """Entries published since the start."""
+        """Entries of batches that were published as a whole since the start."""
 
     async def take_over(
         self, producers: Collection[str], *, leave_out: int = LEFT_OUT
@@ -90,6 +123,7 @@ class Journal:
         """Follow the lanes of these producers, publish what is left of them, and say where each
         goes on: above its marks, by ``leave_out``."""
         async with self._one_at_a_time:
+            self.incarnation = self.incarnation or await self.find_incarnation()
             async with self._database.transaction() as connection:
                 lanes = await open_lanes(connection, producers)
                 former = await former_lanes(connection, lanes.values())
@@ -111,8 +145,28 @@ class Journal:
         async with self._one_at_a_time:
             async with self._database.transaction() as connection:
                 rows = await connection.fetch(_query("select_left_lanes"), seconds)
-            if rows:
-                await self._publish_left_on([row["lane"] for row in rows])
+            now = asyncio.get_running_loop().time()
+            for lane in [row["lane"] for row in rows]:
+                if self._tried_left.get(lane, -LEFT_AGAIN_AFTER) + LEFT_AGAIN_AFTER <= now:
+                    await self._publish_left_on([lane])
+                    if lane in self._held:
+                        self._tried_left[lane] = now
+
+    async def retry_held(self) -> None:
+        """Publish what was held back for logs that are mended by now."""
+        async with self._one_at_a_time:
+            held = set().union(*self._held.values())
+            if not held:
+                return
+            mended = held - (await self._logs.blocked(held)).keys()
+            lanes = [lane for lane, of_lane in self._held.items() if of_lane & mended]
+            self._resumed = mended
+            try:
+                if lanes:
+                    await self._publish_left_on(lanes)
+                self._release(lanes, self._resumed)
+            finally:
+                self._resumed = set()
 
     async def restore(self, lanes: Collection[str]) -> Collection[str]:
         """Append again what logs have lost of these lanes; returns those that had lost something.
@@ -122,6 +176,10 @@ class Journal:
         """
         async with self._one_at_a_time, self._following(lanes) as marks:
             return await self._restore(marks)
+
+    async def find_incarnation(self) -> str:
+        """Another one whenever the broker may have lost something, or was wiped."""
+        return f"{await self._logs.identity()}/{await self._logs.incarnation()}"
 
     @property
     def followed(self) -> Collection[str]:
@@ -149,6 +207,29 @@ class Journal:
     def _forget(self, lanes: Iterable[str]) -> None:
         for lane in lanes:
             self._followed.pop(lane, None)
+            self._held.pop(lane, None)
+            self._tried_left.pop(lane, None)
+        held = set().union(*self._held.values())
+        self.blocked = {tp: reason for tp, reason in self.blocked.items() if tp in held}
+
+    def _hold(self, lane: str, tp: TP, reason: str) -> None:
+        """Hold back entries of a lane for a log from now on."""
+        if tp not in self.blocked:
+            logger.error("%s %s takes no entries, which wait: %s", tp.topic, tp.partition, reason)
+        self.blocked[tp] = reason
+        self._held.setdefault(lane, set()).add(tp)
+        self._resumed.discard(tp)
+
+    def _release(self, lanes: Iterable[str], mended: Set[TP]) -> None:
+        """Hold nothing of these lanes back for these logs any more."""
+        for lane in lanes:
+            self._held[lane] -= mended
+            if not self._held[lane]:
+                del self._held[lane]
+                self._tried_left.pop(lane, None)
+        for tp in self.blocked.keys() - set().union(*self._held.values()):
+            logger.warning("%s %s takes entries again", tp.topic, tp.partition)
+            del self.blocked[tp]
 
     @asynccontextmanager
     async def _following(
@@ -161,32 +242,76 @@ class Journal:
         try:
             yield marks
         finally:
-            self._forget(others)
+            for lane in others:  # what is held back of them is remembered
+                self._followed.pop(lane, None)
 
     async def _restore(self, marks: Mapping[str, Mapping[TP, int]]) -> Collection[str]:
         """See :meth:`restore`, for lanes that are followed and have these marks now."""
         async with self._database.transaction() as connection:
             rows = await connection.fetch(_query("select_reached"), list(marks), LOOK_BACK)
-        reached = [(row["lane"], TP(row["topic"], row["partition"]), row["mark"]) for row in rows]
-        reached += [(lane, *seen) for lane in marks for seen in self._followed[lane].items()]
+        reached = [
+            (row["lane"], TP(row["topic"], row["partition"]), row["mark"], row["incarnations"])
+            for row in rows
+        ]
+        reached += [
+            (lane, *seen, [self.incarnation])
+            for lane in marks
+            for seen in self._followed[lane].items()
+        ]
+        behind = []
+        published: dict[TP, set[str | None]] = {}
+        for lane, tp, mark, incarnations in reached:
+            if (left := marks[lane].get(tp, 0)) < mark:
+                behind.append((lane, tp, left))
+                published.setdefault(tp, set()).update(incarnations)
+        if not behind:
+            return ()
+        lost, blocked = await self.find_lost(published)
         begin: dict[str, int] = {}
-        for lane, tp, mark in reached:
-            left = marks[lane].get(tp, 0)
-            if left < mark:
+        for lane, tp, left in behind:
+            if tp in blocked:
+                self._hold(lane, tp, blocked[tp])
+            elif tp in lost:
                 begin[lane] = min(left, begin.get(lane, left))
         self._follow({lane: marks[lane] for lane in begin})
         for lane, number in begin.items():
             await self._append_again(lane, number)
         return begin
 
+    async def find_lost(
+        self, published: Mapping[TP, Set[str | None]]
+    ) -> tuple[Set[TP], Mapping[TP, str]]:
+        """Of logs in which marks are missing, those that have lost entries, and those that are
+        blocked, with the reasons: of them nobody can tell. Each comes with the incarnations under
+        which entries were published there.
+
+        A log that its topic does not list any more, and that groups have joined, has lost nothing:
+        what lies there would be processed a second time. Nor has one whose topic was deleted, as
+        that of the answers to a process that has ended.
+        """
+        tps = published.keys()
+        blocked = await self._logs.blocked(tps)
+        partitions = await self._logs.topics()
+        missing = {tp for tp in tps if tp.topic not in partitions}
+        # Later: whoever is wiped in between has another one then.
+        now = await self.find_incarnation() if missing else ""
+        deleted = {tp for tp in missing if published[tp] == {now}}
+        unlisted = {tp for tp in tps if tp.partition >= partitions.get(tp.topic, tp.partition + 1)}
+        joined = await self._logs.floors(unlisted) if unlisted else {}
+        return tps - blocked.keys() - joined.keys() - deleted, blocked
+
     async def _publish_unpublished(self, lanes: Collection[str]) -> None:
-        while batches := await self._fetch("select_unpublished", list(lanes), PAGE):
+        behind = "", 0
+        while batches := await self._fetch(
+            "select_unpublished", list(lanes), *behind, PAGE, BATCH_BYTES
+        ):
             await self._publish(batches)
+            behind = batches[-1].lane, batches[-1].last_number
 
     async def _append_again(self, lane: str, last_number: int) -> None:
         """All that is kept of a lane behind this number; what is on its logs is skipped."""
         logger.warning("The broker has lost what followed %s on lane %s", last_number, lane)
-        while batches := await self._fetch("select_kept", lane, last_number, PAGE):
+        while batches := await self._fetch("select_kept", lane, last_number, PAGE, BATCH_BYTES):
             await self._publish(batches)
             last_number = batches[-1].last_number
         crash.point("outbox.restored")
@@ -194,19 +319,47 @@ class Journal:
     async def _publish(self, batches: Sequence[Staged]) -> None:
         while True:
             batches = [batch for batch in batches if batch.lane in self._followed]
+            free, whole = await self._without_held(batches)
             try:
-                places = await self._append(batches)
+                places = await self._append(free)
                 break
             except EntriesRefused as refusal:
                 batches = await self._without(batches, refusal.refused)
             except LogSetBack as loss:
                 await self._restore(await self._logs.marks(loss.lanes))
+            except LogsBlocked as stop:
+                if not await self._hold_all(batches, stop.blocked):
+                    raise  # the topics were altered meanwhile
         if not batches:
             return
         crash.point("outbox.appended")
-        await self._note_published(batches, places)
-        self.published += sum(len(batch.entries) for batch in batches)
+        await self._note_published(whole, places)
+        self.published += sum(len(batch.entries) for batch in whole)
         crash.point("outbox.published")
+
+    async def _hold_all(self, batches: Iterable[Staged], blocked: Mapping[TP, str]) -> bool:
+        """Hold back entries for logs that are blocked. Returns False if there are none."""
+        partitions = await self._logs.topics()
+        held = [(b.lane, tp) for b in batches for tp in _targets(b, partitions) & blocked.keys()]
+        for lane, tp in held:
+            self._hold(lane, tp, blocked[tp])
+        return bool(held)
+
+    async def _without_held(
+        self, batches: Sequence[Staged]
+    ) -> tuple[Sequence[Staged], Sequence[Staged]]:
+        """The batches without entries that are held back, and those that are whole."""
+        if not any(batch.lane in self._held for batch in batches):
+            return batches, batches
+        partitions = await self._logs.topics()
+        free, whole = [], []
+        for batch in batches:
+            held = self._held.get(batch.lane, set()) - self._resumed
+            entries = tuple(each for each in batch.entries if _target(each, partitions) not in held)
+            free.append(batch._replace(entries=entries))
+            if len(entries) == len(batch.entries):
+                whole.append(batch)
+        return free, whole
 
     async def _append(self, batches: Iterable[Staged]) -> Mapping[str, Mapping[TP, Place]]:
         entries: dict[str, list[Numbered]] = {}
@@ -235,17 +388,33 @@ class Journal:
         return kept
 
     async def _set_aside_from(self, batch: Staged, errors: Mapping[int, BrokerError]) -> None:
+        passed = await self._passed_places(batch)
         async with self._database.transaction() as connection:
             # Somebody else may publish the same batch: whoever comes second finds nothing there.
             stored = await connection.fetchval(
                 _query("lock_entries"), batch.lane, batch.last_number
             )
             for number, entry in from_rows(stored or ()):
-                if number in errors:
+                if number not in errors:
+                    continue
+                if _is_passed(entry, passed):
+                    logger.warning(
+                        "An event of %s that every group has passed cannot be appended again: %s",
+                        entry.topic,
+                        errors[number],
+                    )
+                else:
                     await self._set_aside(connection, entry, errors[number])
             await connection.execute(
                 _query("drop_entries"), batch.lane, batch.last_number, list(errors)
             )
+
+    async def _passed_places(self, batch: Staged) -> Mapping[TP, bool]:
+        """Where a batch was published before, and whether every group has passed it there."""
+        rows = await self._database.fetch(_query("select_places"), batch.lane, batch.last_number)
+        places = {TP(topic, number): int(at) for topic, number, _, at in rows}
+        floors = await self._logs.floors(places) if places else {}
+        return {tp: floors.get(tp, 0) >= position for tp, position in places.items()}
 
     async def _note_published(
         self, batches: Sequence[Staged], places: Mapping[str, Mapping[TP, Place]]
@@ -255,16 +424,45 @@ class Journal:
             for lane, of_lane in places.items()
             for tp, (mark, position) in of_lane.items()
         ]
+        if not batches:
+            return
         columns = map(list, zip(*rows, strict=True)) if rows else ([],) * 5
         await self._database.fetch(
             _query("note_published"),
             [batch.lane for batch in batches],
             [batch.last_number for batch in batches],
             *columns,
+            self.incarnation,
         )
 
     async def _fetch(self, query: str, *arguments: object) -> list[Staged]:
         return staged(await self._database.fetch(_query(query), *arguments))
+
+
+def _target(numbered: Numbered, partitions: Mapping[str, int]) -> TP | None:
+    """The log that an entry is for; ``None`` if its topic is not known yet."""
+    number, entry = numbered
+    if entry.partition is not None:
+        return TP(entry.topic, entry.partition)
+    if entry.topic not in partitions:
+        return None
+    count = partitions[entry.topic]
+    return TP(entry.topic, partition_of_numbered(entry.key, number, count))
+
+
+def _is_passed(entry: Outgoing, passed: Mapping[TP, bool]) -> bool:
+    """Returns True if an entry was published, and every group has passed it."""
+    of_entry = [
+        is_passed
+        for tp, is_passed in passed.items()
+        if tp.topic == entry.topic and entry.partition in (None, tp.partition)
+    ]
+    return bool(of_entry) and all(of_entry)
+
+
+def _targets(batch: Staged, partitions: Mapping[str, int]) -> set[TP]:
+    found = (_target(numbered, partitions) for numbered in batch.entries)
+    return {tp for tp in found if tp is not None}
 
 
 def _query(name: str) -> str:

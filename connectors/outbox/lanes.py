@@ -8,7 +8,7 @@ what it lacks may still be sent, under numbers that it would give again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from faust.types import TP
 from connectors import crash
 from connectors.brokers.broker import Numbered, Outgoing
 from connectors.errors import LaneOvertaken
-from connectors.outbox.entries import Staged, as_row
+from connectors.outbox.entries import BATCH_BYTES, Staged, as_row, split
 from connectors.postgres.database import Connection
 from connectors.postgres.queries import load
 
@@ -60,21 +60,29 @@ async def stage(
 ) -> list[Staged]:
     """Store what lanes send, within the caller's transaction, which has fenced others out.
 
-    Each lane comes with its last number and the entries that get the numbers behind it. One batch
-    a lane is stored and its last number raised, in one round trip; lanes without entries are left
-    alone. After the commit the batches go to :meth:`connectors.outbox.publisher.Publisher.put`.
+    Each lane comes with its last number and the entries that get the numbers behind it. They are
+    stored in batches and the lane's last number is raised, in one round trip unless there are more
+    than :data:`~connectors.outbox.entries.BATCH_BYTES`; lanes without entries are left alone. After
+    the commit the batches go to :meth:`connectors.outbox.publisher.Publisher.put`.
 
     Raises :class:`~connectors.errors.LaneOvertaken` if a lane has another last number; then the
     transaction must be rolled back. Raises :class:`asyncpg.DataError` for what Postgres cannot
     store: a topic with NUL, a partition beyond four bytes.
     """
     batches = [
-        _number(lane, last_number, entries)
+        batch
         for lane, (last_number, entries) in lanes.items()
-        if entries
+        for batch in _batches(lane, last_number, entries)
     ]
-    if not batches:
-        return batches
+    for statement in _statements(batches):
+        await _store(connection, statement)
+    if batches:
+        crash.point("outbox.staged")
+    return batches
+
+
+async def _store(connection: Connection, batches: Sequence[Staged]) -> None:
+    """Store at most one batch of each lane."""
     stored = await connection.fetch(
         _query("stage_batches"),
         [batch.lane for batch in batches],
@@ -88,13 +96,34 @@ async def stage(
             f"{len(overtaken)} lanes, {min(overtaken)} among them, were taken over by somebody "
             "else, or the database was set back: take them over again before sending"
         )
-    crash.point("outbox.staged")
-    return batches
 
 
-def _number(lane: str, last_number: int, entries: Sequence[Outgoing]) -> Staged:
+def _statements(batches: Sequence[Staged]) -> Iterator[Sequence[Staged]]:
+    """Batches in their order, in statements of bounded size with one batch of a lane each."""
+    statement: list[Staged] = []
+    lanes: set[str] = set()
+    size = 0
+    for batch in batches:
+        if statement and (batch.lane in lanes or size + batch.size > BATCH_BYTES):
+            yield statement
+            statement, lanes, size = [], set(), 0
+        statement.append(batch)
+        lanes.add(batch.lane)
+        size += batch.size
+    if statement:
+        yield statement
+
+
+def _batches(lane: str, last_number: int, entries: Sequence[Outgoing]) -> Iterator[Staged]:
+    for part, size in split(entries):
+        batch = _number(lane, last_number, part, size)
+        yield batch
+        last_number = batch.last_number
+
+
+def _number(lane: str, last_number: int, entries: Sequence[Outgoing], size: int) -> Staged:
     numbered = tuple(map(Numbered, count(last_number + 1), entries))
-    return Staged(lane, last_number + 1, last_number + len(numbered), numbered)
+    return Staged(lane, last_number + 1, last_number + len(numbered), numbered, size)
 
 
 def _query(name: str) -> str:

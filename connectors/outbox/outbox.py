@@ -11,9 +11,14 @@ from typing import NamedTuple
 import orjson
 
 from connectors.brokers.broker import Outgoing
+from connectors.brokers.sendable import check_text, checked, checked_time
+from connectors.outbox.entries import split
 from connectors.outbox.headers import pack
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
+
+COUNTED = 10_000
+"""Rows at which counting ends."""
 
 
 class Scheduled(NamedTuple):
@@ -44,18 +49,21 @@ class Transaction:
         It reaches its topic after the commit, and not before ``available_at`` (with time zone) if
         that lies ahead. Events of one key keep the order in which they were published; an event
         with ``available_at`` ahead takes its place when it is due.
+
+        Raises :class:`asyncpg.InvalidParameterValueError`, with a hint, for a topic that
+        ``redfaust.topics`` does not name, while it names any.
+        Raises ValueError and TypeError for what cannot be sent; the transaction is as before then.
         """
-        if not topic:
-            raise ValueError("an event needs a topic: pass its name, for instance 'orders'")
-        if available_at is not None and available_at.tzinfo is None:
-            raise ValueError("available_at needs a time zone, for instance datetime.now(UTC)")
+        encoded = key.encode() if isinstance(key, str) else key
+        due_at = None if available_at is None else checked_time("available_at", available_at)
+        texts = dict(headers or {})
+        for name, text in texts.items():
+            if not (isinstance(name, str) and isinstance(text, str)):
+                raise TypeError(f"headers={texts!r}: write a text for each name")
+            check_text(f"the header {name!a}", name + text)
+        entry = checked(Outgoing(topic, value, encoded))
         row_id: int = await self.connection.fetchval(
-            load("connectors.outbox", "insert_row"),
-            topic,
-            key.encode() if isinstance(key, str) else key,
-            value,
-            dict(headers or {}),
-            available_at,
+            load("connectors.outbox", "publish_row"), topic, entry.key, entry.value, texts, due_at
         )
         return row_id
 
@@ -68,16 +76,17 @@ async def schedule(connection: Connection, entries: Iterable[Scheduled]) -> None
 
 async def publish_all(connection: Connection, entries: Sequence[Outgoing]) -> None:
     """Put entries into the outbox, within a transaction: they are published in this order."""
-    await connection.execute(
-        load("connectors.outbox", "insert_rows"),
-        [entry.topic for entry in entries],
-        [entry.partition for entry in entries],
-        [entry.key for entry in entries],
-        [entry.value for entry in entries],
-        # As texts: a list in a list would be taken for an array of two dimensions.
-        [orjson.dumps(pack(entry.headers)).decode() for entry in entries],
-        [entry.timestamp for entry in entries],
-    )
+    for part, _ in split(entries):
+        await connection.execute(
+            load("connectors.outbox", "insert_rows"),
+            [entry.topic for entry in part],
+            [entry.partition for entry in part],
+            [entry.key for entry in part],
+            [entry.value for entry in part],
+            # As texts: a list in a list would be taken for an array of two dimensions.
+            [orjson.dumps(pack(entry.headers)).decode() for entry in part],
+            [entry.timestamp for entry in part],
+        )
 
 
 class Outbox:
@@ -102,19 +111,21 @@ class Outbox:
 
 
 class OutboxStatus(NamedTuple):
-    """What waits in the outbox."""
+    """What waits in the outbox. Counts end at :data:`COUNTED`."""
 
     depth: int
-    """Rows that are due and not published."""
+    """Entries that are due and not published."""
     oldest_age: float
     """Seconds for which the oldest of them has been due; 0 if there is none."""
     scheduled: int
     """Rows that are not due yet."""
+    late: float
+    """Seconds for which the oldest row that was scheduled has been due; 0 if none is."""
 
 
 async def outbox_status(database: Database) -> OutboxStatus:
     """Count what waits now."""
-    async with database.transaction() as connection:
-        row = await connection.fetchrow(load("connectors.outbox", "select_status"))
-    assert row is not None
-    return OutboxStatus(row["depth"], max(row["oldest_age"], 0.0), row["scheduled"])
+    [row] = await database.fetch(load("connectors.outbox", "select_status"), COUNTED)
+    return OutboxStatus(
+        row["depth"], max(row["oldest_age"], 0.0), row["scheduled"], max(row["late"], 0.0)
+    )

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from connectors.brokers.broker import Numbered
 from connectors.brokers.partitioner import partition_of_numbered
 from connectors.outbox.entries import as_row, staged
-from connectors.outbox.journal import PAGE
 from connectors.postgres.database import Connection
 from connectors.postgres.queries import load
 
@@ -21,7 +20,8 @@ async def pin(connection: Connection, partitions: Mapping[str, int]) -> None:
 
     Within the caller's transaction, which sees to it that nothing is published meanwhile.
     """
-    rows = connection.cursor(_query("select_unpinned"), list(partitions), prefetch=PAGE)
+    # One by one: each may be as large as a batch may be.
+    rows = connection.cursor(_query("select_unpinned"), list(partitions), prefetch=1)
     async for row in rows:
         [batch] = staged([row])
         entries = [as_row(_pinned(numbered, partitions)) for numbered in batch.entries]

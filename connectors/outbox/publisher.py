@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 import asyncpg
+from faust.types import TP
 
 from connectors.errors import (
     BrokerUnavailable,
@@ -16,7 +17,7 @@ from connectors.errors import (
     DatabaseUnavailable,
     LaneOvertaken,
 )
-from connectors.outbox.entries import Staged
+from connectors.outbox.entries import BATCH_BYTES, Staged
 from connectors.outbox.housekeeping import Housekeeping
 from connectors.outbox.journal import Journal, Logs, SetAside
 from connectors.outbox.lanes import Lane
@@ -24,8 +25,11 @@ from connectors.postgres.database import Database
 
 MAX_UNPUBLISHED = 10_000
 """Entries that may wait to be published; committing more waits."""
+MAX_UNPUBLISHED_BYTES = 64 << 20
+"""Bytes that may wait to be published; committing more waits."""
 ROUND = 2_000
-"""Entries after which no further batch joins those that are published in one go."""
+"""Entries after which no further batch joins those that are published in one go. Nor does one that
+would make them larger than :data:`~connectors.outbox.entries.BATCH_BYTES`."""
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
 
@@ -43,11 +47,17 @@ class Publisher:
         self._housekeeping = Housekeeping(database, logs, self._journal, everybody=False)
         self._owned: dict[str, Lane] = {}
         self._waiting: deque[Staged] = deque()
+        self._waiting_bytes = 0
         self._put = 0
         self._published = 0
         self._is_closed = False
         self._news = asyncio.Event()
         self._progress = asyncio.Condition()
+
+    @property
+    def blocked(self) -> Mapping[TP, str]:
+        """The logs that take nothing until somebody mends them, with the reasons."""
+        return self._journal.blocked
 
     async def take_over(self, producers: Collection[str]) -> Mapping[str, Lane]:
         """Own the lanes of these producers as well, which are not owned yet.
@@ -86,13 +96,20 @@ class Publisher:
                 )
             self._owned[producer] = Lane(batch.lane, batch.last_number)
             self._waiting.append(batch)
+            self._waiting_bytes += batch.size
             self._put += len(batch.entries)
         self._news.set()
 
     async def has_room(self) -> None:
-        """Wait while more than ``MAX_UNPUBLISHED`` entries are not published."""
+        """Wait while more than ``MAX_UNPUBLISHED`` entries, or ``MAX_UNPUBLISHED_BYTES``, are not
+        published."""
         async with self._progress:
-            await self._progress.wait_for(lambda: self._put - self._published <= MAX_UNPUBLISHED)
+            await self._progress.wait_for(
+                lambda: (
+                    self._put - self._published <= MAX_UNPUBLISHED
+                    and self._waiting_bytes <= MAX_UNPUBLISHED_BYTES
+                )
+            )
 
     async def drained(self) -> None:
         """Wait until everything that was put up to now is published, or left to an heir."""
@@ -125,18 +142,21 @@ class Publisher:
             return
         # Not before: if this is cancelled, what follows must not pass them.
         for _ in batches:
-            self._waiting.popleft()
+            self._waiting_bytes -= self._waiting.popleft().size
         async with self._progress:
             self._published += sum(len(batch.entries) for batch in batches)
             self._progress.notify_all()
 
     def _next_round(self) -> list[Staged]:
         batches: list[Staged] = []
-        size = 0
+        count = size = 0
         for batch in self._waiting:
+            count += len(batch.entries)
+            size += batch.size
+            if batches and size > BATCH_BYTES:
+                break
             batches.append(batch)
-            size += len(batch.entries)
-            if size >= ROUND:
+            if count >= ROUND:
                 break
         return batches
 

@@ -7,13 +7,16 @@ are (:mod:`connectors.outbox.journal`). Beside that the relay keeps house for al
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TypeAlias
 
 import asyncpg
+from faust.types import TP
 
 from connectors import crash
-from connectors.outbox.entries import staged
+from connectors.errors import ConnectorError
+from connectors.outbox.entries import BATCH_BYTES, staged
 from connectors.outbox.housekeeping import Housekeeping
 from connectors.outbox.journal import LEFT_OUT, Journal, Logs, SetAside
 from connectors.outbox.lanes import Lane
@@ -32,7 +35,16 @@ even if it is only stopped; as long as partitions wait for their owner."""
 SPARE_POLL = 1.0
 """Seconds between a spare's attempts to become the active relay."""
 
+WAITED_OUT = (ConnectorError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""After these errors of :meth:`Relay.run` nothing is lost, and whoever runs it should run it again:
+broker or database may answer then, or somebody has mended them."""
+
 _Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error says, without the lines that Postgres adds as detail."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 async def try_to_lead(session: _Session, silent_for: float) -> bool:
@@ -74,11 +86,17 @@ class Relay:
         """Entries published since the start."""
         return self._journal.published
 
+    @property
+    def blocked(self) -> Mapping[TP, str]:
+        """The logs that take nothing until somebody mends them, with the reasons."""
+        return self._journal.blocked
+
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until ``stop``; a batch that has begun is finished.
 
-        Raises :class:`~connectors.errors.DatabaseUnavailable` when its connection is lost, and
-        whatever the broker raises; then nothing is lost, and run may be called again.
+        Raises :data:`WAITED_OUT`: :class:`~connectors.errors.DatabaseUnavailable` when its
+        connection is lost, and whatever broker and database raise. Then nothing is lost, and run
+        may be called again.
         """
         watcher = asyncio.create_task(self._wake_at(stop))
         try:
@@ -110,7 +128,7 @@ class Relay:
             self._wake.clear()
             if not self._housekeeping.seconds_until_due:
                 await self._housekeeping.keep()
-            rows = await session.fetch(_query("claim_due"), *lane, self._batch)
+            rows = await session.fetch(_query("claim_due"), *lane, self._batch, BATCH_BYTES)
             if rows:
                 crash.point("relay.claimed")
                 [batch] = staged(rows)

@@ -22,6 +22,9 @@ KEEP_FOR = 60.0
 has to be found out within them."""
 PAGE = 500
 """Batches of a lane that are looked at in one go."""
+PLACES = 2_000
+"""Places of a lane's batches after which no further batch is looked at in one go. Each is some 200
+bytes in memory, and a batch may have one for each of its entries."""
 
 
 class _Old(NamedTuple):
@@ -30,6 +33,8 @@ class _Old(NamedTuple):
     lane: str
     last_number: int
     places: Mapping[TP, Place]
+    incarnation: str | None
+    """Of the broker, when it was published; ``None`` if nobody has noted it."""
 
 
 class Retention:
@@ -70,30 +75,41 @@ class Retention:
         behind = {lane: self._behind.get(lane, 0) for lane in lanes}
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
-                _query("select_old"), list(behind), list(behind.values()), PAGE, KEEP_FOR
+                _query("select_old"), list(behind), list(behind.values()), PAGE, KEEP_FOR, PLACES
             )
         pages: dict[str, list[_Old]] = {}
-        for lane, last_number, places in rows:
+        for lane, last_number, places, incarnation in rows:
             found = {TP(topic, number): Place(mark, int(at)) for topic, number, mark, at in places}
-            pages.setdefault(lane, []).append(_Old(lane, last_number, found))
+            pages.setdefault(lane, []).append(_Old(lane, last_number, found, incarnation))
         self._behind = {
-            lane: page[-1].last_number for lane, page in pages.items() if len(page) == PAGE
+            lane: page[-1].last_number
+            for lane, page in pages.items()
+            if len(page) == PAGE or sum(len(old.places) for old in page) >= PLACES
         }
         return [old for page in pages.values() for old in page]
 
     async def _on_their_logs(self, batches: Collection[_Old]) -> list[_Old]:
-        """Without those of lanes of which a log has lost something, which is appended again."""
-        lanes = {old.lane for old in batches}
-        marks = await self._logs.marks(lanes) if lanes else {}
-        lost = {
-            old.lane
+        """Without those of lanes of which a log has lost something, which is appended again, or of
+        which a log is blocked, so that nobody can tell."""
+        if not batches:
+            return []
+        marks = await self._logs.marks({old.lane for old in batches})
+        behind = [
+            (old, tp)
             for old in batches
             for tp, place in old.places.items()
             if marks[old.lane].get(tp, 0) < place.mark
-        }
-        if lost:
+        ]
+        if not behind:
+            return list(batches)
+        published: dict[TP, set[str | None]] = {}
+        for old, tp in behind:
+            published.setdefault(tp, set()).add(old.incarnation)
+        logs, blocked = await self._journal.find_lost(published)
+        if lost := {old.lane for old, tp in behind if tp in logs}:
             await self._journal.restore(lost)
-        return [old for old in batches if old.lane not in lost]
+        unknown = lost | {old.lane for old, tp in behind if tp in blocked}
+        return [old for old in batches if old.lane not in unknown]
 
 
 def _query(name: str) -> str:

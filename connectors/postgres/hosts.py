@@ -11,30 +11,29 @@ import logging
 import re
 from collections import deque
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
-from asyncpg.exceptions import TargetServerAttributeNotMatched
+
+from connectors.postgres.driver_errors import DRIVER, Kind, kind_of
 
 CONNECT_TIMEOUT = 10.0
 """Seconds until a server that does not answer counts as unreachable."""
 NEXT_AFTER = 3.0
 """The same where another host can be asked instead."""
 
-UNAVAILABLE = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    # Too many connections, no memory, no space left.
-    asyncpg.InsufficientResourcesError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    # It was the primary, and is a standby now.
-    asyncpg.ReadOnlySQLTransactionError,
-    TargetServerAttributeNotMatched,
-    TimeoutError,
-)
-"""What says that a server cannot be used now, and perhaps another can."""
+_NAMES = """
+    application_name client_encoding dbname database host jit lock_timeout options passfile password
+    port search_path service sslcert sslcrl sslkey sslmode sslpassword sslrootcert
+    ssl_max_protocol_version ssl_min_protocol_version statement_timeout synchronous_commit
+    target_session_attrs timezone user
+"""
+_KNOWN = frozenset(_NAMES.split())
+"""Of a URL's query: those of libpq that asyncpg knows, and settings that are often given there."""
+ALIKE = 0.75
+"""From this ratio of difflib's an unknown option is taken for a known one that is misspelt."""
 
 _HOSTS = re.compile(r"(?P<before>\w+://(?:[^/?#]*@)?)(?P<hosts>[^/?#]*)(?P<after>.*)", re.DOTALL)
 """``urlsplit`` takes no list with brackets behind its first host."""
@@ -64,7 +63,9 @@ class Hosts:
         for url in list(self._urls):
             try:
                 connection = await _connect(url, NEXT_AFTER, options)
-            except (*UNAVAILABLE, OSError) as error:
+            except DRIVER as error:
+                if kind_of(error) is not Kind.AWAY:
+                    raise
                 said.append(f"{_host(url)}: {str(error) or 'no answer'}")
                 continue
             if url != self._urls[0]:
@@ -90,6 +91,23 @@ def list_as_parameter(url: str) -> str:
     parts = urlsplit(found["before"] + found["after"])
     query = _encode([("host", found["hosts"]), *_decode(parts.query)])
     return urlunsplit(parts._replace(query=query))
+
+
+def check_options(url: str, *ours: str) -> None:
+    """Raise ValueError for an option of the URL that is given twice, or is like a known one.
+
+    ``ours`` are known beside those of libpq. Any other is a setting of the session, which Postgres
+    itself refuses if it knows none of that name.
+    """
+    query = urlsplit(list_as_parameter(url)).query
+    names = [name for name, _ in _decode(query)]
+    known = _KNOWN.union(ours)
+    for name in names:
+        if names.count(name) > 1:
+            shown = name if name in known else "an option"
+            raise ValueError(f"{shown} is given twice behind the question mark: write it once")
+        if name not in known and (near := get_close_matches(name, known, n=1, cutoff=ALIKE)):
+            raise ValueError(f"an option behind the question mark is none: did you mean {near[0]}?")
 
 
 def each_host(url: str) -> Sequence[str]:

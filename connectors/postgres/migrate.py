@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -12,7 +14,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from connectors.errors import MigrationChanged, RightsMissing, SchemaTooNew
+from connectors.errors import DatabaseBusy, MigrationChanged, RightsMissing, SchemaTooNew
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
 
@@ -20,6 +22,11 @@ LOCK = 0x7265_6466_0001
 """Key of the advisory lock that lets one process migrate at a time."""
 TIMEOUT = 600.0
 """Seconds that one migration may take, and that a process waits for another's."""
+
+RETRY_EVERY = 0.5
+"""Seconds between two attempts while others are in the way."""
+
+logger = logging.getLogger(__name__)
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
@@ -40,6 +47,9 @@ async def migrate(database: Database, namespace: str, directory: Path | Traversa
     Safe when several processes start at once: each migration commits together with the row that
     records it, under one lock.
 
+    What ends a single transaction, a deadlock for instance, is tried again for ``TIMEOUT`` seconds.
+    Timeouts that the server has for statements and locks do not count here.
+
     Raises :class:`~connectors.errors.SchemaTooNew` if the database has a higher number than the
     directory, :class:`~connectors.errors.MigrationChanged` if an applied file was edited or
     removed since, and :class:`~connectors.errors.RightsMissing` if something is missing that this
@@ -48,7 +58,7 @@ async def migrate(database: Database, namespace: str, directory: Path | Traversa
     """
     known = _read(directory)
     applied: list[str] = []
-    while (name := await _apply_next(database, namespace, known)) is not None:
+    while (name := await _until_it_is_free(database, namespace, known)) is not None:
         applied.append(name)
     return applied
 
@@ -59,10 +69,25 @@ async def migrate_connectors(database: Database) -> list[str]:
     return await migrate(database, "connectors", directory)
 
 
+async def _until_it_is_free(
+    database: Database, namespace: str, known: Mapping[int, Migration]
+) -> str | None:
+    give_up_at = asyncio.get_running_loop().time() + TIMEOUT
+    while True:
+        try:
+            return await _apply_next(database, namespace, known)
+        except DatabaseBusy as error:
+            if asyncio.get_running_loop().time() >= give_up_at:
+                raise
+            logger.warning("The migration waits: %s", error)
+            await asyncio.sleep(RETRY_EVERY)
+
+
 async def _apply_next(
     database: Database, namespace: str, known: Mapping[int, Migration]
 ) -> str | None:
     async with database.transaction() as connection:
+        await connection.execute(_query("have_no_timeouts"))
         await connection.execute(_query("lock_migrations"), LOCK, timeout=TIMEOUT)
         is_new = not await connection.fetchval(_query("has_migrations"))
         done = set() if is_new else await _verify(connection, namespace, known)
@@ -90,6 +115,7 @@ async def _create_record(connection: Connection) -> None:
 
 
 async def _apply(connection: Connection, namespace: str, migration: Migration) -> None:
+    await connection.execute(_query("set_search_path"))
     await connection.execute(migration.sql, timeout=TIMEOUT)
     await connection.execute(
         _query("insert_migration"),

@@ -28,9 +28,10 @@ from mode.types import ServiceT
 
 from connectors import crash
 from connectors.brokers.capabilities import Capability
-from connectors.errors import ConnectorError
+from connectors.errors import ConnectorError, Postponed
 from connectors.processing.backing import Backing, backing_of
-from connectors.processing.dead_letters import name_of, text_of
+from connectors.processing.dead_letters import line_of, name_of, text_of
+from connectors.processing.declarations import check_agent
 from connectors.processing.event_stream import counts, is_cancelled
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import Failure, attempts_of
@@ -81,6 +82,8 @@ class Agent(FaustAgent):
 
     failed_total = 0
     """Events that this agent gave up, in this process."""
+    retried_total = 0
+    """Attempts that failed and are followed by another one, in this process."""
 
     def __init__(
         self,
@@ -92,6 +95,15 @@ class Agent(FaustAgent):
         **kwargs: Any,
     ) -> None:
         super().__init__(fun, **kwargs)
+        check_agent(
+            self.name,
+            retries=retries,
+            on_give_up=on_give_up,
+            delivery=delivery,
+            deliveries=[each.value for each in Delivery],
+            concurrency=kwargs.get("concurrency"),
+            others=self._channel_kwargs,
+        )
         self._wants_shared = Delivery(delivery) is Delivery.SHARED
         if self._wants_shared and self.isolated_partitions:
             raise ImproperlyConfigured(
@@ -122,9 +134,9 @@ class Agent(FaustAgent):
 
     @property
     def processed_total(self) -> int:
-        """Events that were handed to this agent, in this process."""
+        """Events that this agent has finished without an exception, in this process."""
         streams = [_active(actor.stream) for actor in self._actors]
-        return sum(stream.events_total for stream in streams)
+        return sum(stream.processed_total for stream in streams)
 
     def stream(
         self,
@@ -283,9 +295,15 @@ class Agent(FaustAgent):
         self, backing: Backing, reader: str, event: EventT[Any], error: Exception
     ) -> None:
         attempts = attempts_of(event.message) + 1
-        if self.retries.allow(attempts, error):
+        if isinstance(error, Postponed):
+            self.log.warning("%s: the next attempt is in %.1f s", error, error.pause)
+            failure = Failure(attempts - 1, error.pause, name_of(error), text_of(error))
+            backing.unit.parking.park(reader, event.message, failure)
+        elif self.retries.allow(attempts, error):
             pause = self.retries.pause(attempts)
-            self.log.info("%s: attempt %s failed, the next is in %.1f s", error, attempts, pause)
+            self.retried_total += 1
+            line = line_of(error)
+            self.log.info("%s: attempt %s failed, the next is in %.1f s", line, attempts, pause)
             failure = Failure(attempts, pause, name_of(error), text_of(error))
             backing.unit.parking.park(reader, event.message, failure)
         else:
@@ -295,12 +313,17 @@ class Agent(FaustAgent):
         self, stream: Stream[Any], failed: list[EventT[Any]], error: Exception
     ) -> None:
         """Without a database there is nowhere to park events: everything behind them waits."""
+        if isinstance(error, Postponed):
+            stream.take_back(failed)
+            await self.sleep(error.pause)
+            return
         attempts = max(self._attempts.get(event.message, 0) for event in failed) + 1
         if not self.retries.allow(attempts, error):
             for event in failed:
                 await self.give_up(event, error, attempts)
                 stream.settle(event)
             return
+        self.retried_total += 1
         for event in failed:
             self._attempts[event.message] = attempts
         stream.take_back(failed)

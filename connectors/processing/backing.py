@@ -7,7 +7,6 @@ that a test can have it in memory (:mod:`connectors.testing`).
 from __future__ import annotations
 
 import abc
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -17,16 +16,17 @@ from connectors.brokers.broker import Broker
 from connectors.outbox.journal import Logs as JournalLogs
 from connectors.outbox.outbox import Scheduled, schedule
 from connectors.outbox.publisher import Publisher
-from connectors.postgres.database import Database
+from connectors.postgres.database import Database, our_statements
 from connectors.processing.committer import Committer, Logs
 from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
 from connectors.processing.parked_rows import select_parked
 from connectors.processing.parking import Line, Parking, Row
+from connectors.processing.relaying import relay
 from connectors.processing.shared.inbox import Inbox, Noting
-from connectors.processing.shared.relaying import relay
 from connectors.processing.shared.store import Effecting, Store
 from connectors.processing.unit_of_work import Batch, Rows, UnitOfWork
 from connectors.processing.unsent import keep_unsent
+from connectors.processing.waiting import Waiting
 from connectors.processing.watermark import Committed, Progress
 
 
@@ -65,6 +65,7 @@ class Backing(abc.ABC):
         self._tables = tables
         self.unit = UnitOfWork(tables)
         """Of the current assignment of partitions."""
+        self.waiting = Waiting()
 
     def start_over(self) -> None:
         """Forget what was not committed: its events are delivered again."""
@@ -76,20 +77,24 @@ class Backing(abc.ABC):
         """Have done with it."""
 
     @abc.abstractmethod
+    async def warnings(self) -> Sequence[str]:
+        """How the state may be lost, a line for each. Raises DatabaseError."""
+
+    @abc.abstractmethod
     async def load(self, store: TableStore, partitions: Collection[int]) -> None:
-        """Have a table's rows of these partitions in memory. Raises DatabaseUnavailable."""
+        """Have a table's rows of these partitions in memory. Raises DatabaseError."""
 
     @abc.abstractmethod
     async def schedule(self, scheduled: Sequence[Scheduled]) -> None:
-        """Have entries sent that belong to no event. Raises DatabaseUnavailable."""
+        """Have entries sent that belong to no event. Raises DatabaseError."""
 
     @abc.abstractmethod
     async def keep(self, letter: NewDeadLetter) -> int:
-        """Keep a dead letter that belongs to no commit; its number. Raises DatabaseUnavailable."""
+        """Keep a dead letter that belongs to no commit; its number. Raises DatabaseError."""
 
     @abc.abstractmethod
     async def select_parked(self, lines: Sequence[Line], limit: int) -> Sequence[tuple[Line, Row]]:
-        """The first events of lines, as far as they are committed. Raises DatabaseUnavailable."""
+        """The first events of lines, as far as they are committed. Raises DatabaseError."""
 
     @abc.abstractmethod
     def inbox(self, agent: str, log: str) -> Noting:
@@ -102,8 +107,8 @@ class Backing(abc.ABC):
         """Where that goes which such an agent does."""
 
     @abc.abstractmethod
-    async def relay(self, broker: Broker, stop: asyncio.Event) -> None:
-        """Carry on, until ``stop``, what such agents send."""
+    async def relay(self, broker: Broker) -> None:
+        """Carry what is in the outbox onto its topics, or stand by, until cancelled."""
 
 
 class PostgresBacking(Backing):
@@ -124,25 +129,34 @@ class PostgresBacking(Backing):
         self._dead_letters = DeadLetters(database)
         set_aside = keep_unsent(database, app.conf.id)
         self.publisher = Publisher(database, logs, set_aside=set_aside)
-        self.committer = Committer(app.conf.id, database, self._dead_letters, self.publisher)
+        self.committer = Committer(
+            app.conf.id, database, self._dead_letters, self.publisher, self.waiting
+        )
 
     async def close(self) -> None:
         self.publisher.close()
         await self.database.close()
 
+    async def warnings(self) -> Sequence[str]:
+        return await self.database.warnings()
+
     async def load(self, store: TableStore, partitions: Collection[int]) -> None:
-        await store.load_partitions(self.database, partitions)
+        with our_statements(f"{store.label}: rows cannot be loaded"):
+            await store.load_partitions(self.database, partitions)
 
     async def schedule(self, scheduled: Sequence[Scheduled]) -> None:
-        async with self.database.transaction() as connection:
-            await schedule(connection, scheduled)
+        with our_statements("Entries cannot be scheduled"):
+            async with self.database.transaction() as connection:
+                await schedule(connection, scheduled)
 
     async def keep(self, letter: NewDeadLetter) -> int:
-        return await self._dead_letters.add(letter)
+        with our_statements("A dead letter cannot be stored"):
+            return await self._dead_letters.add(letter)
 
     async def select_parked(self, lines: Sequence[Line], limit: int) -> Sequence[tuple[Line, Row]]:
-        async with self.database.transaction() as connection:
-            return await select_parked(connection, self._app.conf.id, lines, limit)
+        with our_statements("Parked events cannot be read"):
+            async with self.database.transaction() as connection:
+                return await select_parked(connection, self._app.conf.id, lines, limit)
 
     def inbox(self, agent: str, log: str) -> Inbox:
         return Inbox(self.database, agent, log)
@@ -158,8 +172,8 @@ class PostgresBacking(Backing):
             be_sure_of_claims=be_sure_of_claims,
         )
 
-    async def relay(self, broker: Broker, stop: asyncio.Event) -> None:
-        await relay(self._app, self.database, broker, stop)
+    async def relay(self, broker: Broker) -> None:
+        await relay(self._app, self.database, broker)
 
 
 class Backed(Protocol):

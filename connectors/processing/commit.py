@@ -15,6 +15,7 @@ from faust.types import TP, AppT
 from connectors import crash
 from connectors.brokers.broker import Advance, Broker, LogTooShort
 from connectors.errors import BrokerError, BrokerUnavailable, DatabaseError
+from connectors.printable import printable
 from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.committer import Logs
@@ -33,10 +34,13 @@ async def take_partitions(
     if backing is None:
         return {tp: Committed(position) for tp, position in groups.items()}
     bounds = await broker.bounds(groups)
+    groups = {tp: position for tp, position in groups.items() if tp in bounds}
     ends = {tp: end for tp, (_, end) in bounds.items()}
     heard = app.consumer.topic_partitions
     partitions = {tp.topic: count for tp in groups if (count := heard(tp.topic)) is not None}
     logs = Logs(await broker.identity(), incarnation, groups, ends, partitions)
+    if await broker.incarnation() != incarnation:  # some of this may be another one's
+        raise BrokerUnavailable("the broker was restarted or replaced meanwhile")
     unit = backing.unit
     taken = await backing.committer.take(logs, unit.parking)
     firsts = {tp: first for tp, (first, _) in bounds.items()}
@@ -57,7 +61,7 @@ def _tell_what_is_gone(tps: Sequence[TP]) -> None:
             "The database was set back behind what is kept of %s partitions, %s %s among them: "
             "events that were removed there since are not processed again",
             len(tps),
-            tps[0].topic,
+            printable(tps[0].topic),
             tps[0].partition,
         )
 

@@ -23,24 +23,32 @@ from connectors.errors import (
     DatabaseUnavailable,
     LaneOvertaken,
     PartitionsDiffer,
+    WrongPartition,
 )
 from connectors.outbox.entries import Staged
 from connectors.outbox.lanes import Lane, stage
 from connectors.outbox.outbox import schedule
 from connectors.outbox.publisher import Publisher
-from connectors.postgres.database import REFUSED, Connection, Database
+from connectors.postgres.database import Connection, Database, our_statements
+from connectors.postgres.driver_errors import is_refusal
 from connectors.postgres.queries import load
+from connectors.printable import printable
 from connectors.processing import parked_rows
 from connectors.processing.changes import Cause
 from connectors.processing.dead_letters import DeadLetters
 from connectors.processing.parking import Parking
+from connectors.processing.refusals import EventsRefused, Refusal, find_refused, parts_of
 from connectors.processing.unit_of_work import Batch
+from connectors.processing.waiting import Waiting
 from connectors.processing.watermark import Committed, Identity, Progress, Readers
-
-logger = logging.getLogger(__name__)
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts while the database is away."""
+
+logger = logging.getLogger(__name__)
+
+BEGINNING = 1
+"""Positions up to this one are before every entry, in every broker's logs."""
 
 
 class Fenced(ConnectorError):
@@ -50,16 +58,6 @@ class Fenced(ConnectorError):
 class SetBack(ConnectorError):
     """The database has forgotten what this worker has committed, as a restored one does, or a
     standby that lagged when it was promoted. What is in memory builds on that."""
-
-
-class RowsRefused(ConnectorError):
-    """Postgres does not take rows that events have written, and never will."""
-
-    def __init__(self, causes: Mapping[Cause, tuple[str, Exception]]) -> None:
-        self.causes = causes
-        """Who wrote them, with the table's label and the database's reason."""
-        label, error = next(iter(causes.values()))
-        super().__init__(f"{label}: a row was refused: {error}")
 
 
 class Logs(NamedTuple):
@@ -91,8 +89,14 @@ class Committer:
     """
 
     def __init__(
-        self, app_id: str, database: Database, dead_letters: DeadLetters, publisher: Publisher
+        self,
+        app_id: str,
+        database: Database,
+        dead_letters: DeadLetters,
+        publisher: Publisher,
+        waiting: Waiting,
     ) -> None:
+        self._waiting = waiting
         self._app_id = app_id
         self._publisher = publisher
         self._lanes: dict[TP, Lane] = {}
@@ -109,6 +113,35 @@ class Committer:
         DatabaseUnavailable and BrokerUnavailable, and PartitionsDiffer if rows of tables lie in
         partitions that this worker does not know.
         """
+        groups = logs.groups
+        with our_statements("The partitions cannot be taken"):
+            rows, lines = await self._raise_epochs(logs)
+        crash.point("commit.taken")
+        producers = {self._producer(tp): tp for tp in groups}
+        with our_statements("The lanes of the partitions cannot be taken over"):
+            lanes = await self._publisher.take_over(producers)
+        self._lanes |= {producers[producer]: lane for producer, lane in lanes.items()}
+        taken = {}
+        for row in rows:
+            tp = TP(row["topic"], row["partition"])
+            self._held[tp] = _Held(row["epoch"], row["batch"])
+            position, passed = int(row["position"]), int(row["passed"])
+            taken[tp] = Committed(position, _decode_ahead(row["ahead"]), row["applied"], passed)
+            if (row["position_before"] or 0) > logs.ends[tp]:
+                logger.warning(
+                    "Partition %s of %s ends before what was read of it: it was deleted and made "
+                    "again, or set back. It goes on at %s",
+                    tp.partition,
+                    printable(tp.topic),
+                    "its beginning" if position <= BEGINNING else position,
+                )
+        parking.load(lines)  # nothing fails any more: it must not be loaded twice
+        return taken
+
+    async def _raise_epochs(
+        self, logs: Logs
+    ) -> tuple[Sequence[asyncpg.Record], Sequence[asyncpg.Record]]:
+        """The positions, and the lines of parked events."""
         groups, ends = logs.groups, logs.ends
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
@@ -129,19 +162,7 @@ class Committer:
                         "since it was given more: start again. If that does not help, they were "
                         f"added by halves: have it done again, with {count} partitions"
                     )
-            lines = await parked_rows.select_lines(connection, self._app_id, groups.keys())
-        crash.point("commit.taken")
-        producers = {self._producer(tp): tp for tp in groups}
-        lanes = await self._publisher.take_over(producers)
-        self._lanes |= {producers[producer]: lane for producer, lane in lanes.items()}
-        taken = {}
-        for row in rows:
-            tp = TP(row["topic"], row["partition"])
-            self._held[tp] = _Held(row["epoch"], row["batch"])
-            position, passed = int(row["position"]), int(row["passed"])
-            taken[tp] = Committed(position, _decode_ahead(row["ahead"]), row["applied"], passed)
-        parking.load(lines)  # nothing fails any more: it must not be loaded twice
-        return taken
+            return rows, await parked_rows.select_lines(connection, self._app_id, groups.keys())
 
     async def let_go(self, tps: Collection[TP]) -> None:
         """Give up partitions. What they have sent and is not published is left to their heir."""
@@ -165,8 +186,9 @@ class Committer:
         that is looked up before it is repeated. So if this is cancelled nobody knows, and what
         was committed has to be read again.
 
-        Raises :class:`Fenced`, :class:`SetBack`, :class:`RowsRefused`, or DatabaseError if it is
-        the database that must be mended; then nothing has happened.
+        Raises :class:`Fenced`, :class:`SetBack`,
+        :class:`~connectors.processing.refusals.EventsRefused`, or DatabaseError if it is the
+        database that must be mended; then nothing has happened.
         """
         self._settled = False
         # As of now: should partitions be taken anew meanwhile, this commit belongs to the past.
@@ -200,14 +222,14 @@ class Committer:
                 return staged
             except DatabaseUnavailable as error:
                 in_doubt = True
-                logger.warning("The commit waits: %s", error)
+                self._waiting.because("The commit waits", error)
                 await asyncio.sleep(RETRY_EVERY)
             except LaneOvertaken as error:
                 raise Fenced(str(error)) from error
-            except REFUSED as error:
-                raise await self._why(batch, error) from error
-            except asyncpg.PostgresError as error:
-                raise DatabaseError(f"The tables cannot be written ({error})") from error
+            except (asyncpg.PostgresError, UnicodeEncodeError, WrongPartition) as error:
+                if not is_refusal(error):
+                    raise _not_written(error) from error
+                await self._deal_with(batch, error)
 
     async def verify(self) -> None:
         """Find out whether the database has what was committed last, though nothing is to be
@@ -215,11 +237,9 @@ class Committer:
         if not self._settled:
             return
         held = dict(self._held)
-        try:
+        with our_statements("The positions cannot be read"):
             async with self._database.transaction() as connection:
                 forgotten = await self._forgotten(connection, held)
-        except asyncpg.PostgresError as error:
-            raise DatabaseError(f"The positions cannot be read ({error})") from error
         if forgotten and self._settled and held == self._held:
             raise _set_back(forgotten)
 
@@ -251,20 +271,23 @@ class Committer:
         # First, since it also keeps everybody else from taking these partitions until the end.
         await self._advance(connection, batch, progress, held)
         crash.point("commit.fenced")
+        return await self._write_effects(connection, batch, self._lanes)
+
+    async def _write_effects(
+        self, connection: Connection, batch: Batch, lanes: Mapping[TP, Lane]
+    ) -> Sequence[Staged]:
         for table, changed in batch.rows:
             await table.write(connection, changed.rows)
         for letter in batch.letters:
             await self._dead_letters.add(letter, connection=connection)
         await parked_rows.write(connection, self._app_id, batch.parked)
         if batch.scheduled:
-            await schedule(connection, batch.scheduled)
-        return await stage(
-            connection,
-            {
-                self._lanes[tp].name: (self._lanes[tp].last_number, e)
-                for tp, e in batch.sent.items()
-            },
-        )
+            await schedule(connection, [scheduled for scheduled, _ in batch.scheduled])
+        sent = {
+            lanes[tp].name: (lanes[tp].last_number, [entry for entry, _ in entries])
+            for tp, entries in batch.sent.items()
+        }
+        return await stage(connection, sent)
 
     async def _advance(
         self,
@@ -292,17 +315,46 @@ class Committer:
                 "what was not committed is done again by whoever owns them now"
             )
 
-    async def _why(self, batch: Batch, error: Exception) -> ConnectorError:
-        """Find the rows that cannot be stored, and who wrote them."""
-        causes: dict[Cause, tuple[str, Exception]] = {}
+    async def _deal_with(self, batch: Batch, error: Exception) -> None:
+        """Find what cannot be stored. On return the commit may be tried again.
+
+        Raises EventsRefused, or DatabaseError if no event is to blame.
+        """
+        parts = parts_of(batch)
         async with self._database.transaction() as connection:
-            for table, changed in batch.rows:
-                refused = await table.find_refused(connection, changed.rows)
-                for key, those in changed.causes_of(refused).items():
-                    causes |= dict.fromkeys(those, (table.label, refused[key]))
+            lanes = dict(self._lanes)
+
+            async def write(some: Batch) -> None:
+                nonlocal lanes
+                staged = await self._write_effects(connection, some, lanes)
+                lanes = {tp: _moved(lane, staged) for tp, lane in lanes.items()}
+
+            refused = await find_refused(connection, parts, write)
+        causes: dict[Cause, tuple[str, Exception]] = {}
+        for part, reason in refused:
+            causes |= dict.fromkeys(part.causes, (part.label, reason))
         if causes:
-            return RowsRefused(causes)
-        return DatabaseError(f"The tables cannot be written ({error})")
+            raise EventsRefused(causes)
+        if not self._shorten_letters(batch, refused):
+            raise _not_written(error) from error
+
+    def _shorten_letters(self, batch: Batch, refused: Sequence[Refusal]) -> bool:
+        """Have dead letters that cannot be stored leave out what they are about; whether that helps
+        any of them."""
+        shorter = {
+            id(part.letter): part.letter.shortened(reason)
+            for part, reason in refused
+            if part.letter is not None and not part.letter.is_short
+        }
+        batch.letters = [shorter.get(id(letter), letter) for letter in batch.letters]
+        return bool(shorter)
+
+
+def _not_written(error: Exception) -> DatabaseError:
+    return DatabaseError(
+        f"The tables cannot be written ({type(error).__name__}: {error}), and no single event is "
+        "to blame: mend that in Postgres, the commit is tried again"
+    )
 
 
 async def known_partitions(
@@ -329,7 +381,7 @@ def _set_back(forgotten: Sequence[TP]) -> SetBack:
 
 def _moved(lane: Lane, staged: Sequence[Staged]) -> Lane:
     last = [batch.last_number for batch in staged if batch.lane == lane.name]
-    return lane._replace(last_number=last[0]) if last else lane
+    return lane._replace(last_number=last[-1]) if last else lane
 
 
 def _encode_ahead(ahead: Mapping[Identity, Readers]) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
-"""Events that made rows which Postgres refuses, remembered until they have come again.
+"""Events that did what Postgres refuses, remembered until they have come again.
 
-Such a row is found when it is to be committed, merged with what other events did. So all is undone
+That is found when it is to be committed, merged with what other events did. So all is undone
 and done again without them: when one of them comes, it becomes a dead letter instead.
 """
 
@@ -13,19 +13,19 @@ from typing import NamedTuple
 from faust.types import TP, AppT
 
 from connectors.brokers.broker import Record
-from connectors.processing.committer import RowsRefused
 from connectors.processing.delivered import Delivered
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import ParkedMessage
+from connectors.processing.refusals import EventsRefused
 from connectors.processing.tenure import Tenure
 from connectors.processing.watermark import EVERYBODY, Progress, Readers
 
 
 class _Refusal(NamedTuple):
     reader: str
-    """The agent that wrote the row; empty where it is none."""
+    """The agent that did it; empty where it is none."""
     label: str
-    """The table."""
+    """What it did."""
     error: Exception
 
 
@@ -39,8 +39,8 @@ class Condemned:
     def __bool__(self) -> bool:
         return bool(self._refusals)
 
-    def add(self, refused: RowsRefused) -> None:
-        """Remember who wrote them. Of a batch that is every event."""
+    def add(self, refused: EventsRefused) -> None:
+        """Remember them. Of a batch that is every event."""
         for (reader, tp, offset), (label, error) in refused.causes.items():
             self._refusals[tp, offset].append(_Refusal(reader, label, error))
 
@@ -77,6 +77,11 @@ class Condemned:
             del self._refusals[place]
         set_aside(self._app, message, refusal.error, agent=reader, attempts=message.attempts + 1)
         return True
+
+    def take_refusal(self, tp: TP, offset: int) -> Exception | None:
+        """What Postgres had against the rows of something that is no event, once."""
+        refusals = self._refusals.pop((tp, offset), None)
+        return refusals[0].error if refusals else None
 
     def let_go(self, tps: Collection[TP]) -> None:
         """Forget those of partitions that are somebody else's now, who finds them anew."""

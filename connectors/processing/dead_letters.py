@@ -14,28 +14,49 @@ its header ``redfaust-replay-for`` names: the others have processed it.
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
 import asyncpg
 from faust.types import AppT, Message
+from pydantic import ValidationError
 
 from connectors.brokers.broker import Headers
-from connectors.errors import DeadLetterResolved, DeadLetterUnknown
+from connectors.brokers.names import LONGEST_TOPIC
+from connectors.errors import (
+    ConnectorError,
+    DeadLetterError,
+    DeadLetterResolved,
+    DeadLetterUnknown,
+)
 from connectors.outbox.headers import pack, storable, unpack
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
 from connectors.processing.preview import preview
+from connectors.processing.typed_values import problems_of
 
 REPLAY_HEADER = "redfaust-replay-of"
 """Header of a replayed event: the number of its dead letter."""
 ADDRESSEE_HEADER = "redfaust-replay-for"
 """Header of a replayed event: application and agent that it is for, with a slash between them."""
+HEADING_LENGTH = 4_096
+"""Bytes, or characters, that are read of what may be long where letters are listed."""
+NAMES_SHOWN = 20
+"""Agents, topics and classes of errors that are named to somebody who has asked for another."""
 TEXT_LIMIT = 65_536
 """Characters kept of an error, and of the end of its traceback, where the cause is."""
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+LINE_LIMIT = 1_000
+"""Characters of an error in a line of a log."""
+
+
+class ContentRefused(ConnectorError):
+    """An event failed, and its key, value or headers cannot be stored."""
 
 
 class DeadLetterState(Enum):
@@ -63,13 +84,30 @@ class NewDeadLetter:
     error: BaseException
     attempts: int
 
+    @property
+    def is_short(self) -> bool:
+        """Whether it leaves out all that it can."""
+        return self.key is None and self.value is None and not self.headers
+
+    def shortened(self, reason: Exception) -> NewDeadLetter:
+        """The letter without what it is about, of which Postgres refuses something; its error says
+        so. Where the event lay it still says."""
+        sizes = f"{len(self.key or b'')} bytes of key, {len(self.value or b'')} of value"
+        error = ContentRefused(
+            f"{text_of(self.error)}; {sizes} and {len(self.headers)} headers could not be kept "
+            f"({text_of(reason)})"
+        )
+        error.__cause__ = self.error
+        return replace(self, key=None, value=None, headers=(), error=error)
+
     def row(self) -> tuple[object, ...]:
         """The columns in the order of ``insert_dead_letter.sql``; texts as Postgres takes them."""
         correlation_id = dict(self.headers).get("correlation_id")
         return (
-            self.app,
-            self.agent,
-            self.topic,
+            storable(self.app),
+            None if self.agent is None else storable(self.agent),
+            # A longer one is nobody's, and would not go into the index.
+            storable(self.topic)[:LONGEST_TOPIC],
             self.partition,
             self.position,
             self.key,
@@ -77,9 +115,9 @@ class NewDeadLetter:
             pack(self.headers),
             name_of(self.error),
             text_of(self.error),
-            storable("".join(traceback.format_exception(self.error))[-TEXT_LIMIT:]),
+            storable(_traceback(self.error)[-TEXT_LIMIT:]),
             self.attempts,
-            None if correlation_id is None else storable(correlation_id.decode("utf-8", "replace")),
+            None if correlation_id is None else _text_of_header(correlation_id),
         )
 
 
@@ -124,6 +162,42 @@ class DeadLetter:
     resolved_at: datetime | None
 
     @property
+    def size(self) -> int | None:
+        """Bytes of the value."""
+        return None if self.value is None else len(self.value)
+
+    @property
+    def preview(self) -> str:
+        """The value, masked and shortened, to be shown to people."""
+        return preview(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterHeading:
+    """A dead letter as it stands in a list: of what may be long only the beginning was read."""
+
+    id: int
+    app: str
+    agent: str | None
+    topic: str
+    partition: int
+    position: int
+    key: bytes | None
+    """Its first :data:`HEADING_LENGTH` bytes, like those of ``value`` and the texts."""
+    value: bytes | None
+    size: int | None
+    """Bytes of the whole value."""
+    headers: Headers
+    """None where they are long."""
+    error_type: str
+    error: str
+    attempts: int
+    correlation_id: str | None
+    state: DeadLetterState
+    created_at: datetime
+    resolved_at: datetime | None
+
+    @property
     def preview(self) -> str:
         """The value, masked and shortened, to be shown to people."""
         return preview(self.value)
@@ -151,9 +225,10 @@ class DeadLetters:
         agent: str | None = None,
         error_type: str | None = None,
         state: DeadLetterState | None = None,
+        after: int | None = None,
         limit: int = 50,
-    ) -> Sequence[DeadLetter]:
-        """The newest first."""
+    ) -> Sequence[DeadLetterHeading]:
+        """The newest first; ``after`` a number, those that are older."""
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 _query("select_dead_letters"),
@@ -162,9 +237,31 @@ class DeadLetters:
                 agent,
                 error_type,
                 state and state.value,
+                after,
                 limit,
+                HEADING_LENGTH,
             )
-        return [_letter(row) for row in rows]
+        return [_heading(row) for row in rows]
+
+    async def heading(self, number: int) -> DeadLetterHeading:
+        """One dead letter, without what is long. Raises
+        :class:`~connectors.errors.DeadLetterUnknown`."""
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(
+                _query("select_dead_letter_heading"), number, HEADING_LENGTH
+            )
+        if row is None:
+            raise _unknown(number)
+        return _heading(row)
+
+    async def names(self, app: str | None = None) -> Mapping[str, Mapping[str, int]]:
+        """How many letters wait by ``agent``, ``topic`` and ``error``, the commonest first."""
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(_query("select_dead_letter_names"), app, NAMES_SHOWN)
+        found: dict[str, dict[str, int]] = {}
+        for row in rows:
+            found.setdefault(row["what"], {})[row["name"]] = row["letters"]
+        return found
 
     async def waiting(
         self,
@@ -196,20 +293,28 @@ class DeadLetters:
         headers, ``redfaust-replay-of`` and, if an agent gave them up, ``redfaust-replay-for``. One
         event may be given another value. All or none: raises
         :class:`~connectors.errors.DeadLetterUnknown` or
-        :class:`~connectors.errors.DeadLetterResolved`, and then nothing has changed.
+        :class:`~connectors.errors.DeadLetterResolved`, or
+        :class:`~connectors.errors.DeadLetterError` where the outbox cannot take one, and then
+        nothing has changed.
         """
         if value is not None and len(numbers) != 1:
             raise ValueError("another value can be given to one dead letter at a time")
         async with self._database.transaction() as connection:
             await _lock_waiting(connection, numbers)
-            await connection.execute(
-                _query("publish_dead_letters"),
-                numbers,
-                value is not None,
-                value,
-                REPLAY_HEADER,
-                ADDRESSEE_HEADER,
-            )
+            try:
+                await connection.execute(
+                    _query("publish_dead_letters"),
+                    numbers,
+                    value is not None,
+                    value,
+                    REPLAY_HEADER,
+                    ADDRESSEE_HEADER,
+                )
+            except asyncpg.CheckViolationError as error:
+                raise DeadLetterError(
+                    f"the outbox takes no such event ({error.constraint_name}), so it cannot be "
+                    "replayed: publish what is in it as another one, and discard it"
+                ) from error
             await connection.execute(
                 _query("resolve_dead_letters"), numbers, DeadLetterState.REPLAYED.value
             )
@@ -221,13 +326,6 @@ class DeadLetters:
             await connection.execute(
                 _query("resolve_dead_letters"), numbers, DeadLetterState.DISCARDED.value
             )
-
-
-async def dead_letter_counts(database: Database, app: str) -> Mapping[str, int]:
-    """How many dead letters of an app wait, by topic; topics without any are missing."""
-    async with database.transaction() as connection:
-        rows = await connection.fetch(_query("count_dead_letters"), app)
-    return {row["topic"]: row["waiting"] for row in rows}
 
 
 async def _lock_waiting(connection: Connection, numbers: Sequence[int]) -> None:
@@ -258,6 +356,17 @@ def _letter(row: asyncpg.Record) -> DeadLetter:
     )
 
 
+def _heading(row: asyncpg.Record) -> DeadLetterHeading:
+    return DeadLetterHeading(
+        **{
+            **row,
+            "position": int(row["position"]),
+            "headers": unpack(row["headers"]),
+            "state": DeadLetterState(row["state"]),
+        }
+    )
+
+
 def excused(app: str, agents: Collection[str], addressee: bytes) -> Collection[str]:
     """Those of the agents that read a topic for whom an event was not replayed.
 
@@ -278,7 +387,7 @@ def headers_of(message: Message) -> Headers:
 def name_of(error: BaseException) -> str:
     """The class of an error, with its module unless that is Python's own."""
     kind = type(error)
-    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    return storable(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."))
 
 
 def text_of(error: BaseException) -> str:
@@ -286,7 +395,26 @@ def text_of(error: BaseException) -> str:
     return storable(_text(error)[:TEXT_LIMIT])
 
 
+def _text_of_header(content: bytes) -> str:
+    return storable(content[:TEXT_LIMIT].decode("utf-8", "replace"))
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # of a cause, perhaps, or of a note
+        return "".join(traceback.format_tb(error.__traceback__))
+
+
+def line_of(error: BaseException) -> str:
+    """What an error says, in one line of a log that nothing in it can begin anew."""
+    text = f"{type(error).__name__}: {text_of(error)[:LINE_LIMIT]}"
+    return " ".join(_UNPRINTABLE.sub(" ", text).split())
+
+
 def _text(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        return problems_of(error)
     try:
         return str(error)
     except Exception as broken:  # the event must be kept whatever its error does

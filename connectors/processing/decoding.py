@@ -14,10 +14,10 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import faust
-import orjson
 from faust.models.base import Model
 from faust.types import AppT, EventT, Message, SchemaT
 
+from connectors import exact_json
 from connectors.processing.serializers import Registry, is_fausts_own, is_json
 from connectors.processing.typed_values import FAUSTS_OWN, typed_value
 
@@ -97,7 +97,7 @@ def _decode_plainly(
     (load_key, key_is_typed), (load_value, value_is_typed) = plain
     may_be_model = load_value is _json
     if may_be_model:
-        load_value = orjson.loads
+        load_value = exact_json.loads_shallow
     add, event_class, new = events.append, faust.Event, faust.Event.__new__
     for message in messages:
         key: Any = message.key
@@ -168,7 +168,7 @@ def _same(content: bytes) -> bytes:
 
 
 def _json(content: bytes) -> Any:
-    value = orjson.loads(content)
+    value = exact_json.loads(content)
     if type(value) is dict and BLESSED in value:
         return Model._maybe_reconstruct(value)
     return value
@@ -185,7 +185,7 @@ _FROM_BYTES: Mapping[Any, _Load] = {
 
 _FROM_JSON: Mapping[Any, _Load] = {
     None: _json,
-    str: orjson.loads,
-    int: lambda content: int(orjson.loads(content)),
-    float: lambda content: float(orjson.loads(content)),
+    str: exact_json.loads,
+    int: lambda content: int(exact_json.loads(content)),
+    float: lambda content: float(exact_json.loads(content)),
 }

@@ -55,6 +55,8 @@ class EventStream(FaustStream[T]):
     """Whether the conductor has seen its events, and told the built-in monitor of them."""
     _tally: Tally | None = None
     """Where the built-in monitor is the only sensor."""
+    processed_total = 0
+    """Events that were finished without an exception."""
     skipped_total = 0
     """Events that its processors have filtered out."""
     _sensor_state: dict[Any, Any] | None = None
@@ -228,7 +230,8 @@ class EventStream(FaustStream[T]):
         backing = self._backed.backing
         if backing is not None and backing.unit.parking.holds(self.reader, message):
             backing.unit.parking.queue(self.reader, message)
-            self.in_hand[event] = Scope()
+            nothing_done = self.in_hand[event] = Scope()
+            nothing_done.drop()
             self.settle(event)
             return True
         return False
@@ -429,6 +432,8 @@ class EventStream(FaustStream[T]):
     def _put_down(self, event: EventT[Any]) -> None:
         scope = self.in_hand.pop(event, None)
         if scope is not None and counts(event):
+            if scope.state is not State.DROPPED:
+                self.processed_total += 1
             scope.join()
         cast("Consuming", self.app.consumer).note_progress()
 
@@ -470,6 +475,8 @@ class EventStream(FaustStream[T]):
             return
         message: Any = event.message
         if message.tenure.counts:
+            if scope.state is not State.DROPPED:
+                self.processed_total += 1
             scope.join()
         if self._keyed is not None:
             self._keyed.done(event)

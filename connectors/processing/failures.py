@@ -8,9 +8,9 @@ import logging
 from faust.types import AppT, Message
 
 from connectors.brokers.broker import Outgoing
-from connectors.errors import DatabaseUnavailable
+from connectors.errors import DatabaseError
 from connectors.processing.backing import backing_of
-from connectors.processing.dead_letters import letter_about
+from connectors.processing.dead_letters import letter_about, line_of
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.shared.message import SharedMessage
 from connectors.processing.unsent import letter_unsent
@@ -34,11 +34,10 @@ def set_aside(
         logger.error("%s lost an event of %s", agent, message.topic, exc_info=error)
         return
     logger.warning(
-        "%s could not process an event of %s, which becomes a dead letter: %s: %s",
+        "%s could not process an event of %s, which becomes a dead letter: %s",
         agent,
         message.topic,
-        type(error).__name__,
-        error,
+        line_of(error),
     )
     letter = letter_about(app, message, error, agent=agent, attempts=attempts)
     if isinstance(message, SharedMessage):
@@ -60,7 +59,7 @@ async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None
     while True:
         try:
             number = await backing.keep(letter)
-        except DatabaseUnavailable as unavailable:
+        except DatabaseError as unavailable:
             logger.warning("Dead letter waits for the database: %s", unavailable)
             await asyncio.sleep(RETRY_EVERY)
         else:
@@ -68,6 +67,6 @@ async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None
                 "The broker did not take an event of %s, which is dead letter %s now: %s",
                 entry.topic,
                 number,
-                error,
+                line_of(error),
             )
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 import asyncpg
@@ -10,7 +10,7 @@ import orjson
 from faust.types import TP
 
 from connectors.outbox.headers import pack
-from connectors.postgres.database import Connection, Database
+from connectors.postgres.database import Connection
 from connectors.postgres.queries import load
 from connectors.processing.dead_letters import headers_of
 from connectors.processing.parking import Changes, Line
@@ -48,14 +48,6 @@ async def select_parked(
         rows = await connection.fetch(_query("select_parked_alone"), list(alone))
         found += [(alone[row["id"]], row) for row in rows]
     return found
-
-
-async def parked_counts(database: Database, app: str) -> Mapping[str, int]:
-    """How many events of an app wait for another attempt, or behind one that does, by topic;
-    topics without any are missing."""
-    async with database.transaction() as connection:
-        rows = await connection.fetch(_query("count_parked"), app)
-    return {row["topic"]: row["events"] for row in rows}
 
 
 async def write(connection: Connection, app: str, changes: Changes) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 import orjson
 
+from connectors.printable import printable
+
 LENGTH = 500
 """Characters of a preview."""
 MASK = "***"
 
-_JSON_BYTES = 1 << 20  # larger values are shown as the text that they begin with
+_JSON_BYTES = 4_096  # larger values are shown as the text that they begin with
 _TEXT_BYTES = 4 * LENGTH
 _DEPTH = 20
 
@@ -50,14 +52,6 @@ def preview_named(name: str, value: bytes) -> str:
 def masked_text(text: str) -> str:
     """A text with the values of secrets and the names in mail addresses masked."""
     return _EMAIL.sub(rf"\1{MASK}@", _SECRET_TEXT.sub(rf"\1{MASK}", text))
-
-
-def printable(text: str, *, keep: str = "") -> str:
-    """The text with everything escaped that could command a terminal, except ``keep``."""
-    return "".join(
-        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
-        for char in text
-    )
 
 
 def _begin(value: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from faust.types import TP, FutureMessage, HeadersArg, RecordMetadata
 from faust.types.enums import ProcessingGuarantee
 from mode import Seconds, Service
 
+from connectors.brokers import sendable
 from connectors.brokers.broker import (
     Appended,
     Broker,
@@ -22,6 +24,7 @@ from connectors.brokers.broker import (
     TopicSpec,
 )
 from connectors.brokers.partitioner import partition_of
+from connectors.brokers.sendable import check_partition, checked
 from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.processing import retentions
 from connectors.processing.backing import Backed, backed
@@ -32,6 +35,12 @@ from connectors.processing.sending import Sending, Sent
 FLUSH_FOR = 2.0
 """Seconds for everything to be appended when the application stops. The events that sent what
 is left over are not committed, and send it again."""
+
+LARGE = 1 << 20
+"""Bytes of a key or value, beyond which the size of the whole is looked at."""
+
+REMEMBERED = 10_000
+"""Names of topics of which it is remembered that they are good."""
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts."""
@@ -52,6 +61,8 @@ class Producer(FaustProducer):
         self._sending = Sending(self._append, self.app.monitor)
         self._stop_by: float | None = None
         self._partitions: dict[str, int] = {}
+        self._good_topics: set[str] = set()
+        """Names that were checked."""
 
     @property
     def broker(self) -> Broker:
@@ -59,6 +70,9 @@ class Producer(FaustProducer):
 
     async def on_start(self) -> None:
         self._sending.begin()
+        # Faust does so when a client or worker is started, which may be between the time that an
+        # event is sent and that it is appended: then the monitor is asked for what it never saw.
+        self.app.sensors.add(self.app.monitor)
         try:
             await self.broker.open()
         except BrokerError:
@@ -98,7 +112,9 @@ class Producer(FaustProducer):
         self, entry: Outgoing, since: float | None = None
     ) -> asyncio.Future[RecordMetadata]:
         """As :meth:`send`. ``since`` is when it was sent, for the monitor."""
-        entry = self._as_extended(entry)
+        entry = self._accept(entry)
+        if entry.partition is not None:
+            await self._check_partition(entry.topic, entry.partition)
         if (scope := self._scope()) is not None:
             return self._done(self._send_with_commit(scope, entry))
         return await self._sending.send(entry, since)
@@ -107,7 +123,9 @@ class Producer(FaustProducer):
         self, entry: Outgoing, since: float | None = None
     ) -> asyncio.Future[RecordMetadata]:
         """As :meth:`send_entry`, for who cannot wait."""
-        entry = self._as_extended(entry)
+        entry = self._accept(entry)
+        if entry.partition is not None:
+            check_partition(entry.topic, entry.partition, self._known_partitions(entry.topic))
         if (scope := self._scope()) is not None:
             return self._done(self._send_with_commit(scope, entry))
         return self._sending.send_soon(entry, since)
@@ -134,15 +152,17 @@ class Producer(FaustProducer):
 
     def send_soon(self, fut: FutureMessage) -> None:
         scope, message = self._scope(), fut.message
-        if scope is None and not self.sends_at_once:
-            super().send_soon(fut)
-            return
         channel: Any = message.channel
         topic = channel.get_topic_name()
         key, value = cast("tuple[bytes | None, bytes | None]", (message.key, message.value))
         headers = as_headers(message.headers)
         entry = Outgoing(topic, value, key, headers, message.partition, message.timestamp)
-        entry = self._as_extended(entry)
+        entry = self._accept(entry)
+        if entry.partition is not None:
+            check_partition(topic, entry.partition, self._known_partitions(topic))
+        if scope is None and not self.sends_at_once:
+            super().send_soon(fut)
+            return
         if scope is not None:
             fut.set_result(self._send_with_commit(scope, entry))
             return
@@ -152,21 +172,57 @@ class Producer(FaustProducer):
             partial(channel._on_published, message=fut, producer=self, state=state)
         )
 
-    def _as_extended(self, entry: Outgoing) -> Outgoing:
-        """With the headers that others add to all that is sent, as Faust's LiveCheck does."""
+    def _accept(self, entry: Outgoing) -> Outgoing:
+        """An entry that brokers and Postgres take, as far as that can be told from itself; with the
+        headers that others add to all that is sent, as Faust's LiveCheck does.
+
+        All that is sent comes by here. Raises ValueError and TypeError.
+        """
+        topic, value, key, headers, _, timestamp = entry
+        if (
+            topic not in self._good_topics
+            or headers
+            or timestamp is not None
+            or (value is not None and (type(value) is not bytes or len(value) > LARGE))
+            or (key is not None and (type(key) is not bytes or len(key) > LARGE))
+        ):  # what nearly all are not, so that checking them costs no call
+            entry = checked(entry)
+            if len(self._good_topics) == REMEMBERED:
+                self._good_topics.clear()
+            self._good_topics.add(topic)
         signal: Any = self.app.on_produce_message
         # Who has listened once leaves an empty set behind, for all applications of the process.
         if not (signal._receivers or any(signal._filter_receivers.values())):
             return entry
-        headers = list(entry.headers)
+        extended = list(entry.headers)
         signal.send(
             key=entry.key,
             value=entry.value,
             partition=entry.partition,
             timestamp=entry.timestamp,
-            headers=headers,
+            headers=extended,
         )
-        return entry._replace(headers=as_headers(headers))
+        return entry._replace(headers=as_headers(extended))
+
+    def _known_partitions(self, topic: str) -> int | None:
+        known = self._partitions.get(topic)
+        if known is None and (consumer := cast("Any", self.app)._consumer) is not None:
+            known = consumer.topic_partitions(topic)
+        return known
+
+    async def _check_partition(self, topic: str, partition: int) -> None:
+        """Raises ValueError for a partition that a topic has not. While the broker is away that is
+        not known, and the broker refuses the entry later."""
+        check_partition(topic, partition, None)
+        known = self._known_partitions(topic)
+        if known is None or partition >= known:
+            with suppress(BrokerUnavailable):
+                await retentions.declare(self.app, self.broker)
+                partitions = await self.broker.topics()
+                # One that is not there yet is made by the first entry.
+                known = partitions.get(topic) or self.app.conf.topic_partitions
+                self._partitions[topic] = known
+        check_partition(topic, partition, known)
 
     def _scope(self) -> Scope | None:
         """The scope with which an event is to be sent; ``None``: it is to be sent at once."""
@@ -187,7 +243,7 @@ class Producer(FaustProducer):
         backing = self._backed.backing
         assert backing is not None
         outlet = scope.outlet or backing.unit
-        scope.defer(partial(outlet.send, scope.source_of(entry.key), entry))
+        scope.defer(partial(outlet.send, scope.source_of(entry.key), entry, scope.causes))
         return _not_there_yet(entry)
 
     async def send_and_wait(
@@ -306,12 +362,7 @@ def _not_there_yet(entry: Outgoing) -> Sent:
 
 
 def as_headers(headers: HeadersArg | None) -> Headers:
-    """Headers as brokers take them."""
+    """Headers as brokers take them. Raises ValueError and TypeError."""
     if not headers:
         return ()
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return tuple((name, _as_bytes(value)) for name, value in pairs)
-
-
-def _as_bytes(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
+    return sendable.as_headers(headers.items() if isinstance(headers, Mapping) else headers)

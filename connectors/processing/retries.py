@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -29,8 +30,19 @@ class Retries:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a policy that makes no sense."""
-        if self.attempts < 1:
-            raise ValueError("attempts counts the first one too: it is at least 1")
+        if type(self.attempts) is not int or self.attempts < 1:
+            raise ValueError(
+                f"attempts={self.attempts!r}: write a whole number; it counts the first attempt "
+                "too, so it is at least 1"
+            )
+        for name in ("delay", "factor", "max_delay", "jitter"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not math.isfinite(value):
+                raise ValueError(f"{name}={value!r}: write a finite number")
+        if not (isinstance(self.never, tuple) and all(map(_is_exception, self.never))):
+            raise ValueError(
+                f"never={self.never!r}: write classes of exceptions in a tuple: (ValueError,)"
+            )
         if not (0 <= self.delay <= self.max_delay and self.factor >= 1 and 0 <= self.jitter <= 1):
             raise ValueError(
                 "pauses do not shrink: 0 <= delay <= max_delay, factor >= 1, 0 <= jitter <= 1"
@@ -47,6 +59,10 @@ class Retries:
         growth = self.factor ** min(attempts - 1, 100)
         spread = 1 + self.jitter * random.uniform(-1, 1)  # noqa: S311 - hides nothing
         return min(self.delay * growth, self.max_delay) * spread
+
+
+def _is_exception(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Exception)
 
 
 NO_RETRIES = Retries(attempts=1)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from faust.types import TP, AppT
 
 from connectors import crash
-from connectors.errors import DatabaseUnavailable
+from connectors.errors import DatabaseError
 from connectors.processing.backing import Backing
 from connectors.processing.parking import Line, ParkedMessage, Parking
 from connectors.processing.tenure import Tenure
@@ -42,14 +42,22 @@ class Retrier:
     """Works for one application."""
 
     def __init__(
-        self, app: AppT, backing: Backing, tenures: Mapping[TP, Tenure], deliver: Deliver
+        self,
+        app: AppT,
+        backing: Backing,
+        tenures: Mapping[TP, Tenure],
+        deliver: Deliver,
+        prepare: Callable[[], Awaitable[None]],
     ) -> None:
         """``tenures``: of the partitions whose events may be processed. One that was just taken has
-        lines before its tables are loaded; what is written then would be lost."""
+        lines before its tables are loaded; what is written then would be lost.
+
+        ``prepare`` is awaited before events are handed out, and may raise DatabaseUnavailable."""
         self._app = app
         self._backing = backing
         self._tenures = tenures
         self._deliver = deliver
+        self._prepare = prepare
 
     async def run(self) -> None:
         """Retry what is due until cancelled."""
@@ -67,7 +75,7 @@ class Retrier:
     async def _retry(self, parking: Parking, lines: Sequence[Line]) -> None:
         try:
             await self._fetch([line for line in lines if not line.fetched])
-        except DatabaseUnavailable as error:
+        except DatabaseError as error:
             logger.warning("Retrying waits for the database: %s", error)
             for line in lines:
                 parking.not_now(line, pause=AWAY)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Protocol
@@ -36,11 +36,11 @@ class Table(Protocol):
 class Outlet(Protocol):
     """Where that goes which an event sends, once it is finished."""
 
-    def send(self, source: TP, entry: Outgoing) -> None:
-        """Send an entry, on behalf of an event of this partition."""
+    def send(self, source: TP, entry: Outgoing, causes: Causes) -> None:
+        """Send an entry, on behalf of events, in the order of those of this partition."""
 
-    def schedule(self, entry: Outgoing, at: datetime) -> None:
-        """Send an entry when its time has come."""
+    def schedule(self, entry: Outgoing, at: datetime, causes: Causes) -> None:
+        """Send an entry when its time has come, on behalf of events."""
 
 
 class Finisher(Protocol):
@@ -69,10 +69,12 @@ _NO_STRAYS: frozenset[TP] = frozenset()
 class _Further:
     """What few scopes have."""
 
-    __slots__ = ("deferred", "sources", "strays", "writes")
+    __slots__ = ("by_key", "deferred", "sources", "strays", "writes")
 
     def __init__(self) -> None:
         self.sources: dict[bytes | None, TP] = {}
+        self.by_key: tuple[int, dict[Any, Message]] = 0, {}
+        """How many events were looked at, and the first message of each key."""
         self.strays = _NO_STRAYS
         self.forget()
 
@@ -179,6 +181,28 @@ class Scope:
             sources.update((event.message.key, event.message.tp) for event in self.events)
         return sources.get(key, first)
 
+    @property
+    def causes(self) -> Causes:
+        """The events, as those that cause what is done for them."""
+        if len(self.events) == 1:
+            message = self.events[0].message
+            return self.reader, message.tp, message.offset
+        return [(self.reader, event.message.tp, event.message.offset) for event in self.events]
+
+    def message_of(self, key: Any) -> Message | None:
+        """The message of the first event that has this key; ``None`` if none has it."""
+        if len(self.events) == 1:
+            event = self.events[0]
+            return event.message if event.key == key else None
+        further = self._more()
+        seen, messages = further.by_key
+        if seen < len(self.events):  # a batch grows while its processors run
+            for event in self.events[seen:]:
+                with suppress(TypeError):  # what cannot be hashed is no key of a table
+                    messages.setdefault(event.key, event.message)
+            further.by_key = len(self.events), messages
+        return messages.get(key)
+
     def defer(self, effect: Callable[[], None]) -> None:
         """Do something when the event is finished, in order, and never if it fails."""
         self._more().deferred.append(effect)
@@ -218,7 +242,7 @@ class Scope:
         return self._further
 
     def _apply_all(self, first: Table) -> None:
-        causes = [(self.reader, e.message.tp, e.message.offset) for e in self.events]
+        causes = self.causes
         tables = (first,) if self._further is None else (self._further.writes or (first,))
         for table in tables:
             for key, row in self.rows(table).items():

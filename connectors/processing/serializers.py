@@ -11,6 +11,7 @@ from faust.serializers import codecs
 from faust.serializers.registry import Registry as FaustRegistry
 from pydantic import BaseModel, ValidationError
 
+from connectors import exact_json
 from connectors.processing.typed_values import TypedValue, dumps_json, problems_of, typed_value
 
 
@@ -57,7 +58,14 @@ class Registry(FaustRegistry):
         codec = serializer or self.value_serializer
         if (write := _writer(typ, value, codec, skip)) is not None:
             return write()
+        if not isinstance(value, skip) and not is_fausts_own(codec, "raw"):
+            exact_json.check(value, b"null")  # JSON comes first in a chain of codecs
         return super().dumps_value(typ, value, serializer=serializer, skip=skip)
+
+    def _loads(self, serializer: Any, data: bytes) -> Any:
+        if is_fausts_own(serializer, "json"):
+            return exact_json.loads(data)
+        return super()._loads(serializer, data)
 
     def _read(
         self, typed: TypedValue, content: bytes | None, codec: Any, error_class: type[DecodeError]

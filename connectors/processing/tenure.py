@@ -12,6 +12,7 @@ same worker perhaps, in another tenure.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from faust.types import TP, ConsumerMessage
@@ -19,16 +20,23 @@ from faust.types import TP, ConsumerMessage
 from connectors.processing.scope import acknowledging
 from connectors.processing.watermark import Committed, Watermark
 
+UNKNOWN_SIZE = 1 << 20
+"""Bytes of an entry, as long as none was seen: reading begins slowly, and soon knows better."""
+
 
 class Tenure:
     """Of one partition. Its messages lead here, so that each knows whether it still counts."""
 
     __slots__ = (
-        "committed",
+        "_batches",
+        "_in_flight",
         "counts",
+        "entry_size",
+        "has_backlog",
         "log_end",
         "may_begin",
         "next",
+        "read_at",
         "refused",
         "tp",
         "watermark",
@@ -44,11 +52,38 @@ class Tenure:
         self.refused = 0.0
         """Until when the partition is left alone, since the broker refuses to read it, by the
         monotonic clock."""
+        self.entry_size: float = UNKNOWN_SIZE
+        """Bytes of an entry that is to be read, as the last ones tell."""
+        self.has_backlog = True
+        """Whether there may be as many entries as are asked for."""
+        self.read_at = 0.0
+        """When it was read last, by the monotonic clock."""
+        self._batches: deque[tuple[int, int]] = deque()
+        """Of each batch that is in flight, the position behind it and its bytes."""
+        self._in_flight = 0
         # No enum, since the hot loop asks for each event.
         self.may_begin = True
         """While WORKING."""
         self.counts = True
         """Until it is OVER."""
+
+    def note_read(self, count: int, size: int) -> None:
+        """Note how large entries were: they are taken to be so large at once, and only by and by
+        for smaller."""
+        self.entry_size = max(size / count, self.entry_size / 2)
+
+    def deliver(self, end: int, size: int) -> None:
+        """Note a batch, which ends before this position, as in flight."""
+        self._batches.append((end, size))
+        self._in_flight += size
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """Of batches that were delivered and are not finished."""
+        position = self.watermark.position
+        while self._batches and self._batches[0][0] <= position:
+            self._in_flight -= self._batches.popleft()[1]
+        return self._in_flight
 
     def end(self) -> None:
         """Begin no event any more."""

@@ -8,22 +8,27 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, cast
 
+from faust import Schema
 from faust.exceptions import ImproperlyConfigured
 from faust.topics import Topic as FaustTopic
-from faust.types import ChannelT, HeadersArg, Message, ProducerT, RecordMetadata
+from faust.types import ChannelT, HeadersArg, Message, ProducerT, RecordMetadata, SchemaT
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
+from pydantic import ValidationError
 
 from connectors.brokers.broker import Headers, Outgoing
+from connectors.brokers.sendable import check_topic, checked, checked_time
 from connectors.outbox.outbox import Scheduled
 from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.consuming import Consuming
+from connectors.processing.declarations import check_topic_options
 from connectors.processing.decoding import Decode, Decoded, decoder
 from connectors.processing.encoding import Encoder, encoder
 from connectors.processing.monitoring import only_monitor
 from connectors.processing.producer import Producer, as_headers
 from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import current_scope, outside_of_events
+from connectors.processing.typed_values import typed_value
 
 
 class Topic(FaustTopic):
@@ -37,7 +42,15 @@ class Topic(FaustTopic):
         shared: bool = False,
         **kwargs: Any,
     ) -> None:
+        check_topic_options(
+            ", ".join(kwargs.get("topics") or ()),
+            partitions=kwargs.get("partitions"),
+            retention=kwargs.get("retention"),
+            config=kwargs.get("config") or {},
+        )
         super().__init__(*args, **kwargs)
+        for name in self.topics:
+            check_topic(name)
         said = retentions.retention_of(
             retention=self.retention,
             compacting=self.compacting,
@@ -65,22 +78,22 @@ class Topic(FaustTopic):
 
         In an agent it belongs to the event that is processed, as :meth:`send` does; elsewhere it
         is stored at once, and DatabaseUnavailable may be raised. Raises ImproperlyConfigured
-        where the store is not Postgres.
+        where the store is not Postgres, and ValueError for a time that is none.
         """
-        if at.tzinfo is None:
-            raise ValueError("at needs a time zone, for instance datetime.now(UTC)")
+        due_at = checked_time("at", at)
         backing = backing_of(self.app)
         if backing is None:
             raise ImproperlyConfigured("scheduling needs store=postgresql://, and a started app")
         message = self.as_future_message(key=key, value=value, headers=headers).message
         sent = cast("tuple[bytes | None, bytes | None]", (message.key, message.value))
-        pairs = cast("dict[str, bytes]", message.headers or {}).items()
-        entry = Outgoing(self.get_topic_name(), sent[1], sent[0], tuple(pairs))
+        topic, pairs = self.get_topic_name(), as_headers(message.headers)
+        entry = checked(Outgoing(topic, sent[1], sent[0], pairs))
         scope = current_scope()
         if scope is not None:
-            scope.defer(partial((scope.outlet or backing.unit).schedule, entry, at))
+            outlet = scope.outlet or backing.unit
+            scope.defer(partial(outlet.schedule, entry, due_at, scope.causes))
             return
-        await backing.schedule([Scheduled(entry, at)])
+        await backing.schedule([Scheduled(entry, due_at)])
 
     async def send(
         self,
@@ -162,6 +175,32 @@ class Topic(FaustTopic):
         if final_value is None:
             final_value, added = self.prepare_value(value, None, None, added)
         return final_key, final_value, as_headers(added)
+
+    def prepare_value(
+        self,
+        value: Any,
+        value_serializer: Any,
+        schema: SchemaT[Any, Any] | None = None,
+        headers: Any = None,
+    ) -> tuple[Any, Any]:
+        """As Faust's, with nothing for ``None`` where the type does not have it: so compaction
+        forgets the key, as it would not for the text ``null``."""
+        if value is None and schema is None and self._none_deletes:
+            return None, headers
+        return super().prepare_value(value, value_serializer, schema, headers)
+
+    @cached_property
+    def _none_deletes(self) -> bool:
+        own_schema: Any = type(self.schema)
+        if own_schema.dumps_value is not Schema.dumps_value:
+            return False
+        if (typed := typed_value(self.schema.value_type)) is None:
+            return True
+        try:
+            typed.from_data(None)
+        except ValidationError:
+            return True
+        return False
 
     async def _get_producer(self) -> ProducerT:
         if self.app.producer.started:

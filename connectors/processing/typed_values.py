@@ -24,6 +24,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticSerializationError
 
+from connectors import exact_json
+
 FAUSTS_OWN = frozenset({None, str, bytes, int, float, Decimal})
 """Types for which Faust has a way of its own, as it has for what can ``from_data``."""
 
@@ -71,15 +73,21 @@ def _typed_value(kind: Any) -> TypedValue:
         try:
             return dumps_exactly(value)
         except TypeError:
-            return write(_validated(validate, value), by_alias=True)
+            validated = _validated(validate, value)
+            encoded = write(validated, by_alias=True)
+            exact_json.check(validated, encoded)
+            return encoded
 
     def dumps_exactly(value: Any) -> bytes:
         if not alien(value):
             with suppress(PydanticSerializationError):
-                return write(value, by_alias=True, warnings="error")
+                encoded = write(value, by_alias=True, warnings="error")
+                exact_json.check(value, encoded)
+                return encoded
         raise TypeError(f"{kind!r} is needed, and {type(value).__qualname__} is none throughout")
 
     def to_data(value: Any) -> Any:
+        exact_json.check(value, b"null")
         if not alien(value):
             with suppress(PydanticSerializationError):
                 return as_data(value, mode="json", by_alias=True, warnings="error")
@@ -118,8 +126,12 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def dumps_json(value: Any) -> bytes:
-    """As Faust writes JSON, and pydantic's models wherever they are in it."""
-    return orjson.dumps(value, default=_as_json, option=_AS_FAUST)
+    """As Faust writes JSON, and pydantic's models wherever they are in it.
+
+    Raises ValueError for NaN and infinity, and TypeError for an integer of more than 64 bits."""
+    encoded = orjson.dumps(value, default=_as_json, option=_AS_FAUST)
+    exact_json.check(value, encoded)
+    return encoded
 
 
 _AS_FAUST = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z

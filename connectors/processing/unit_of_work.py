@@ -19,7 +19,7 @@ from faust.types import TP
 from connectors.brokers.broker import Advance, Outgoing
 from connectors.outbox.outbox import Scheduled
 from connectors.postgres.database import Connection
-from connectors.processing.changes import Changes, Row
+from connectors.processing.changes import Causes, Changes, Row
 from connectors.processing.dead_letters import NewDeadLetter
 from connectors.processing.parking import Changes as ParkedChanges
 from connectors.processing.parking import Parking
@@ -45,11 +45,6 @@ class Rows(Protocol):
     async def write(self, connection: Connection, rows: Mapping[Any, Row]) -> None:
         """Write rows within a transaction."""
 
-    async def find_refused(
-        self, connection: Connection, rows: Mapping[Any, Row]
-    ) -> dict[Any, Exception]:
-        """The keys of rows that Postgres does not take, and why. Nothing is written."""
-
 
 @dataclass
 class Batch:
@@ -59,9 +54,9 @@ class Batch:
     """Drawn for this batch, so that one whose commit was not answered can be recognised."""
     rows: Sequence[tuple[Rows, Changes]] = ()
     letters: list[NewDeadLetter] = field(default_factory=list)
-    sent: dict[TP, list[Outgoing]] = field(default_factory=lambda: defaultdict(list))
-    """By the partition whose events sent it, in order."""
-    scheduled: list[Scheduled] = field(default_factory=list)
+    sent: dict[TP, list[tuple[Outgoing, Causes]]] = field(default_factory=lambda: defaultdict(list))
+    """By the partition whose events sent it, in order, with these events."""
+    scheduled: list[tuple[Scheduled, Causes]] = field(default_factory=list)
     parked: ParkedChanges = field(default_factory=ParkedChanges)
     strays: set[TP] = field(default_factory=set)
     """Partitions of which rows were written for events of others."""
@@ -87,17 +82,17 @@ class UnitOfWork:
         """Keep a failed event."""
         self._batch.letters.append(letter)
 
-    def send(self, source: TP, entry: Outgoing) -> None:
-        """Send an entry, on behalf of an event of this partition."""
-        self._batch.sent[source].append(entry)
+    def send(self, source: TP, entry: Outgoing, causes: Causes) -> None:
+        """Send an entry, on behalf of events, in the order of those of this partition."""
+        self._batch.sent[source].append((entry, causes))
 
     def stray(self, tp: TP) -> None:
         """Have the commit fence a partition whose row was written for an event of another."""
         self._batch.strays.add(tp)
 
-    def schedule(self, entry: Outgoing, at: datetime) -> None:
-        """Send an entry when its time has come."""
-        self._batch.scheduled.append(Scheduled(entry, at))
+    def schedule(self, entry: Outgoing, at: datetime, causes: Causes) -> None:
+        """Send an entry when its time has come, on behalf of events."""
+        self._batch.scheduled.append((Scheduled(entry, at), causes))
 
     def let_go(self, tps: Collection[TP]) -> None:
         """Forget what is known of partitions of which nothing is left to be committed."""

@@ -54,6 +54,10 @@ class Cache:
         """What is known of a key; ``None`` if it has no place."""
         return self._states.get(key)
 
+    def loaded(self) -> list[Any]:
+        """Keys of which it is known whether they have a row."""
+        return [key for key, state in self._states.items() if state is not State.RESERVED]
+
     def pinned_by(self, holder: Hashable) -> int:
         """How many keys a holder has pinned."""
         return len(self._pins[holder])

@@ -5,14 +5,18 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from dataclasses import dataclass, is_dataclass
+from datetime import datetime, time
+from decimal import Decimal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import orjson
-from faust.exceptions import DecodeError
+from faust.exceptions import DecodeError, ImproperlyConfigured
 from faust.models import maybe_model
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from connectors import exact_json
 from connectors.processing.encoding import PLAIN
 from connectors.processing.serializers import is_fausts_own
 from connectors.processing.typed_values import TypedValue, dumps_json, problems_of, typed_value
@@ -128,6 +132,40 @@ def key_column(key_type: Any, *, windowed: bool) -> Column:
     return _JSON_KEY if typed is None else _typed_key(typed)
 
 
+def check_key_type(key_type: Any) -> None:
+    """Raises ImproperlyConfigured for a type of which equal values have several texts: one key
+    would have several rows, and its events lie in several partitions."""
+    if (kind := _with_several_texts(key_type)) is not None:
+        raise ImproperlyConfigured(
+            f"key_type={key_type!r}: equal values of {kind} have several texts, as 12:00Z and "
+            "13:00+01:00 have, so that one key would have several rows. Use a str or an int that "
+            "is made from it, such as at.astimezone(UTC).isoformat()"
+        )
+
+
+_SEVERAL_TEXTS = (datetime, time, Decimal, frozenset, set)
+
+
+def _with_several_texts(kind: Any) -> Any:
+    if isinstance(kind, type) and issubclass(kind, _SEVERAL_TEXTS):
+        return kind.__name__
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in _SEVERAL_TEXTS:
+        return origin.__name__
+    if origin in {Union, UnionType} and bool in parts and not {int, float}.isdisjoint(parts):
+        return "bool and int"
+    if origin is Literal:
+        numbers = {type(part) for part in parts} & {bool, int}
+        return "bool and int" if len(numbers) > 1 else None
+    if origin is Annotated:
+        parts = parts[:1]
+    elif isinstance(kind, type) and issubclass(kind, BaseModel):
+        parts = tuple(field.annotation for field in kind.model_fields.values())
+    elif isinstance(kind, type) and (is_dataclass(kind) or hasattr(kind, "_fields")):
+        parts = tuple(get_type_hints(kind).values())
+    return next(filter(None, map(_with_several_texts, parts)), None)
+
+
 def value_column(
     value_type: Any,
     serializer: Any,
@@ -165,8 +203,8 @@ def value_column(
     if not _is_plain(value_type):
         return Column("jsonb", "text", encode_readable, decode)
     if is_fausts_own(serializer, "json"):
-        return Column("jsonb", "text", encode_plain, orjson.loads, takes_integers=True)
-    return Column("jsonb", "text", encode, orjson.loads)
+        return Column("jsonb", "text", encode_plain, exact_json.loads, takes_integers=True)
+    return Column("jsonb", "text", encode, exact_json.loads)
 
 
 def set_column(member_type: Any) -> Column:
@@ -187,7 +225,7 @@ def _encode_set(members: frozenset[Any]) -> str:
 
 
 def _decode_set(text: str) -> frozenset[Any]:
-    return frozenset(_hashable(maybe_model(member)) for member in orjson.loads(text))
+    return frozenset(_hashable(maybe_model(member)) for member in exact_json.loads(text))
 
 
 def _is_plain(value_type: Any) -> bool:
@@ -221,11 +259,20 @@ def _encode_key(key: Any) -> str:
     text = _storable(orjson.dumps(key).decode())
     if type(key) is not str:
         _must_be_equal(key, text, _decode_key)
+        if ("true" in text or "false" in text) and _has_bool(key):
+            raise TypeError(
+                f"The key {key!r} has a bool, which is equal to 0 or 1 and is another key in "
+                "Postgres: give the table its key_type"
+            )
     return text
 
 
+def _has_bool(key: Any) -> bool:
+    return any(map(_has_bool, key)) if isinstance(key, tuple) else isinstance(key, bool)
+
+
 def _decode_key(text: str) -> Any:
-    return _hashable(orjson.loads(text))
+    return _hashable(exact_json.loads(text))
 
 
 _JSON_KEY = Column("jsonb", "text", _encode_key, _decode_key)

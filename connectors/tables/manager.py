@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from faust.exceptions import ImproperlyConfigured
@@ -12,8 +12,8 @@ from faust.types import TP
 from yarl import URL
 
 from connectors import crash
-from connectors.errors import DatabaseUnavailable
-from connectors.postgres.database import Database
+from connectors.errors import DatabaseBusy, DatabaseError, RowUnreadable
+from connectors.postgres.database import Database, our_statements
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.backing import Backing, PostgresBacking
 from connectors.processing.shared.delivery import deliveries_of
@@ -59,9 +59,9 @@ async def create_tables(manager: TableManager, database: Database) -> list[str]:
     Returns the migrations that were applied, and the statements. Raises RightsMissing.
     """
     done = await migrate_connectors(database)
-    async with database.transaction() as connection:
-        for store in manager.stores():
-            done += await store.create(connection)
+    _must_differ(manager.stores())
+    for store in manager.stores():
+        done += await _create(manager, database, store)
     return done
 
 
@@ -69,6 +69,33 @@ async def missing_tables(manager: TableManager, database: Database) -> list[str]
     """The statements that create what is missing of the application's tables."""
     async with database.transaction() as connection:
         return [each for store in manager.stores() for each in await store.missing(connection)]
+
+
+async def _create(manager: TableManager, database: Database, store: PostgresStore) -> list[str]:
+    """Have a table in the database, and return the statements that were needed. While others are in
+    the way this waits."""
+    while True:
+        try:
+            with our_statements(f"{store.label} cannot be created"):
+                async with database.transaction() as connection:
+                    return await store.create(connection)
+        except DatabaseBusy as error:
+            if manager.should_stop:
+                raise
+            manager.log.warning("%s waits for the database: %s", store.label, error)
+            await manager.sleep(RETRY_EVERY)
+
+
+def _must_differ(stores: Iterable[PostgresStore]) -> None:
+    """Raises ImproperlyConfigured for two tables of one name in Postgres."""
+    found: dict[tuple[str, str], str] = {}
+    for store in stores:
+        for name in store.names:
+            if (other := found.setdefault(name, store.table_name)) != store.table_name:
+                raise ImproperlyConfigured(
+                    f"Tables {other!r} and {store.table_name!r} would both need the name "
+                    f"{name[1]!r} in Postgres, for the table or an index: rename one of them"
+                )
 
 
 class TableManager(FaustTableManager):
@@ -80,6 +107,8 @@ class TableManager(FaustTableManager):
     """How the state of ``store="postgresql://…"`` is opened; a test has it in memory."""
     backing: Backing | None = None
     prefetch: Prefetch | None = None
+    runs_relay = True
+    """Whether the worker carries the outbox too, or leaves that to other processes."""
 
     async def on_start(self) -> None:
         await self.open_database()
@@ -171,11 +200,29 @@ class TableManager(FaustTableManager):
         while not self.should_stop:
             try:
                 await backing.load(store, partitions)
-            except DatabaseUnavailable as error:
-                self.log.warning("%s waits for the database: %s", store.label, error)
+            except DatabaseError as error:
+                backing.waiting.because(f"{store.label} cannot be loaded", error)
                 await self.sleep(RETRY_EVERY)
             else:
+                backing.waiting.over()
                 return
+
+    async def read_unreadable_again(self) -> None:
+        """Read those rows again that could not be, which somebody may have corrected. Raises
+        DatabaseUnavailable."""
+        if isinstance(self.backing, PostgresBacking):
+            for store in self.stores():
+                if store.unreadable:
+                    await store.read_again(self.backing.database)
+
+    def unreadable(self) -> Mapping[str, Sequence[RowUnreadable]]:
+        """By name of a table, what is wrong with those of its rows in memory that are not of its
+        types; their events are parked. Tables without any are missing."""
+        return {
+            table.name: found
+            for table in self.postgres_tables()
+            if (found := list(cast(PostgresStore, table.data).unreadable.values()))
+        }
 
     def stores(self) -> list[PostgresStore]:
         """Those of the tables that live in Postgres."""

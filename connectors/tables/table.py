@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property, partial
+from heapq import heappop, heappush
 from typing import Any, ClassVar, cast
 
 from faust import stores
@@ -19,15 +21,24 @@ from faust.types.windows import WindowT
 from yarl import URL
 
 from connectors.brokers.partitioner import partition_of
-from connectors.errors import WrongPartition
-from connectors.processing.backing import Backing, backing_of
+from connectors.errors import PartitionMoves, WrongPartition
+from connectors.processing.backing import backing_of
 from connectors.processing.monitoring import only_monitor
 from connectors.processing.scope import Scope, State, current_scope, scope_of_task
+from connectors.processing.tenure import Tenure
 from connectors.processing.topic import Topic
 from connectors.processing.typed_values import dumps_json
+from connectors.tables.columns import check_key_type
+from connectors.tables.declarations import (
+    CACHED_ROWS,
+    PREFETCH_FOR,
+    check_arguments,
+    check_options,
+)
+from connectors.tables.expiry import Closing, ExpiringStore
 from connectors.tables.prefetch import Prefetch, prefetch_of
-from connectors.tables.store import PostgresStore, not_shared
-from connectors.tables.wide import CACHED_ROWS, PREFETCH_FOR, WideStore
+from connectors.tables.store import REPARTITION, PostgresStore, not_shared
+from connectors.tables.wide import WideStore
 
 _MISSING, _OPEN = object(), State.OPEN
 
@@ -58,9 +69,21 @@ class Table(FaustTable[Any, Any]):
         self._counts: TableState | None = None
         """The built-in monitor's, where it is the only sensor: asking all of them about each access
         would cost more than the access."""
+        self._closing = Closing(self)
         self._direct: PostgresStore | None = None
         """Where values are looked up and put of which nobody else is told."""
+        check_arguments(kwargs)
         super().__init__(*args, **kwargs)
+        if not self.is_global:
+            store = stores.by_url(self._store or self.app.conf.store)
+            check_options(
+                self.name,
+                self.options or {},
+                self.value_type,
+                in_postgres=store is PostgresStore,
+                holds_sets=self.holds_sets,
+            )
+        check_key_type(self.key_type)
         self.wrappers: weakref.WeakValueDictionary[int, WindowWrapper] = (
             weakref.WeakValueDictionary()
         )
@@ -70,6 +93,8 @@ class Table(FaustTable[Any, Any]):
         kind = stores.by_url(url)
         if kind is PostgresStore and CACHED_ROWS in (self.options or {}):
             kind = WideStore
+        elif kind is PostgresStore and self._should_expire_keys():
+            kind = ExpiringStore
         return self._build_store(kind, url)
 
     def _build_store(
@@ -96,6 +121,76 @@ class Table(FaustTable[Any, Any]):
     def in_postgres(self) -> bool:
         """Whether Postgres keeps the rows."""
         return self._postgres is not None
+
+    # -- windows that expire -----------------------------------------------------------------
+
+    @property
+    def closes_windows(self) -> bool:
+        """Whether anything is to be done when a window expires but to delete it."""
+        overridden = type(self).on_window_close is not FaustTable.on_window_close
+        return overridden or self._on_window_close is not None
+
+    def note_latest(self, partition: int, end: float) -> None:
+        """Have ``now()`` know the latest window of a partition, by its end."""
+        latest = self._partition_latest_timestamp
+        if self._should_expire_keys() and end > latest[partition]:
+            latest[partition] = end
+
+    def _maybe_set_key_ttl(self, key: Any, partition: int) -> None:
+        """As Faust's, which adds a timer for each write and not for each window."""
+        if not self._should_expire_keys():
+            return
+        end = key[1][1]
+        self.note_latest(partition, end)
+        if (partition, end) not in self._partition_timestamp_keys:
+            heappush(self._partition_timestamps[partition], end)
+        self._partition_timestamp_keys[partition, end].add(key)
+
+    def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
+        """As Faust's, which forgets that what it recovers expires."""
+        events = list(batch)
+        super().apply_changelog_batch(events)
+        if self._should_expire_keys():
+            for event in events:
+                key = self._to_key(event.key)
+                if event.message.value is not None:
+                    partition = 0 if self.is_global else event.message.partition
+                    self._maybe_set_key_ttl(key, partition)
+
+    async def _del_old_keys(self) -> None:
+        if isinstance(self.data, ExpiringStore):
+            await self._closing.run()
+        elif self._postgres is None and self.is_global:
+            await super()._del_old_keys()
+        else:
+            await self._close_recovered()
+
+    async def _close_recovered(self) -> None:
+        """Close the expired windows of a table with a changelog, at least once, and delete them
+        there too. Faust's calls nobody for a window that is no younger than one of another
+        partition, and deletes them in memory alone."""
+        window, now = cast("WindowT", self.window), time.time()
+        left: list[tuple[Any, int]] = []
+        for partition, ends in list(self._partition_timestamps.items()):
+            while ends and window.stale(ends[0], now):
+                end = heappop(ends)
+                keys = self._partition_timestamp_keys.pop((partition, end), set())
+                if self.owned(partition) is None:
+                    continue
+                left += [(k, partition) for k in keys if not await self._is_closed(k, partition)]
+        for key, partition in left:
+            self._maybe_set_key_ttl(key, partition)
+
+    async def _is_closed(self, key: Any, partition: int) -> bool:
+        if key in self.data:
+            try:
+                await self.on_window_close(key, self.data[key])
+            except Exception:
+                self.log.exception("The window %s of table %r is not closed", key, self.name)
+                return False
+            self.data.pop(key, None)
+            self.send_changelog(partition, key, None, value_serializer="raw")
+        return True
 
     async def on_start(self) -> None:
         if not self.in_postgres:
@@ -130,7 +225,7 @@ class Table(FaustTable[Any, Any]):
             return
         if self.window is not None:
             partition = self.partition_for_key(key) or 0
-            self._maybe_set_key_ttl(key, partition)
+            self.note_latest(partition, key[1][1])
             self._note_time(partition)
         self._sensor_on_set(self, key, value)
 
@@ -157,26 +252,50 @@ class Table(FaustTable[Any, Any]):
         if self._postgres is None:
             super().on_key_del(key)
             return
-        if self.window is not None:
-            self._maybe_del_key_ttl(key, self.partition_for_key(key) or 0)
         self._sensor_on_del(self, key)
 
     def partition_for_key(self, key: Any) -> int | None:
         """The partition that a write of this key belongs to: that of the current event, or of one
-        of the current batch.
+        of the current batch. ``None`` for a table with a changelog and ``use_partitioner``.
 
         Raises WrongPartition if the key's own partition is another one. Two workers would then
         write the same row. Raises TableNotShared in an agent with shared delivery.
         """
-        if self._postgres is not None:
-            return self.partition_of_write(key, scope_of_task(None))
+        if (store := self._postgres) is not None:
+            return self.partition_of_write(key, scope_of_task(None), store.partition_of(key))
         scope = current_scope()
-        if scope is not None and scope.outlet is not None:
+        if scope is None or not scope.events:
+            return super().partition_for_key(key)
+        if scope.outlet is not None:
             raise not_shared(self.name)
-        return super().partition_for_key(key)
+        if super().partition_for_key(key) is None:
+            return None
+        return self._partition_for(key, scope, None)
 
-    def partition_of_write(self, key: Any, scope: Any) -> int:
-        """As :meth:`partition_for_key`, for a table in Postgres that is written in this scope."""
+    def partition_of_write(self, key: Any, scope: Any, known: int | None) -> int:
+        """As :meth:`partition_for_key`, for a table in Postgres that is written in this scope.
+
+        ``known`` is the partition in which the key's row lies, if it is in memory: there it stays,
+        and nothing is hashed.
+        """
+        if known is not None and type(scope) is Scope and scope.state is _OPEN and scope.events:
+            # Nearly always: the same as below, without a call.
+            message: Any = scope.events[-1].message
+            if known == message.partition and message.tenure.counts and scope.outlet is None:
+                return known
+        self._writing(scope)
+        return self._partition_for(key, scope, known)
+
+    def partition_of_deletion(self, partition: int, scope: Any) -> int:
+        """The same for a row in memory that is deleted. It may be of any partition that this worker
+        has, which the commit fences as well."""
+        message: Any = self._writing(scope).message
+        if partition != message.partition and not _is_in_hand(partition, scope):
+            self._fence(message.topic, partition, scope)
+        return partition
+
+    def _writing(self, scope: Any) -> EventT[Any]:
+        """The current event. Raises if it may not write, whatever row that is."""
         if type(scope) is not Scope or scope.state is not _OPEN or not scope.events:
             raise TypeError(
                 f"Table {self.name!r} can be written only while an event of a topic is processed: "
@@ -191,20 +310,22 @@ class Table(FaustTable[Any, Any]):
                 f"Table {self.name!r}: partitions moved while an event of "
                 f"{message.topic!r} was processed; whoever owns it now gets it again"
             )
-        if key == event.key and self.window is None:  # nearly always, and known without a hash
-            own: int = message.partition
+        return event
+
+    def _partition_for(self, key: Any, scope: Scope, known: int | None) -> int:
+        message: Any = scope.events[-1].message
+        own = self._own_partition(key, scope) if known is None else known
+        if own == message.partition or _is_in_hand(own, scope):
             return own
-        own = self._own_partition(key, event)
-        if own != message.partition and not _in_hand(own):
-            if event.message.key is None:
-                self._stray(key, TP(message.topic, own), scope)
-                return own
-            raise WrongPartition(
-                f"Table {self.name!r}: key {key!r} belongs to partition {own} of "
-                f"{message.topic!r}, but the event lies in {message.partition}. "
-                "Repartition the stream by the table's key first: stream.group_by(…)"
-            )
-        return own
+        if message.key is None:
+            self._stray(key, message.topic, own, scope)
+            return own
+        raise WrongPartition(
+            f"Table {self.name!r}: the event lies in partition {message.partition} of "
+            f"{message.topic!r}, but "
+            + (f"its key {key!r} belongs" if known is None else f"the row of {key!r} belongs")
+            + f" to {own}. {REPARTITION}"
+        )
 
     def _note_time(self, partition: int) -> None:
         """Have ``now()`` know what was written to a partition for an event of another one."""
@@ -213,22 +334,19 @@ class Table(FaustTable[Any, Any]):
             own = scope.events[-1].message.partition
             latest[own] = max(latest[own], latest[partition])
 
-    def _stray(self, key: Any, tp: TP, scope: Scope) -> None:
+    def _stray(self, key: Any, topic: str, partition: int, scope: Scope) -> None:
         """Write a row of another partition, for an event that has no key and so lies anywhere.
 
         It is what counts all events under one name, and goes well as long as this worker owns the
         name's partition too.
         """
-        tenure = cast(Any, self.app.consumer).tenures.get(tp)
-        if tenure is None or not tenure.may_begin:
+        if self.owned(partition, topic) is None:
             raise WrongPartition(
-                f"Table {self.name!r}: key {key!r} belongs to partition {tp.partition} of "
-                f"{tp.topic!r}, which another worker owns, and the event has no key. Send events "
+                f"Table {self.name!r}: key {key!r} belongs to partition {partition} of "
+                f"{topic!r}, which another worker owns, and the event has no key. Send events "
                 "with the table's key, or repartition the stream by it first: stream.group_by(…)"
             )
-        if tp not in scope.strays:
-            scope.stray(tp)
-            scope.defer(partial(cast(Backing, backing_of(self.app)).unit.stray, tp))
+        self._fence(topic, partition, scope)
         if not self._has_strayed:
             self._has_strayed = True
             logger.warning(
@@ -237,16 +355,43 @@ class Table(FaustTable[Any, Any]):
                 self.name,
             )
 
-    def _own_partition(self, key: Any, event: EventT[Any]) -> int:
-        """Where a key belongs, of the partitions of an event's topic."""
-        message = event.message
-        subject = key[0] if self.window is not None else key
-        if self.use_partitioner or subject == event.key:
-            return message.partition
+    def _fence(self, topic: str, partition: int, scope: Scope) -> None:
+        """Commit what is written only if this worker owns another partition as well.
+
+        Raises PartitionMoves if it is about to lose that.
+        """
+        owned = self.owned(partition, topic)
+        if owned is None or not owned.may_begin:
+            raise PartitionMoves(
+                f"Table {self.name!r}: partition {partition} moves to another worker while its "
+                "rows are written for an event of another one; the event is tried again"
+            )
+        if owned.tp not in scope.strays:
+            scope.stray(owned.tp)
+            if (backing := backing_of(self.app)) is not None:
+                scope.defer(partial(backing.unit.stray, owned.tp))
+
+    def owned(self, partition: int, topic: str = "") -> Tenure | None:
+        """The partition of a topic if this worker owns it, or that of this number of another topic:
+        they move together."""
+        consumer: Any = self.app.consumer
+        tenures: Mapping[TP, Tenure] = consumer.tenures
+        if (tenure := tenures.get(TP(topic, partition))) is not None:
+            return tenure
+        of_number = (tp for tp in tenures if tp.partition == partition and consumer.numbers([tp]))
+        return next((tenures[tp] for tp in of_number), None)
+
+    def _own_partition(self, key: Any, scope: Scope) -> int:
+        """Where a key without a row belongs: by the hash of the key as it stands in its event, or
+        as it would, of the partitions of the event's topic."""
+        of_key = scope.message_of(key[0] if self.window is not None else key)
+        message: Any = of_key or scope.events[-1].message
         partitions = self.app.consumer.topic_partitions(message.topic)
-        if partitions is None:
-            return message.partition
-        return self.partition_among(partitions, key)
+        if self.use_partitioner or partitions is None:
+            return cast(int, message.partition)
+        if of_key is None:
+            return self.partition_among(partitions, key)
+        return message.partition if message.key is None else partition_of(message.key, partitions)
 
     def partition_among(self, partitions: int, key: Any) -> int:
         """Where a key belongs, of so many partitions."""
@@ -275,7 +420,7 @@ class Table(FaustTable[Any, Any]):
             )
         event = scope.events[-1]
         for key in keys:
-            partition = self._own_partition(key, event)
+            partition = self._own_partition(key, scope)
             if TP(event.message.topic, partition) not in self.app.consumer.assignment():
                 raise WrongPartition(
                     f"Table {self.name!r}: key {key!r} belongs to partition {partition} of "
@@ -315,10 +460,9 @@ def _is_hashable(key: Any) -> bool:
     return True
 
 
-def _in_hand(partition: int) -> bool:
+def _is_in_hand(partition: int, scope: Scope) -> bool:
     """Whether an event of this partition is in the batch that is processed."""
-    scope = current_scope()
-    return scope is not None and any(e.message.partition == partition for e in scope.events)
+    return any(event.message.partition == partition for event in scope.events)
 
 
 def bytes_of_key(key: Any) -> bytes:

@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from connectors.postgres.identifiers import identifier, literal
+from connectors.postgres.identifiers import identifier, literal, stored_name
 
-OWN_COLUMNS = frozenset({"key", "value", "partition", "updated_at"})
+OWN_COLUMNS = frozenset(
+    {"key", "value", "partition", "updated_at"}
+    | {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"}  # Postgres's
+)
 """What every table has; a field of such a name is read from ``value``."""
 
 
@@ -31,6 +34,16 @@ class TypedColumn(NamedTuple):
         """Quoted."""
         return identifier(self.field)
 
+    @property
+    def stored_name(self) -> str:
+        """As Postgres keeps it."""
+        return stored_name(self.field)
+
+    @property
+    def definition(self) -> str:
+        """What the column is known by."""
+        return f"{self.sql_type}: {self.expression}"
+
 
 def typed_columns(value_type: Any) -> list[TypedColumn]:
     """One for each field, if the values are of a pydantic model; otherwise none."""
@@ -43,11 +56,20 @@ def typed_columns(value_type: Any) -> list[TypedColumn]:
     ]
 
 
+_JSON_TYPES = {"boolean": "boolean", "numeric": "number", "double precision": "number"}
+
+
 def _column(name: str, written_as: str, annotation: Any) -> TypedColumn:
     sql_type, field = _sql_type(_without_none(annotation)), literal(written_as)
     if sql_type == "jsonb":
         return TypedColumn(name, sql_type, f"value -> {field}")
-    return TypedColumn(name, sql_type, f"(value ->> {field})::{sql_type}")
+    if sql_type == "text":
+        return TypedColumn(name, sql_type, f"value ->> {field}")
+    # NULL where it is something else, in rows of another release or edited by hand: no row is
+    # refused because of a column.
+    cast = f"(value ->> {field})::{sql_type}"
+    is_one = f"jsonb_typeof(value -> {field}) = {literal(_JSON_TYPES[sql_type])}"
+    return TypedColumn(name, sql_type, f"CASE WHEN {is_one} THEN {cast} END")
 
 
 def _without_none(annotation: Any) -> Any:

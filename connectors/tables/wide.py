@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from faust.exceptions import ImproperlyConfigured
 
 from connectors.errors import RowNotLoaded, TableNotWhole
 from connectors.postgres.database import Database
-from connectors.processing.changes import LATER, Causes, Changes, Row
+from connectors.processing.changes import Causes, Changes, Row
 from connectors.tables.cache import Cache, State
-from connectors.tables.store import UNREADABLE, PostgresStore
-
-CACHED_ROWS = "cached_rows"
-"""The option of a table that says how many rows it may have in memory."""
-
-PREFETCH_FOR = "prefetch_for"
-"""The option of such a table that names the topics whose events use it; all, if it is not there."""
+from connectors.tables.declarations import CACHED_ROWS
+from connectors.tables.store import PostgresStore
 
 _MISSING = object()
 
@@ -32,17 +27,12 @@ class WideStore(PostgresStore):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        size = (self.options or {})[CACHED_ROWS]
-        if not isinstance(size, int) or size < 1:
-            raise ImproperlyConfigured(
-                f"Table {self.table_name!r}: {CACHED_ROWS} is a number of rows, not {size!r}"
-            )
         if self.table.window is not None and self.table.window.expires:
             raise ImproperlyConfigured(
                 f"Table {self.table_name!r}: Faust lets windows expire by keeping all their keys "
                 f"in memory. With {CACHED_ROWS}, leave `expires` out and delete old ones by SQL"
             )
-        self._size = size
+        self._size: int = (self.options or {})[CACHED_ROWS]
         self.cache = self._new_cache()
         """Which rows are in memory. Another one begins when partitions move."""
         self._on_their_way: list[Changes] = []
@@ -113,7 +103,20 @@ class WideStore(PostgresStore):
         self.cache.drop(lambda key: key not in self._rows or self._rows[key][0] in partitions)
 
     async def load_partitions(self, database: Database, partitions: Collection[int]) -> None:
-        """Load nothing: rows are loaded when their events come."""
+        """Forget what is known of rows of these partitions: another worker had them. Rows are
+        loaded when their events come; only what is in use is read again."""
+
+        def may_have_changed(key: Any) -> bool:  # one without a row may be of any partition
+            return key not in self._rows or self._rows[key][0] in partitions
+
+        async with self._loading:
+            self.cache.drop(may_have_changed)
+            cache = self.cache
+            kept = [key for key in cache.loaded() if may_have_changed(key)]
+            found = await self.select(database, kept) if kept else {}
+            for key in kept:
+                if cache is self.cache and not self._is_unsaved(key) and may_have_changed(key):
+                    self._put_found(key, found)
 
     async def load(self, database: Database, keys: Sequence[Any]) -> None:
         """Load the rows of keys that are pinned and not loaded.
@@ -123,36 +126,18 @@ class WideStore(PostgresStore):
         async with self._loading:
             while wanted := [key for key in keys if self.cache.state(key) is State.RESERVED]:
                 cache = self.cache
-                found = await self._select(database, wanted)
+                found = await self.select(database, wanted)
                 if cache is not self.cache:  # partitions moved meanwhile
                     continue
                 for key in wanted:
-                    if key in found:
-                        self._rows[key] = found[key]
-                    self.cache.note(key, present=key in found)
+                    self._put_found(key, found)
 
-    async def _select(self, database: Database, keys: Sequence[Any]) -> dict[Any, Row]:
-        asked = [(key, encoded) for key in keys if (encoded := self._encoded(key)) is not None]
-        async with database.transaction() as connection:
-            await connection.execute(self._sql("look_up_by_index"))
-            rows = await connection.fetch(
-                self._sql("select_rows_of_keys"), [encoded for _, encoded in asked]
-            )
-        found: dict[Any, Row] = {}
-        for number, value, partition in rows:
-            key = asked[number - 1][0]
-            try:
-                found[key] = partition, self._value.decode(value), LATER
-            except UNREADABLE as error:
-                raise self._unreadable(key, error) from None
-        return found
-
-    def _encoded(self, key: Any) -> Any:
-        """``None`` for a key that Postgres cannot have, and so has no row."""
-        try:
-            return self._key.encode(key)
-        except (TypeError, ValueError):
-            return None
+    def _put_found(self, key: Any, found: Mapping[Any, tuple[int, Any]]) -> None:
+        self._forget(key)
+        if key in found:
+            partition, encoded = found[key]
+            self.put(key, encoded, partition)
+        self.cache.note(key, present=key in found)
 
     def take_changes(self) -> Changes:
         changes = super().take_changes()
@@ -183,3 +168,4 @@ class WideStore(PostgresStore):
 
     def _forget(self, key: Any) -> None:
         self._rows.pop(key, None)
+        self.unreadable.pop(key, None)

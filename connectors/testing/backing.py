@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from faust.types import TP
@@ -12,7 +11,7 @@ from connectors.outbox.outbox import Scheduled
 from connectors.processing.backing import Backing, TableStore
 from connectors.processing.dead_letters import NewDeadLetter
 from connectors.processing.parking import Line, Row
-from connectors.processing.shared.inbox import Known, Noting
+from connectors.processing.shared.inbox import Finished, Known, Noting
 from connectors.processing.shared.message import SharedMessage
 from connectors.processing.unit_of_work import Rows
 from connectors.testing.state import MemoryState
@@ -28,6 +27,9 @@ class MemoryBacking(Backing):
     async def close(self) -> None:
         """The state is there to be looked at."""
 
+    async def warnings(self) -> Sequence[str]:
+        return ()
+
     async def load(self, store: TableStore, partitions: Collection[int]) -> None:
         for key, partition, encoded in self._state.rows_of(store, partitions):
             store.put(key, encoded, partition)
@@ -42,7 +44,7 @@ class MemoryBacking(Backing):
         return [(line, row) for line in lines for row in self._state.first_of(line, limit)]
 
     def inbox(self, agent: str, log: str) -> Noting:  # noqa: ARG002
-        return _NothingKnown()
+        return _NothingKnown(log)
 
     def shared_store(
         self,
@@ -53,12 +55,15 @@ class MemoryBacking(Backing):
     ) -> _SharedStore:
         return _SharedStore(self._state)
 
-    async def relay(self, broker: Broker, stop: asyncio.Event) -> None:  # noqa: ARG002
-        await stop.wait()
+    async def relay(self, broker: Broker) -> None:
+        """Nothing is left to be carried: time moves by hand."""
 
 
 class _NothingKnown:
     """The inbox of a worker that is alone, and has everything of an event itself."""
+
+    def __init__(self, log: str) -> None:
+        self.log = log
 
     async def look_up(
         self,
@@ -66,7 +71,10 @@ class _NothingKnown:
     ) -> Mapping[SharedMessage, Known]:
         return {}
 
-    async def forget(self, floors: Mapping[TP, int]) -> None:
+    async def floors(self) -> Mapping[TP, int]:
+        return {}
+
+    async def forget(self, finished: Mapping[TP, Finished]) -> None:
         """It knows nothing."""
 
 

@@ -20,8 +20,8 @@ from connectors.brokers.broker import Appended, Outgoing
 from connectors.processing.backing import Backing
 from connectors.processing.dead_letters import DeadLetter
 from connectors.processing.topic import Topic
+from connectors.tables.declarations import CACHED_ROWS
 from connectors.tables.manager import TableManager
-from connectors.tables.wide import CACHED_ROWS
 from connectors.testing.backing import MemoryBacking
 from connectors.testing.clock import Clock
 from connectors.testing.pristine import Pristine

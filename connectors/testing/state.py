@@ -93,8 +93,9 @@ class MemoryState:
         self._park(batch.parked)
         for tp, (advance, ahead, applied, _) in progress.items():
             self._positions[tp] = Committed(advance.position, ahead, applied)
-        self.schedule(batch.scheduled)
-        await self._broker.append([entry for entries in batch.sent.values() for entry in entries])
+        self.schedule(scheduled for scheduled, _ in batch.scheduled)
+        sent = [entry for entries in batch.sent.values() for entry, _ in entries]
+        await self._broker.append(sent)
 
     def add(self, new: NewDeadLetter) -> int:
         """Keep a dead letter; its number."""

@@ -96,6 +96,10 @@ class Consumer(ConnectedConsumer):
         """Memory is not set back."""
 
     @Service.task
+    async def _watch_logs(self) -> None:
+        """Nor are its logs."""
+
+    @Service.task
     async def _keep_house(self) -> None:
         """Topics keep all that was sent, for the test to see."""
 

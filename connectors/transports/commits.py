@@ -15,11 +15,14 @@ from connectors.brokers.broker import LogTooShort, Replaced
 from connectors.errors import BrokerError, ConnectorError, DatabaseError
 from connectors.processing.backing import backing_of
 from connectors.processing.commit import commit_progress
-from connectors.processing.committer import Fenced, RowsRefused, SetBack
+from connectors.processing.committer import Fenced, SetBack
 from connectors.processing.event_stream import EventStream
 from connectors.processing.monitoring import only_monitor
 from connectors.processing.pace import Pace
 from connectors.processing.producer import Producer
+from connectors.processing.refusals import EventsRefused
+from connectors.processing.scope import Table
+from connectors.processing.waiting import Waiting
 
 if TYPE_CHECKING:
     from connectors.transports.consumer import Consumer
@@ -59,6 +62,10 @@ class Commits:
         self._active = 0
         """Messages that the monitor was told to be active."""
 
+    @property
+    def _waiting(self) -> Waiting:
+        return self._consumer.waiting
+
     def read_by(self, stream: EventStream[Any]) -> None:
         """Note a stream, whose events in progress are waited for before partitions move."""
         self._streams.add(stream)
@@ -78,6 +85,14 @@ class Commits:
             and (event.message.tp in tps or not scope.strays.isdisjoint(tps))
         ]
 
+    def uses(self, table: Table, key: Any) -> bool:
+        """Whether an event in progress has written the row of a window, or has its key."""
+        return any(
+            scope.row(table, key) is not None or event.key == key[0]
+            for stream in self._streams
+            for event, scope in stream.in_hand.items()
+        )
+
     def bound_together(self) -> list[frozenset[TP]]:
         """Partitions of what agents have in hand that will count together, or not at all."""
         return [
@@ -95,12 +110,13 @@ class Commits:
             try:
                 await consumer.commit()
             except (BrokerError, DatabaseError) as error:
-                logger.warning("The commit waits: %s", error)
+                self._waiting.because("The commit waits", error)
                 # What is finished and not committed would grow without end.
                 reading.held_back = True
                 await consumer.sleep(RETRY_EVERY)
                 self.pace.want()
             else:
+                self._waiting.over()
                 if reading.held_back:
                     reading.held_back = False
                     reading.wake()
@@ -191,7 +207,7 @@ class Commits:
                 owned=consumer.owns,
             )
         except (LogTooShort, Replaced) as loss:
-            logger.warning("%s", loss)
+            logger.info("%s", loss)  # what follows is told when partitions are taken
             consumer.rebalance.undo()
             return True
         except (BrokerError, DatabaseError):
@@ -237,7 +253,7 @@ class Commits:
                 self._consumer.give_up()
             case SetBack():
                 logger.error("%s", error)
-            case RowsRefused():
+            case EventsRefused():
                 logger.warning("%s", error)
                 self._consumer.condemned.add(error)
             case _:

@@ -8,8 +8,9 @@ what they share, and what Faust asks for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
 
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.consumer import RecordMap
@@ -22,20 +23,29 @@ from connectors import crash
 from connectors.brokers.broker import Broker, TopicSpec
 from connectors.brokers.housekeeping import Housekeeper
 from connectors.brokers.membership import Membership
+from connectors.errors import BrokerError, DatabaseError
 from connectors.processing import retentions
 from connectors.processing.backing import backing_of
 from connectors.processing.condemned import Condemned
 from connectors.processing.event_stream import EventStream
 from connectors.processing.parking import ParkedMessage
+from connectors.processing.replies import ReplyConsumer
 from connectors.processing.retrying import Retrier
 from connectors.processing.tenure import Tenure
+from connectors.processing.waiting import Waiting
 from connectors.processing.watermark import Committed
+from connectors.tables.manager import TableManager
 from connectors.transports.assignor import WEB
 from connectors.transports.commits import Commits
 from connectors.transports.conductor import Conductor
+from connectors.transports.introduction import introduction
+from connectors.transports.log_watch import LogWatch
 from connectors.transports.reading import Reading
 from connectors.transports.rebalance import Rebalance
 from connectors.transports.settings import tell_of_ignored
+
+if TYPE_CHECKING:
+    from connectors.tables.manager import TableManager
 
 
 class Consumer(FaustConsumer):
@@ -49,11 +59,16 @@ class Consumer(FaustConsumer):
         self.progress_noted = False
         """Whether :meth:`note_progress` has been called since the loop was last free."""
         self.condemned = Condemned(self.app)
+        self.warnings: Sequence[str] = ()
+        """How broker and database may lose what they have confirmed, as found at the start."""
+        self._waiting = Waiting()
+        """Where the store is not Postgres."""
         self.reading = Reading(self)
         self.commits = Commits(self)
         self.rebalance = Rebalance(self)
         self._topic_partitions: dict[str, int] = {}
         self._membership = Membership(self.broker, self.app.conf.id, self.rebalance)
+        self._started_at = datetime.now(UTC)
         self._told: Callable[[], Mapping[str, object]] = dict
         self._membership.info = self._introduce
 
@@ -76,6 +91,7 @@ class Consumer(FaustConsumer):
     async def on_shutdown(self) -> None:
         # The last commit is done: only now an heir may start.
         await self._membership.leave()
+        await cast(ReplyConsumer, self.app._reply_consumer).delete_topics()  # type: ignore[attr-defined]
         await self.broker.close()
 
     # -- ownership ---------------------------------------------------------------------------
@@ -99,13 +115,13 @@ class Consumer(FaustConsumer):
             return
         await retentions.declare(self.app, self.broker)
         # Tables recover from the beginning: no position of a group may keep anything for them.
-        await self.join(set(topics) - self.app.tables.changelog_topics)
+        from_start = self.app.conf.consumer_auto_offset_reset == "earliest"
+        await self.join(set(topics) - self.app.tables.changelog_topics, from_start=from_start)
         alone = frozenset(tp for tp in tps if self._has_alone(tp))
         self._membership.want(frozenset(tps) - alone, alone=alone)
 
-    async def join(self, topics: Iterable[str]) -> None:
+    async def join(self, topics: Iterable[str], *, from_start: bool) -> None:
         """Make sure that the application's group has a position in all partitions of topics."""
-        from_start = self.app.conf.consumer_auto_offset_reset == "earliest"
         await self.broker.join(self.app.conf.id, topics, from_start=from_start)
 
     @Service.task
@@ -132,10 +148,24 @@ class Consumer(FaustConsumer):
         """Tell this of the worker to who asks about the group: it is called for each beat."""
         self._told = info
 
+    @property
+    def waiting(self) -> Waiting:
+        """What this worker waits for, if anything."""
+        backing = backing_of(self.app)
+        return self._waiting if backing is None else backing.waiting
+
     def _introduce(self) -> Mapping[str, object]:
-        conf = self.app.conf
+        conf, waiting = self.app.conf, self.waiting
         web = {WEB: str(conf.canonical_url)} if conf.web_enabled else {}
-        return {**self._told(), **web}
+        waits = {"waits": {"reason": waiting.reason, "since": waiting.since}}
+        warnings = {"warnings": list(self.warnings)} if self.warnings else {}
+        return {
+            **introduction(self.app, self.assignment(), self._started_at),
+            **self._told(),
+            **web,
+            **warnings,
+            **(waits if waiting.reason is not None else {}),
+        }
 
     def owners(self) -> Mapping[int, Mapping[str, object]]:
         """By number of a partition, what the worker that owns it tells of itself."""
@@ -196,10 +226,19 @@ class Consumer(FaustConsumer):
             await backing.publisher.run()
 
     @Service.task
+    async def _relay(self) -> None:
+        await self.app.tables.wait_until_tables_registered()
+        tables = cast("TableManager", self.app.tables)
+        if tables.backing is not None and tables.runs_relay and not self.app.client_only:
+            await tables.backing.relay(self.broker)
+
+    @Service.task
     async def _retry(self) -> None:
         await self.app.tables.wait_until_tables_registered()
         if (backing := backing_of(self.app)) is not None:
-            await Retrier(self.app, backing, self.tenures, self._deliver_again).run()
+            tables = cast("TableManager", self.app.tables)
+            prepare = tables.read_unreadable_again
+            await Retrier(self.app, backing, self.tenures, self._deliver_again, prepare).run()
 
     async def _deliver_again(self, message: ParkedMessage, reader: str) -> bool:
         if self.condemned.set_parked_aside(message, reader):
@@ -245,6 +284,10 @@ class Consumer(FaustConsumer):
         if partition is not None or key is None:
             return partition
         return int(self.app.producer.key_partition(topic, key).partition)
+
+    @Service.task
+    async def _watch_logs(self) -> None:
+        await LogWatch(self).run()
 
     # -- what is finished --------------------------------------------------------------------
 
@@ -301,6 +344,21 @@ class Consumer(FaustConsumer):
     async def _commit_livelock_detector(self) -> None:
         """Nothing. Faust wakes up for each partition four times a second, so that its driver for
         Kafka can look at it."""
+
+    @Service.task
+    async def _warn(self) -> None:
+        """Say once how broker and database may lose what they have confirmed."""
+        await self.app.tables.wait_until_tables_registered()
+        try:
+            warnings = [*await self.broker.warnings()]
+            if (backing := backing_of(self.app)) is not None:
+                warnings += await backing.warnings()
+        except (BrokerError, DatabaseError) as error:  # who works with them says so
+            self.log.debug("Whether servers keep what they confirm cannot be told: %s", error)
+            return
+        for warning in warnings:
+            self.log.warning("%s", warning)
+        self.warnings = warnings
 
     @Service.task
     async def _verify(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
 from faust.types import TP
@@ -14,6 +15,7 @@ from mode.services import ServiceT
 from connectors import crash
 from connectors.brokers.broker import Record
 from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.printable import printable
 from connectors.processing.delivered import Delivered
 from connectors.processing.producer import Producer
 from connectors.processing.tenure import Tenure
@@ -30,6 +32,13 @@ READ_AT_ONCE = 2000
 """Entries of all partitions that are read in one go, but for :data:`READ_AT_LEAST` of each."""
 
 READ_AT_LEAST = 100
+
+READ_BYTES = 16 << 20
+"""Bytes of all partitions that are read in one go, as far as the sizes of entries are known from
+those before. One entry is read however large it is."""
+
+FLIGHT_BYTES = 64 << 20
+"""Bytes of events in flight with which no more is read of partitions that have some of them."""
 
 READ_AHEAD = 2000
 """Events that wait for an agent with which nothing more is read for it. With half of it counting
@@ -52,8 +61,11 @@ REFUSED_FOR = 5.0
 RETRY_EVERY = 0.5
 """Seconds between two attempts while the broker is away."""
 
-SAMPLE = 16
+SAMPLE = 64
 """Entries of a batch from which the size of all is estimated."""
+
+BESIDE = 64
+"""Bytes of an entry beside its value: its ID and its key."""
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +87,10 @@ class Reading:
         """By the monotonic clock."""
         self._returns_soon = False
         """Whether a read is under way that waits but shortly."""
+        self._is_heavy = False
+        """Whether the events in flight are too large for more."""
+        self._left_out = False
+        """Whether partitions are not read now, since it would be too much."""
         self._broker_was_away = False
         self.held_back = False
         """Whether nothing is to be read now."""
@@ -86,10 +102,18 @@ class Reading:
     def relieve(self) -> None:
         """Note that events were begun or finished: more may be read of partitions that had enough
         on their way."""
-        if any(self._runs_low(tenure) for tenure in self._throttled):
+        if self._throttled and self._is_relieved():
             self._throttled = set()
             if not self._returns_soon:
                 self._again.set()
+
+    def _is_relieved(self) -> bool:
+        if self._is_heavy and self._in_flight() > FLIGHT_BYTES // 2:
+            return any(not tenure.bytes_in_flight for tenure in self._throttled)
+        return any(self._runs_low(tenure) for tenure in self._throttled)
+
+    def _in_flight(self) -> int:
+        return sum(tenure.bytes_in_flight for tenure in self._consumer.tenures.values())
 
     async def run(self, fetcher: ServiceT) -> None:
         """Read and deliver until the consumer or the fetcher is to stop."""
@@ -109,11 +133,14 @@ class Reading:
             if self._broker_was_away:
                 await self._begin_anew_if_replaced()
                 continue
+            readable = self._that_fit(readable)
+            limit = self._limit_for(readable)
             positions = {tenure.tp: tenure.next for tenure in readable}
-            batches = await self._read(positions)
+            batches = await self._read(positions, limit)
             consumer.commits.tell_monitor()
             for tenure in readable:
                 records = batches.get(tenure.tp)
+                tenure.has_backlog = records is not None and len(records) >= limit
                 if records and self._may_read(tenure) and tenure.next == positions[tenure.tp]:
                     crash.point("consumer.read")
                     await self._deliver(tenure, records)
@@ -133,12 +160,19 @@ class Reading:
     def _readable(self) -> list[Tenure]:
         """Partitions that may be read: not paused, not too much in flight."""
         self._again.clear()
-        if self.held_back:
-            return []
         now, tenures = time.monotonic(), self._consumer.tenures.values()
+        if self.held_back:
+            for tenure in tenures:
+                tenure.has_backlog = True  # it grows meanwhile
+            return []
         if not self._throttled:
             self._throttled_since = now
         self._throttled = {tenure for tenure in tenures if self._has_enough(tenure)}
+        self._is_heavy = self._in_flight() >= FLIGHT_BYTES
+        if self._is_heavy:
+            self._throttled.update(tenure for tenure in tenures if tenure.bytes_in_flight)
+        for tenure in self._throttled:
+            tenure.has_backlog = True  # it grows meanwhile
         return [
             tenure
             for tenure in tenures
@@ -165,9 +199,33 @@ class Reading:
         except TimeoutError:
             return
 
-    async def _read(self, positions: Mapping[TP, int]) -> Mapping[TP, Sequence[Record]]:
-        limit = min(self._at_a_time, max(READ_AT_LEAST, READ_AT_ONCE // len(positions)))
-        wait = READ_WAIT
+    def _that_fit(self, readable: list[Tenure]) -> list[Tenure]:
+        """Partitions of which one entry each is not too much. The others are read next."""
+        behind = [tenure for tenure in readable if tenure.has_backlog]
+        self._left_out = False
+        if sum(tenure.entry_size for tenure in behind) <= READ_BYTES:
+            return readable
+        behind.sort(key=_read_at)
+        room, now = float(READ_BYTES), time.monotonic()
+        fitting = [tenure for tenure in readable if not tenure.has_backlog]
+        for tenure in behind:
+            if room < min(tenure.entry_size, READ_BYTES):  # the first one always fits
+                self._left_out = True
+                break
+            room -= tenure.entry_size
+            tenure.read_at = now
+            fitting.append(tenure)
+        return fitting
+
+    def _limit_for(self, tenures: Sequence[Tenure]) -> int:
+        """Entries to read of each of these partitions. What comes to one that was read to its end
+        is not much: nobody appends as fast as it is read."""
+        limit = min(self._at_a_time, max(READ_AT_LEAST, READ_AT_ONCE // len(tenures)))
+        size = sum(tenure.entry_size for tenure in tenures if tenure.has_backlog)
+        return max(1, min(limit, int(READ_BYTES // size))) if size else limit
+
+    async def _read(self, positions: Mapping[TP, int], limit: int) -> Mapping[TP, Sequence[Record]]:
+        wait = 0.0 if self._left_out else READ_WAIT
         if self._throttled:
             wait = min(wait, max(READ_SOON, time.monotonic() - self._throttled_since))
         self._returns_soon = wait <= SOON
@@ -206,19 +264,27 @@ class Reading:
             except BrokerUnavailable:
                 return
             except BrokerError as error:
-                logger.error("Partition %s of %s cannot be read: %s", tp.partition, tp.topic, error)
+                logger.error(
+                    "Partition %s of %s cannot be read: %s",
+                    tp.partition,
+                    printable(tp.topic),
+                    error,
+                )
                 if (tenure := self._consumer.tenures.get(tp)) is not None:
                     tenure.refused = time.monotonic() + REFUSED_FOR
 
     async def _deliver(self, tenure: Tenure, records: Sequence[Record]) -> None:
         consumer, now = self._consumer, time.monotonic()
         tenure.next = tenure.log_end = records[-1].offset + 1
+        size = _size_of(records)
+        tenure.note_read(len(records), size)
         done_by: dict[int, Readers] = {}
         if consumer.app.topics.acks_enabled_for(tenure.tp.topic):
+            tenure.deliver(tenure.log_end, size)
             done_by = tenure.watermark.deliver(records)
             if consumer.condemned:
                 consumer.condemned.set_aside(tenure, records, done_by)
-        consumer.commits.pace.delivered(len(records), _size_of(records))
+        consumer.commits.pace.delivered(len(records), size)
         if done_by:
             records = [r for r in records if done_by.get(r.offset) != EVERYBODY]
         messages = Delivered.all(records, tenure, now)
@@ -226,7 +292,13 @@ class Reading:
         await cast(Conductor, consumer.app.topics).deliver(tenure.tp, messages, done_by)
 
 
+_read_at = attrgetter("read_at")
+_value = attrgetter("value")
+
+
 def _size_of(records: Sequence[Record]) -> int:
-    """Bytes of the values, by a sample: all of them would cost a part of a batch's time."""
+    """Bytes of the entries, by a sample where they are many: all would cost a part of a batch's
+    time."""
     sample = records[:: max(1, len(records) // SAMPLE)]
-    return sum(len(record.value or b"") for record in sample) * len(records) // len(sample)
+    values = sum(map(len, filter(None, map(_value, sample))))
+    return (values + BESIDE * len(sample)) * len(records) // len(sample)

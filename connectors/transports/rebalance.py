@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 from faust.types import TP
 
 from connectors import crash
-from connectors.errors import BrokerUnavailable, DatabaseUnavailable
+from connectors.errors import BrokerUnavailable, DatabaseError
+from connectors.printable import printable
 from connectors.processing.backing import backing_of
 from connectors.processing.commit import take_partitions
 from connectors.processing.tenure import Tenure
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from connectors.tables.manager import TableManager
     from connectors.transports.consumer import Consumer
 
+logger = logging.getLogger(__name__)
+
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
-
-logger = logging.getLogger(__name__)
 
 
 class Rebalance:
@@ -43,6 +44,9 @@ class Rebalance:
         """Of the broker, when partitions were last taken."""
         self._taken: Mapping[TP, Committed] = {}
         """In a rebalance, until the rows of these partitions are loaded."""
+        self.blocked: frozenset[TP] = frozenset()
+        """Partitions of this worker that could not be taken, since something else is in their place
+        at the broker."""
         self._ready: Mapping[TP, Committed] = {}
         """After that, until Faust asks where to begin."""
 
@@ -104,17 +108,18 @@ class Rebalance:
         self._consumer.commits.pace.want()  # where the group has not followed yet
         self._consumer.reading.wake()
 
-    async def _let_go(self, tps: Collection[TP]) -> None:
+    async def _let_go(self, tps: frozenset[TP]) -> None:
         for tenure in self._tenures_of(tps):
             tenure.lose()
             del self._consumer.tenures[tenure.tp]
         # Faust may not have asked yet where to begin; then it is not to begin with these.
         self._ready = {tp: committed for tp, committed in self._ready.items() if tp not in tps}
+        self.blocked -= tps
         self._consumer.condemned.let_go(tps)
         if (backing := backing_of(self._app)) is not None:
             backing.unit.let_go(tps)
             await backing.committer.let_go(tps)
-        await self._move(self.owned - frozenset(tps))
+        await self._move(self.owned - tps)
         self._tables.let_go(tps, self._consumer.numbers(tps) - self._consumer.numbers(self.owned))
 
     async def _move(self, owned: frozenset[TP]) -> None:
@@ -144,6 +149,17 @@ class Rebalance:
         ]
         bounds = await self._consumer.broker.bounds(unread)
         self._begin({tp: Committed(first) for tp, (first, _) in bounds.items()})
+
+    async def listen_anew(self, tps: Collection[TP]) -> None:
+        """The same of partitions whose logs are others now."""
+        for tenure in self._tenures_of(tps):
+            logger.warning(
+                "Partition %s of %s ends before what was read of it: it goes on at its beginning",
+                tenure.tp.partition,
+                printable(tenure.tp.topic),
+            )
+            tenure.lose()
+        await self.listen(self.owned)
 
     # -- all anew ----------------------------------------------------------------------------
 
@@ -199,11 +215,15 @@ class Rebalance:
         while sources and consumer.owns() and not consumer.should_stop:
             try:
                 self.incarnation = await consumer.broker.incarnation()
-                # Somebody may have emptied the broker since this worker subscribed.
-                await consumer.join({tp.topic for tp in sources})
-                return await take_partitions(self._app, consumer.broker, self.incarnation, sources)
-            except (BrokerUnavailable, DatabaseUnavailable) as error:
-                logger.warning("The partitions cannot be taken now: %s", error)
+                # Somebody may have emptied the broker since this worker subscribed. What is there
+                # now came later, so that all of it is news.
+                await consumer.join({tp.topic for tp in sources}, from_start=True)
+                taken = await take_partitions(self._app, consumer.broker, self.incarnation, sources)
+                consumer.waiting.over()
+                self.blocked = (self.blocked & self.owned).union(sources).difference(taken)
+                return taken
+            except (BrokerUnavailable, DatabaseError) as error:
+                consumer.waiting.because("The partitions cannot be taken now", error)
                 await consumer.sleep(RETRY_EVERY)
         if sources and not consumer.should_stop:
             consumer.start_over()  # as soon as they can be relied on again

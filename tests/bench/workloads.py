@@ -131,6 +131,7 @@ def _statement(name: str) -> str:
         key_type="text",
         value_type="jsonb",
         index="counts_partition",
+        primary_key="counts_key",
         column="partition",
     )
 

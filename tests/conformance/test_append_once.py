@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -9,6 +10,7 @@ from faust.types import TP
 
 from connectors.brokers.broker import (
     Broker,
+    EntriesRefused,
     LaneBatch,
     LogSetBack,
     Numbered,
@@ -18,6 +20,7 @@ from connectors.brokers.broker import (
     TopicSpec,
 )
 from connectors.brokers.capabilities import Capability
+from connectors.errors import BrokerError
 
 pytestmark = pytest.mark.needs(Capability.APPEND_ONCE)
 
@@ -224,3 +227,69 @@ async def test_an_entry_tells_its_lane_and_number(broker: Broker) -> None:
     )
     sources = [record.source for record in await records(broker)]
     assert sources == [None, ("a", 7), ("a", 9), ("b", 7)]
+
+
+NO_ENTRIES = [
+    (Outgoing(TOPIC, b"x", partition=2), "no partition 2"),
+    (Outgoing(TOPIC, b"x", partition=2**31), "no partition 2147483648"),
+    (Outgoing(TOPIC, b"x", partition=-1), "no partition -1"),
+    (Outgoing(TOPIC, b"x", partition=0, timestamp=math.nan), "timestamp nan"),
+    (Outgoing(TOPIC, b"x", partition=0, timestamp=math.inf), "timestamp inf"),
+    (Outgoing(TOPIC, b"x", partition=0, timestamp=1e308), "1970 to 9999"),
+    (Outgoing(TOPIC, b"x", partition=0, timestamp=-1.0), "1970 to 9999"),
+    (Outgoing("a\0b", b"x"), "cannot be printed"),
+    (Outgoing("", b"x"), "has no name"),
+    (Outgoing("a" * 300, b"x"), "a name of 300 characters"),
+]
+"""What no broker can take, and what it says of it."""
+
+
+@pytest.mark.parametrize(("entry", "said"), NO_ENTRIES)
+async def test_what_no_broker_takes_is_refused_and_what_lies_before_is_there(
+    broker: Broker, entry: Outgoing, said: str
+) -> None:
+    await broker.create_topic(TopicSpec(TOPIC, 2))
+    with pytest.raises(EntriesRefused, match=said) as raised:
+        await send(broker, "lane", [numbered(1), Numbered(2, entry), numbered(3, 1)])
+    assert [(refused.lane, refused.number) for refused in raised.value.refused] == [("lane", 2)]
+    await send(broker, "lane", [numbered(1), numbered(3, 1), numbered(4)])
+    assert (await values(broker), await values(broker, SECOND)) == ([b"1", b"4"], [b"3"])
+    assert await broker.topics() == {TOPIC: 2}
+
+
+async def test_nothing_goes_to_a_log_behind_an_entry_that_is_refused_there(broker: Broker) -> None:
+    await broker.create_topic(TopicSpec(TOPIC, 2))
+    late = Numbered(2, Outgoing(TOPIC, b"2", partition=0, timestamp=math.nan))
+    with pytest.raises(EntriesRefused):
+        await send(broker, "lane", [numbered(1), late, numbered(3)])
+    mended = Numbered(2, Outgoing(TOPIC, b"2", partition=0))
+    await send(broker, "lane", [numbered(1), mended, numbered(3)])
+    assert await values(broker) == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**53, 10**20])
+async def test_a_number_that_cannot_be_compared_exactly_is_refused(
+    broker: Broker, number: int
+) -> None:
+    with pytest.raises(EntriesRefused, match=f"has the number {number},"):
+        await send(broker, "lane", [numbered(number)])
+    assert await marks(broker, "lane") == {}
+
+
+@pytest.mark.parametrize("lane", ["", "a:b", "a b", "a\0", "ä", "a" * 201])
+async def test_a_lane_without_a_proper_name_is_refused(broker: Broker, lane: str) -> None:
+    with pytest.raises(BrokerError, match="no proper name"):
+        await send(broker, lane, [numbered(1)])
+    assert await values(broker) == []
+
+
+async def test_a_partition_that_a_topic_has_got_just_now_is_known(
+    broker: Broker, another_broker: Broker
+) -> None:
+    await send(broker, "lane", [numbered(1)])
+    await another_broker.close_topics([TOPIC])
+    await another_broker.open_topics({TOPIC: 4})
+    await send(broker, "lane", [numbered(2, 3)])
+    await broker.append([Outgoing(TOPIC, b"x", partition=2)])
+    assert await values(broker, TP(TOPIC, 3)) == [b"2"]
+    assert await values(broker, TP(TOPIC, 2)) == [b"x"]

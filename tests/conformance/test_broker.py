@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 from faust.types import TP
 
 from connectors.brokers.broker import (
     Advance,
+    Appended,
+    Beat,
     Broker,
     LaneBatch,
     Numbered,
     Outgoing,
+    PartitionStatus,
+    PartlyRefused,
     Replaced,
+    Retention,
     TopicSpec,
 )
 from connectors.brokers.capabilities import Capability
 from connectors.brokers.partitioner import partition_of
-from connectors.errors import TopicClosed
+from connectors.brokers.shares import Register
+from connectors.errors import BrokerError, TopicClosed
 
 TOPIC = "events"
 FIRST = TP(TOPIC, 0)
@@ -74,6 +81,44 @@ async def test_null_and_empty_are_told_apart(broker: Broker) -> None:
     await broker.append([nothing, empty])
     batches = await broker.read(await beginning(broker, FIRST), limit=2, wait=0)
     assert [(r.key, r.value) for r in batches[FIRST]] == [(None, None), (b"", b"")]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (Outgoing(TOPIC, b"x", partition=2), "no partition 2"),
+        (Outgoing(TOPIC, b"x", partition=-1), "no partition -1"),
+        (Outgoing(TOPIC, b"x", partition=0, timestamp=math.nan), "timestamp nan"),
+        (Outgoing(TOPIC, b"x", partition=0, timestamp=1e308), "1970 to 9999"),
+        (Outgoing("a\0b", b"x"), "cannot be printed"),
+        (Outgoing("a" * 300, b"x"), "a name of 300 characters"),
+    ],
+)
+async def test_what_no_broker_takes_is_refused_and_all_else_is_appended(
+    broker: Broker, wrong: Outgoing, said: str
+) -> None:
+    await broker.create_topic(TopicSpec(TOPIC, 2))
+    with pytest.raises(PartlyRefused, match=said) as raised:
+        await broker.append([entry(b"1"), wrong, entry(b"2", 1), entry(b"3")])
+    outcomes = raised.value.outcomes
+    assert [isinstance(outcome, Appended) for outcome in outcomes] == [True, False, True, True]
+    assert (await values(broker, FIRST), await values(broker, SECOND)) == ([b"1", b"3"], [b"2"])
+    assert await broker.topics() == {TOPIC: 2}
+
+
+async def test_a_topic_without_a_proper_name_is_not_created(broker: Broker) -> None:
+    for name in ("", "a\0b", "a\nb", "a" * 300):
+        with pytest.raises(BrokerError):
+            await broker.create_topic(TopicSpec(name, 2))
+    assert await broker.topics() == {}
+
+
+async def test_a_header_whose_name_is_no_text_stops_nothing(broker: Broker) -> None:
+    await broker.append([entry(b"1")._replace(headers=(("a\ud800", b"1"),)), entry(b"2")])
+    batches = await broker.read(await beginning(broker, FIRST), limit=2, wait=0)
+    assert [record.value for record in batches[FIRST]] == [b"1", b"2"]
+    [(name, content)] = batches[FIRST][0].headers
+    assert (name.encode(), content) == (b"a?", b"1")
 
 
 async def test_equal_keys_share_a_partition(broker: Broker) -> None:
@@ -195,8 +240,24 @@ async def test_a_group_that_never_joined_has_no_position(broker: Broker) -> None
     await broker.append([entry(b"1")])
     assert await broker.positions("stranger", [FIRST]) == {}
     [first, _] = await broker.status("stranger", TOPIC)
-    assert first.position is None
-    assert first.length == 1
+    assert first == PartitionStatus(length=1, lag=0, position=None)
+
+
+async def test_a_question_about_a_topic_declares_none(broker: Broker) -> None:
+    before = await broker.topics()
+    assert await broker.status("group", "unknown") == []
+    assert await broker.topics() == before
+
+
+async def test_what_redfaust_writes_is_no_anomaly(broker: Broker) -> None:
+    await broker.create_topic(TopicSpec(TOPIC, 2, Retention(age=60.0)))
+    await broker.append([entry(b"1")])
+    await broker.join("group", [TOPIC], from_start=True)
+    await broker.beat("group", "member", Beat(1, frozenset({2}), {"web": "http://here"}))
+    await broker.reassign("group", Register(("member",)), version="", silent={})
+    await broker.keeps_house("member")
+    await broker.identity()
+    assert list(await broker.anomalies()) == []
 
 
 async def test_the_lag_is_what_is_not_finished(broker: Broker) -> None:
@@ -308,3 +369,8 @@ async def test_groups_stand_at_the_beginning_of_new_partitions(broker: Broker) -
     logs = await broker.read(await broker.positions("late", [FIRST, *new]), limit=9, wait=0)
     assert {tp: [r.value for r in log] for tp, log in logs.items()} == {TP(TOPIC, 3): [b"2"]}
     assert await broker.positions("late", [FIRST]) == old
+
+
+async def test_each_warning_is_one_line(broker: Broker) -> None:
+    for warning in await broker.warnings():
+        assert warning.isprintable()

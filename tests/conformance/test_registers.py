@@ -13,7 +13,10 @@ from connectors.brokers.shares import Owned, Register
 GROUP = "group"
 PATIENCE = 10.0
 FULL = Register(
-    ("b~1", "a~2"), {0: Owned("a~2", "b~1", 12.5), 7: Owned("", "a~2", 0.0)}, frozenset({"c"})
+    ("b~1", "a~2"),
+    {0: Owned("a~2", "b~1", 12.5), 7: Owned("", "a~2", 0.0)},
+    frozenset({"c"}),
+    {"d": 12.5},
 )
 
 

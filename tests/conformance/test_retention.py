@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -22,6 +23,7 @@ from connectors.brokers.broker import (
     Trimmed,
 )
 from connectors.brokers.capabilities import Capability
+from connectors.brokers.housekeeping import Housekeeper
 
 pytestmark = pytest.mark.needs(Capability.RETENTION)
 
@@ -288,3 +290,29 @@ async def test_a_group_that_has_left_is_forgotten(broker: Broker) -> None:
     assert (await trim(broker, KEPT)).removed == 20
     await broker.join("ordered", [TOPIC], from_start=True)
     assert (await broker.status("ordered", TOPIC))[0].lag == 10
+
+
+# -- topics that go --------------------------------------------------------------------------
+
+
+async def test_a_topic_that_is_deleted_has_left_nothing(broker: Broker) -> None:
+    await broker.create_topic(TopicSpec(TOPIC, 2, KEPT))
+    await broker.create_topic(TopicSpec("other", 1, KEPT))
+    await broker.join("group", [TOPIC], from_start=True)
+    await append(broker, [1, 2])
+    numbered = Numbered(1, Outgoing(TOPIC, b"3", partition=0))
+    await broker.append_once([LaneBatch("lane", (numbered,))])
+    await broker.delete_topics([TOPIC, "nothing"])
+    assert list(await broker.topics()) == ["other"]
+    assert list(await broker.retentions()) == ["other"]
+    await broker.create_topic(TopicSpec(TOPIC, 1))
+    assert await kept(broker) == []
+    assert await broker.groups([TOPIC]) == {TOPIC: frozenset()}
+
+
+async def test_a_topic_whose_owner_has_gone_is_deleted(broker: Broker) -> None:
+    times = {"left": time.time() - 1, "held": time.time() + 3600, "plain": None}
+    for topic, until in times.items():
+        await broker.create_topic(TopicSpec(topic, 1, Retention(until=until)))
+    await Housekeeper(broker, "keeper").keep()
+    assert list(await broker.topics()) == ["held", "plain"]

@@ -56,7 +56,7 @@ IMPATIENT: Mapping[str, float] = {
     "connectors.processing.shared.delivery.TAKE_OVER_EVERY": 0.05,
     "connectors.processing.shared.delivery.TAKE_WAIT": 0.2,
     "connectors.processing.shared.inbox.KEPT_FOR": 2.0,
-    "connectors.processing.shared.relaying.RETRY_EVERY": 0.02,
+    "connectors.processing.relaying.RETRY_EVERY": 0.02,
     "connectors.processing.shared.settling.RETRY_EVERY": 0.02,
     "connectors.tables.manager.RETRY_EVERY": 0.02,
     "connectors.transports.conductor.COLLECT_CHANGES": 0.01,

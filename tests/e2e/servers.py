@@ -24,15 +24,31 @@ class Servers:
 
     async def kill_valkey(self) -> None:
         """``kill -9`` and start it again on what it has in its log."""
+        await self.without_valkey()
+        await self.restart_valkey()
+
+    async def without_valkey(self) -> None:
+        """``kill -9``; :meth:`restart_valkey` brings it back."""
         await _end(self.valkey.server.process, signal.SIGKILL)
+
+    async def restart_valkey(self) -> None:
+        """Start it again on what it has in its log."""
         self.valkey = await start_valkey(self.directory / "valkey", port=self.valkey.port)
+
+    async def without_postgres(self) -> None:
+        """An immediate shutdown; :meth:`restart_postgres` brings it back."""
+        await _end(self.postgres.server.process, signal.SIGQUIT)
+
+    async def restart_postgres(self) -> None:
+        """Start it again."""
+        self.postgres = await start_postgres(
+            self.directory / "postgres", port=self.postgres.port, options=self.postgres_options
+        )
 
     async def end_postgres(self, sig: signal.Signals) -> None:
         """End it (SIGKILL: kill; SIGQUIT: immediate shutdown) and start it again."""
         await _end(self.postgres.server.process, sig)
-        self.postgres = await start_postgres(
-            self.directory / "postgres", port=self.postgres.port, options=self.postgres_options
-        )
+        await self.restart_postgres()
 
 
 async def _end(process: asyncio.subprocess.Process, sig: signal.Signals) -> None:

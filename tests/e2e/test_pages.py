@@ -18,6 +18,7 @@ from app.mailbox import keep
 from app.schema import migrate_all
 from app.settings import Settings
 from app.web.application import create_web
+from app.web.listening import addresses, listen
 from app.web.server import WebServer
 from app.web.services import Services
 from connectors.brokers.broker import Beat, Outgoing, TopicSpec
@@ -30,7 +31,7 @@ from tests.rights import as_owner, as_web
 
 CHROMIUM = Path("/usr/bin/chromium")
 PHONE = {"width": 360, "height": 740}
-TOKEN = "correct-horse"
+TOKEN = "correct-horse-battery"
 
 pytestmark = [
     pytest.mark.browser,
@@ -73,8 +74,9 @@ async def serve(database_url: str, token: str | None) -> AsyncIterator[Site]:
         database=SecretStr(database_url),
         token=SecretStr(token) if token else None,
     )
-    web = create_web(settings, Services(webs, Outbox(webs), broker))
-    server, stop = WebServer(web, host="127.0.0.1", port=0), asyncio.Event()
+    services, sockets = Services(webs, Outbox(webs), broker), listen("127.0.0.1", 0)
+    web = create_web(settings, services, bound_to=addresses(sockets))
+    server, stop = WebServer(web, sockets), asyncio.Event()
     serving = asyncio.create_task(server.run_until(stop))
     yield Site(f"http://127.0.0.1:{server.port}", database, broker, dead_letter)
     stop.set()

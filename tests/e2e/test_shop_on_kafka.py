@@ -31,7 +31,8 @@ def test_an_order_is_confirmed_once_though_worker_and_relay_are_killed(
             eventually(partial(is_confirmed, shop, order_id))
             history = shop.client.get(f"/api/orders/{order_id}").json()["history"]
             assert [change["status"] for change in history] == ["placed", "confirmed"]
-        status = json.loads(shop.run("status", "--json"))
+        # It may have noticed by now that the worker and the relay were lost.
+        status = json.loads(shop.run("status", "--json", codes=(0, 1)))
         assert {topic["name"] for topic in status["topics"]} >= {"orders", "users"}
         assert len(status["workers"]) >= 1
         assert "worker" in shop.run("workers")

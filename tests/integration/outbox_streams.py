@@ -69,10 +69,19 @@ class Stream:
         marks = {lane: self._mark(lane) for lane in lanes}
         return {lane: {ORDERS: mark} if mark else {} for lane, mark in marks.items()}
 
+    async def blocked(self, _: Collection[TP]) -> Mapping[TP, str]:
+        return {}
+
+    async def topics(self) -> Mapping[str, int]:
+        return {ORDERS.topic: 1}
+
     def lose(self, count: int) -> None:
         """Forget the latest entries, as a replica that lagged."""
         del self.entries[-count:], self._sources[-count:]
         self.name += "'"
+
+    async def identity(self) -> str:
+        return "log"
 
     async def incarnation(self) -> str:
         return self.name
@@ -110,17 +119,24 @@ def new_relay(
     logs: Logs,
     *,
     kind: type[Relay] = Relay,
+    set_aside: SetAside = nothing_is_refused,
     batch: int = 500,
     poll: float = NEVER,
 ) -> Relay:
-    return kind(database, logs, set_aside=nothing_is_refused, batch=batch, poll=poll)
+    return kind(database, logs, set_aside=set_aside, batch=batch, poll=poll)
 
 
 @asynccontextmanager
 async def running(
-    database: Database, logs: Logs, *, batch: int = 500, poll: float = NEVER
+    database: Database,
+    logs: Logs,
+    *,
+    set_aside: SetAside = nothing_is_refused,
+    batch: int = 500,
+    poll: float = NEVER,
 ) -> AsyncIterator[Relay]:
-    relay, stop = new_relay(database, logs, batch=batch, poll=poll), asyncio.Event()
+    relay = new_relay(database, logs, set_aside=set_aside, batch=batch, poll=poll)
+    stop = asyncio.Event()
     task = asyncio.create_task(relay.run(stop))
     try:
         yield relay
@@ -189,9 +205,11 @@ async def publishing(publisher: Publisher) -> AsyncIterator[None]:
             await task
 
 
-async def commit(database: Database, lane: Lane, *values: bytes) -> Staged:
+async def commit(
+    database: Database, lane: Lane, *values: bytes, entries: Sequence[Outgoing] = ()
+) -> Staged:
     async with database.transaction() as connection:
-        entries = [Outgoing("orders", value) for value in values]
+        entries = entries or [Outgoing("orders", value) for value in values]
         [staged] = await stage(connection, {lane.name: (lane.last_number, entries)})
     return staged
 

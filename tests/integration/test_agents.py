@@ -18,7 +18,7 @@ from agents.routing import send
 from agents.topics import Topics
 from connectors.mail import Mailer, MailSink, ReceivedMail, RecordedMailer
 from connectors.postgres.database import Database
-from connectors.processing.dead_letters import DeadLetter, DeadLetters
+from connectors.processing.dead_letters import DeadLetterHeading, DeadLetters
 from models.catalogue import EVENTS
 from models.envelope import Message, first_message
 from models.events import (
@@ -68,7 +68,7 @@ class Shop:
     def notifications(self) -> list[NotificationRow]:
         return list(self.table("notifications").values())
 
-    async def dead_letters(self, count: int) -> list[DeadLetter]:
+    async def dead_letters(self, count: int) -> list[DeadLetterHeading]:
         letters = DeadLetters(self.database)
         async with asyncio.timeout(PATIENCE):
             while len(found := await letters.list()) < count:  # noqa: ASYNC110
@@ -273,6 +273,44 @@ async def test_a_failing_recipient_is_set_aside_and_stops_nobody(
     (letter,) = await shop.dead_letters(1)
     assert letter.error_type == error_type
     assert [mail.recipients for mail in shop.mails] == [("ann@example.org",)]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ({}, "data of order_confirmed: order_id: Field required"),
+        (
+            {"order_id": "hush", "items": [], "currency": "EUR", "total": 1},
+            "data of order_confirmed: items: Value error, at least one item is needed",
+        ),
+    ],
+)
+async def test_a_mail_that_can_never_be_written_is_set_aside_at_once(
+    shop: Shop, data: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = NotificationRequested(
+        notification_id="n-1", user_id="u-1", kind=NotificationKind.ORDER_CONFIRMED, data=data
+    )
+    await send(shop.topics.notifications, first_message(request))
+    (letter,) = await shop.dead_letters(1)
+    assert (letter.error_type, letter.attempts) == ("agents.errors.NoticeUnusable", 1)
+    assert letter.error == reason
+    await shop.until(shop.notifications)
+    logged = [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"]
+    assert not any("\n" in line or "hush" in line for line in logged)
+
+
+async def test_whatever_else_fails_in_the_mail_agent_is_set_aside_at_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("hush")
+
+    monkeypatch.setattr(mail, "render", fail)
+    await send(shop.topics.users, user())
+    (letter,) = await shop.dead_letters(1)
+    assert (letter.error_type, letter.attempts) == ("agents.errors.NoticeUnusable", 1)
+    assert letter.error == "welcome: ZeroDivisionError"
 
 
 async def test_a_failed_notification_is_sent_when_its_request_comes_again(

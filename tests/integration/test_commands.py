@@ -81,6 +81,23 @@ class Commands:
         assert process.returncode == code, output.decode()
         return output.decode()
 
+    async def publish(self, topic: str, key: str, value: str) -> None:
+        connection = await asyncpg.connect(self._database)
+        try:
+            await connection.execute(
+                "SELECT redfaust.publish($1, $2, $3::jsonb)", topic, key, value
+            )
+        finally:
+            await connection.close()
+
+    async def waiting(self) -> int:
+        """How many rows of the outbox are left."""
+        connection = await asyncpg.connect(self._database)
+        try:
+            return int(await connection.fetchval("SELECT count(*) FROM redfaust.outbox"))
+        finally:
+            await connection.close()
+
     async def balance(self) -> int | None:
         connection = await asyncpg.connect(self._database)
         try:
@@ -163,3 +180,22 @@ async def test_a_banner_may_have_no_url(tmp_path: Path) -> None:
     worker.terminate()
     await asyncio.wait_for(worker.communicate(), PATIENCE)
     assert b"memory:" in line
+
+
+@pytest.mark.parametrize("relays", [True, False])
+async def test_a_worker_runs_a_relay_unless_it_is_told_not_to(
+    commands: Commands, relays: bool
+) -> None:
+    arguments = [] if relays else ["--no-relay"]
+    worker = await commands.start("worker", "-l", "error", "--without-web", *arguments)
+    try:
+        await commands.run("pay")
+        await until(commands, 30)
+        await commands.publish("payments", "ann", "5")
+        await commands.run("pay")
+        await until(commands, 65 if relays else 60)
+        assert await commands.waiting() == (0 if relays else 1)
+    finally:
+        worker.terminate()
+        await asyncio.wait_for(worker.communicate(), PATIENCE)
+    assert worker.returncode == 0

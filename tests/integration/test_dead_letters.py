@@ -17,12 +17,12 @@ from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import (
     ADDRESSEE_HEADER,
+    HEADING_LENGTH,
     REPLAY_HEADER,
     TEXT_LIMIT,
     DeadLetters,
     DeadLetterState,
     NewDeadLetter,
-    dead_letter_counts,
 )
 
 WAITING, REPLAYED, DISCARDED = DeadLetterState
@@ -139,8 +139,12 @@ async def test_counts_are_of_those_that_wait(database: Database, letters: DeadLe
     await letters.add(new(topic="users"))
     await letters.add(new(topic="users", app="other"))
     await letters.replay(numbers[:1])
-    assert await dead_letter_counts(database, "shop") == {"orders": 2, "users": 1}
-    assert await dead_letter_counts(database, "nobody") == {}
+    assert await letters.names("shop") == {
+        "agent": {"orders": 3},
+        "error": {"LookupError": 3},
+        "topic": {"orders": 2, "users": 1},
+    }
+    assert await letters.names("nobody") == {}
 
 
 async def test_a_replay_sends_the_same_event_again(
@@ -241,7 +245,8 @@ async def test_cli_list_is_masked_and_filtered(cli: Cli, letters: DeadLetters) -
     assert result.exit_code == 0
     assert result.output.split() == [
         str(one), *result.output.split()[1:3], "waiting", "orders:3", "orders", "LookupError",
-        '{"password":"***"}',
+        "key", "o-1", '{"password":"***"}', "error:", "no", "such", "thing",
+        "header", "correlation_id:", "c-1",
     ]  # fmt: skip
     found = orjson.loads((await cli("list", "--state", "all", "--json")).stdout)
     assert [each["topic"] for each in found] == ["users", "orders"]
@@ -291,9 +296,8 @@ async def test_cli_replays_all_in_order(
     await letters.add(new(error=raised(ValueError("no")), value=b"bad"))
     assert (await cli("replay", "--topic", "users")).stdout == "Replayed 1.\n"
     assert (await cli("replay", "--agent", "carts")).stdout == "Replayed 1.\n"
-    assert (await cli("replay", "--error", "ValueError", "--topic", "users")).stdout == (
-        "Replayed 0.\n"
-    )
+    nothing = await cli("replay", "--error", "ValueError", "--topic", "users")
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
     assert (await cli("replay", "--error", "ValueError")).stdout == "Replayed 1.\n"
     assert (await cli("replay", "--all")).stdout == "Replayed 5.\n"
     assert (await cli("replay", "--all")).stdout == "Replayed 0.\n"
@@ -340,3 +344,40 @@ async def test_cli_says_in_one_line_what_is_wrong(cli: Cli, arguments: tuple[str
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: there is no dead letter 7")
     assert result.stderr.count("\n") == 1
+
+
+async def test_cli_replay_of_what_nobody_gave_up_says_what_there_is(
+    cli: Cli, letters: DeadLetters
+) -> None:
+    await letters.add(new())
+    await letters.add(new(topic="users", agent="mail\x1b[2J"))
+    result = await cli("replay", "--agent", "ordres")
+    assert result.exit_code == 1
+    assert "no dead letter of agent ordres waits" in result.stderr
+    for there in ("orders (1)", "mail\\x1b[2J (1)", "users (1)", "LookupError (2)"):
+        assert there in result.stderr
+    assert "\x1b" not in result.stderr
+    assert (await cli("replay", "--all")).stdout == "Replayed 2.\n"
+    assert (await cli("replay", "--all")).stdout == "Replayed 0.\n"
+
+
+async def test_cli_list_pages_by_cursor(cli: Cli, letters: DeadLetters) -> None:
+    numbers = [await letters.add(new()) for _ in range(5)]
+    first = await cli("list", "--limit", "2")
+    assert f"add --after {numbers[3]}" in first.stdout
+    found = orjson.loads((await cli("list", "--json", "--after", str(numbers[3]))).stdout)
+    assert [each["id"] for each in found] == numbers[2::-1]
+    assert (
+        await cli("list", "--after", str(numbers[0]))
+    ).stdout == "No dead letters are waiting.\n"
+
+
+async def test_a_list_reads_the_beginnings_of_large_values_alone(letters: DeadLetters) -> None:
+    large = b'{"text":"' + b"x" * 5_000_000 + b'"}'
+    await letters.add(new(value=large, key=b"k" * 100_000, headers=(("h", b"x" * 1_000_000),)))
+    [heading] = await letters.list()
+    assert heading.size == len(large)
+    assert heading.value == large[:HEADING_LENGTH]
+    assert heading.headers == ()
+    assert len(heading.key or b"") == HEADING_LENGTH
+    assert heading.preview.startswith('{"text":"xxx')

@@ -26,6 +26,7 @@ from redis.asyncio import Redis
 from app.embedded import (
     DataDirectory,
     Services,
+    accounts,
     read_services,
     running_postgres,
     running_valkey,
@@ -261,6 +262,32 @@ async def test_as_root_postgres_is_nobody_even_below_a_private_directory(
         assert process.uids().real == ordinary_user.pw_uid
         assert process.gids().real == grp.getgrgid(ordinary_user.pw_gid).gr_gid
         assert Path(process.cwd()) == private / "postgres" / "data"
+
+
+@pytest.fixture
+def private_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("private_umask", "ordinary_user")
+async def test_as_root_with_a_private_umask_postgres_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Below a directory that all may enter, which pytest's is not.
+    with tempfile.TemporaryDirectory(prefix="redfaust-test-") as directory:
+        os.chmod(directory, 0o755)  # noqa: PTH101
+        cache = Path(directory) / "cache"
+        monkeypatch.setattr(accounts, "SHARED_CACHE", cache)
+        monkeypatch.setattr(accounts, "_can_run", lambda *_: False)
+        async with running_postgres(tmp_path / "first"):
+            pass
+        for path in (cache, *cache.rglob("*")):  # as an older release has left it
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode & 0o700)
+        async with running_postgres(tmp_path / "second"):
+            pass
 
 
 async def _host(

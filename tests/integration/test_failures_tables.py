@@ -10,14 +10,15 @@ from typing import Any
 
 import asyncpg
 import pytest
+from faust.types import TP
 from pydantic import BaseModel
 
-from connectors.errors import RowUnreadable
 from connectors.postgres.database import Database
-from connectors.processing.changes import LATER, Row
-from connectors.processing.retries import Retries
+from connectors.processing.changes import LATER, Changes, Row
+from connectors.processing.refusals import find_refused, parts_of
+from connectors.processing.retries import NO_RETRIES, Retries
+from connectors.processing.unit_of_work import Batch
 from connectors.tables.store import PostgresStore
-from connectors.tables.wide import WideStore
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.rights import as_owner
@@ -113,37 +114,73 @@ async def test_looking_for_refused_rows_holds_no_more_locks_the_more_there_are(
     database = await Database.connect(as_owner(migrated_url))
     async with database.transaction() as connection:
         await store.create(connection)
+    changes = Changes()
+    changes.rows = rows | {"good": (0, 1, LATER)}
+    changes.writes = [(key, ("a", TP("t", 0), at)) for at, key in enumerate(changes.rows)]
     async with database.transaction() as connection:
-        refused = await store.find_refused(connection, rows | {"good": (0, 1, LATER)})
+
+        async def write(batch: Batch) -> None:
+            for table, changed in batch.rows:
+                await table.write(connection, changed.rows)
+
+        parts = parts_of(Batch(rows=[(store, changes)]))
+        refused = await find_refused(connection, parts, write)
         held = await connection.fetchval(
             "SELECT count(*) FROM pg_locks "
             "WHERE locktype = 'transactionid' AND pid = pg_backend_pid()"
         )
     await database.close()
-    assert refused.keys() == rows.keys()
+    assert [list(part.causes) for part, _ in refused] == [
+        [("a", TP("t", 0), at)] for at in range(len(rows))
+    ]
     assert held <= 1  # that of the transaction itself
 
 
 @pytest.mark.parametrize("options", [{}, {"cached_rows": 10}], ids=["whole", "wide"])
-async def test_a_row_that_cannot_be_read_is_named(
-    migrated_url: str, options: dict[str, Any]
+async def test_a_row_that_cannot_be_read_parks_the_events_of_its_key_until_it_is_corrected(
+    memory_url: str, database_url: str, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = new_app("memory://unreadable", migrated_url, name=f"unreadable{len(options)}")
-    store = app.Table("rows", key_type=str, value_type=Measured, options=options).data
-    assert isinstance(store, PostgresStore)
-    database = await Database.connect(as_owner(migrated_url))
-    async with database.transaction() as connection:
-        await store.create(connection)
-        await store.write(connection, {"a": (0, None, '{"number": 5.25}')})
-    loading = store.load_partitions(database, [0])
-    if isinstance(store, WideStore):
-        loading.close()
-        store.cache.pin("a", "holder", 1)
-        loading = store.load(database, ["a"])
-    with pytest.raises(RowUnreadable, match=r"\"rows\" has a row .* 'a' .*number: ") as unreadable:
-        await loading
-    await database.close()
-    assert "5.25" not in str(unreadable.value)
+    def measuring() -> tuple[Any, Any]:
+        app = new_app(memory_url, database_url)
+        topic = app.topic("numbers", key_type=str)
+        table = app.Table("rows", key_type=str, value_type=Measured, options=options)
+
+        @app.agent(topic, retries=NO_RETRIES)
+        async def measure(stream: Any) -> None:
+            async for key, number in stream.items():
+                row = table.get(key) or Measured()
+                table[key] = row.model_copy(update={"number": row.number + number})
+
+        return app, topic
+
+    def numbers() -> Awaitable[list[tuple[Any, ...]]]:
+        return fetch(database_url, "SELECT key, number::int FROM test.rows ORDER BY key")
+
+    async def parked(count: int) -> bool:
+        query = "SELECT count(*)::int, max(attempts) FROM redfaust.parked"
+        return await fetch(database_url, query) == [(count, 0)]
+
+    app, topic = measuring()
+    async with running(app):
+        await asyncio.gather(*[await topic.send(key=key, value=1) for key in "ab"])
+        await eventually(lambda: all_finished(app))
+    await fetch(database_url, """UPDATE test.rows SET value = '{"number": 5.25}' WHERE key = 'a'""")
+    app, topic = measuring()
+    async with running(app):
+        await asyncio.gather(*[await topic.send(key=key, value=1) for key in "aabb"])
+        await eventually(lambda: parked(2))
+        await eventually(lambda: caplog.text.count("the next attempt is in") >= 2)
+        assert await parked(2)
+        [wrong] = app.tables.unreadable()["rows"]
+        assert "that of 'a' (" in str(wrong)
+        assert "number: " in str(wrong)
+        assert "5.25" not in str(wrong)
+        corrected = """UPDATE test.rows SET value = '{"number": 40}' WHERE key = 'a'"""
+        await fetch(database_url, corrected)
+        await eventually(lambda: all_finished(app))
+        assert app.tables.unreadable() == {}
+    assert await numbers() == [("a", 42), ("b", 3)]
+    assert await fetch(database_url, "SELECT * FROM redfaust.dead_letters") == []
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
@@ -155,7 +192,7 @@ async def test_a_refused_row_stays_as_it_was_committed(database_url: str) -> Non
     @app.agent(weights)
     async def weigh(stream: Any) -> None:
         async for key, weight in stream.items():
-            # Not validated, so that only the generated column finds it out.
+            # Not validated before it is written.
             table[key] = Measured.model_construct(number=1, weight=weight)
 
     async with running(app):
@@ -171,6 +208,32 @@ async def test_a_refused_row_stays_as_it_was_committed(database_url: str) -> Non
     rows = await fetch(database_url, "SELECT key, weight FROM test.weighed ORDER BY key")
     assert rows == [("a", 3.5), ("b", 2.5)]
     assert await fetch(database_url, "SELECT value FROM redfaust.dead_letters") == [(b'"heavy"',)]
+
+
+async def test_rows_that_are_too_large_for_one_statement_are_written_by_several(
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.tables.store.BYTES_AT_A_TIME", 10)
+    table = new_app("memory://large", migrated_url, name="large").Table("rows", key_type=str)
+    store = table.data
+    assert isinstance(store, PostgresStore)
+    rows: dict[Any, Row] = {f"k{n}": (0, None, '"' + "x" * n + '"') for n in range(20)}
+    upserts = []
+    upsert = store._upsert
+
+    async def count(*args: Any) -> None:
+        upserts.append(args)
+        await upsert(*args)
+
+    monkeypatch.setattr(store, "_upsert", count)
+    database = await Database.connect(migrated_url)
+    async with database.transaction() as connection:
+        await store.create(connection)
+        await store.write(connection, rows)
+    await store.load_partitions(database, [0])
+    await database.close()
+    assert len(upserts) > 2
+    assert {key: len(store[key]) for key in store} == {f"k{n}": n for n in range(20)}
 
 
 async def test_text_that_looks_like_an_escaped_nul_is_stored(database_url: str) -> None:
@@ -223,7 +286,7 @@ async def test_an_event_that_was_refused_is_set_aside_once(
 ) -> None:
     """Also if its position has not been passed when another one is refused."""
     monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
-    app = new_app("memory://again", database_url)
+    app = new_app("memory://again", database_url, partitions=1)
     texts, gate = app.topic("texts", key_type=str), asyncio.Event()
     written = app.Table("written", key_type=str, value_type=str, options={"indexes": ["value"]})
     counts = app.Table("counts", key_type=str, value_type=int, default=int)
@@ -265,7 +328,7 @@ async def test_what_another_agent_tries_again_is_not_meant(
 ) -> None:
     """A refusal is remembered until the position has passed it, which the slow event prevents."""
     monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
-    app = new_app("memory://another", database_url)
+    app = new_app("memory://another", database_url, partitions=1)
     texts, gate, failed = app.topic("texts", key_type=str), asyncio.Event(), asyncio.Event()
     written = app.Table("written", key_type=str, value_type=str, options={"indexes": ["value"]})
     counts = app.Table("counts", key_type=str, value_type=int, default=int)

@@ -11,12 +11,15 @@ from click.testing import CliRunner
 from app.cli import main
 from app.errors import GroupInUse, GroupUnknown
 from app.groups import forget_group
-from app.status.collector import ask_broker
-from app.status.models import Status
+from app.status import Status, Watch
+from app.status.problems import Kind
+from app.status.snapshot import Cause, Unknown
+from app.status.sources import Sources
 from app.web.metrics import expose
 from connectors.brokers.broker import Beat, Broker, Outgoing, Retention, TopicSpec
 from connectors.transports.by_url import broker_by_url
 
+PATIENCE = 20.0
 GROUPS = ("shop", "elsewhere", "shop/mail")
 
 
@@ -47,15 +50,22 @@ async def beat(broker: Broker) -> None:
     await broker.beat("shop", "worker-1", Beat(1, info=info | {"agents": agents, "owns": []}))
 
 
+async def look(broker: Broker) -> Status:
+    """The status, as far as the broker tells it."""
+    sources = Sources(broker, Unknown(Cause.AWAY, "not asked"))
+    return await Watch(sources, "shop", patience=PATIENCE).look()
+
+
 async def test_it_is_shown(broker: Broker) -> None:
-    problems: list[str] = []
-    part = await ask_broker(broker, "shop", problems)
+    status = await look(broker)
+    problems = [each.text for each in status.problems if each.kind is Kind.RETENTION_HELD]
     assert len(problems) == 2
     assert "topic letters keeps 10 entries, and 2 are wanted" in problems[0]
     assert "shop, shop/mail" in problems[0]
     assert "elsewhere, shop" in problems[1]
-    assert [p.held_by for p in part.topics[1].partitions] == [("elsewhere", "shop"), ()]
-    metrics = expose(Status(app="shop", at=datetime.now(UTC), topics=part.topics)).decode()
+    assert status.topics is not None
+    assert [p.held_by for p in status.topics[1].partitions] == [("elsewhere", "shop"), ()]
+    metrics = expose(status).decode()
     label = 'redfaust_partition_held_back{group="elsewhere",partition="0",topic="orders"} 1.0'
     assert label in metrics
 
@@ -65,9 +75,8 @@ async def test_a_group_that_is_gone_is_forgotten(broker: Broker) -> None:
         forgotten = await forget_group(broker, group)
         assert not forgotten.left
     assert not any((await broker.groups(["letters", "orders"])).values())
-    problems: list[str] = []
-    await ask_broker(broker, "shop", problems)
-    assert not problems
+    kinds = {problem.kind for problem in (await look(broker)).problems}
+    assert Kind.RETENTION_HELD not in kinds
 
 
 async def test_a_group_is_left_where_somebody_works_for_it(broker: Broker) -> None:

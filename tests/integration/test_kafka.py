@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import asyncpg
+import faust
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from faust.types import TP
 
 from connectors import crash
 from connectors.brokers.broker import (
     Advance,
+    Beat,
     Broker,
     EntriesRefused,
     LaneBatch,
+    LogsBlocked,
     LogSetBack,
     LogTooShort,
     Numbered,
@@ -25,9 +32,15 @@ from connectors.brokers.broker import (
     Retention,
     TopicSpec,
 )
+from connectors.brokers.kafka import reader
 from connectors.brokers.kafka.address import Address
+from connectors.brokers.kafka.appender import Appender
+from connectors.brokers.kafka.entry import SOURCE
+from connectors.brokers.kafka.reader import LogReader
+from connectors.brokers.shares import Register
 from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.transports.by_url import broker_by_url, check_url
+from tests.integration.faust_apps import eventually, new_app, running
 from tests.kafka_server import delete_topics, running_admin
 
 TOPIC = "events"
@@ -134,6 +147,161 @@ async def test_a_partition_that_there_is_not_is_refused(broker: Broker) -> None:
         await broker.append([Outgoing(TOPIC, b"", partition=7)])
 
 
+async def test_a_topic_whose_name_kafka_does_not_take_stops_no_other(broker: Broker) -> None:
+    lot = [*numbered(1), Numbered(2, Outgoing("a b", b"x")), *numbered(3)]
+    with pytest.raises(EntriesRefused, match="Kafka has no topic a b") as raised:
+        await broker.append_once([LaneBatch("lane", lot)])
+    assert [refused.number for refused in raised.value.refused] == [2]
+    assert await values(broker) == [b"1", b"3"]
+
+
+async def test_a_topic_that_may_not_be_written_to_blocks_its_partitions_alone(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lot = [*numbered(1), Numbered(2, Outgoing(TOPIC, b"2", partition=1))]
+    send = Appender._send
+
+    async def send_where_allowed(self: Appender, producer: Any, batch: Any, tp: TP) -> Any:
+        if tp.partition == 1:
+            raise TopicAuthorizationFailedError
+        return await send(self, producer, batch, tp)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Appender, "_send", send_where_allowed)
+        with pytest.raises(LogsBlocked, match="grant it the right") as raised:
+            await broker.append_once([LaneBatch("lane", lot)])
+    assert raised.value.blocked.keys() == {TP(TOPIC, 1)}
+    assert {tp: place.mark for tp, place in raised.value.places["lane"].items()} == {FIRST: 1}
+    await broker.append_once([LaneBatch("lane", lot)])
+    assert await marks(broker) == {FIRST: 1, TP(TOPIC, 1): 2}
+
+
+# -- what others write -----------------------------------------------------------------------
+
+
+async def test_a_sequence_that_somebody_else_writes_is_none(
+    broker: Broker, empty_kafka_url: str
+) -> None:
+    await send(broker, 1)
+    producer = AIOKafkaProducer(**Address.parse(empty_kafka_url).options)
+    await producer.start()
+    try:
+        for forged in (b"lane:99999999999", b"lane:2:0000000000000000", b"x:-5", b"\xff", b""):
+            headers = [(SOURCE, forged), ("", b""), ("\0", b"1")]
+            await producer.send_and_wait(TOPIC, b"foreign", partition=0, headers=headers)
+    finally:
+        await producer.stop()
+    await send(broker, 2, after=1)
+    read = await broker.read({FIRST: 0}, limit=100, wait=0)
+    sources = [record.source for record in read[FIRST]]
+    assert sources == [("lane", 1), *[None] * 5, ("lane", 2)]
+    assert await marks(broker) == {FIRST: 2}
+
+
+async def test_a_forged_sequence_settles_no_doubt(
+    broker: Broker, kafka_store_url: str, empty_kafka_url: str
+) -> None:
+    await send(broker, 1)
+    connection = await asyncpg.connect(kafka_store_url)
+    await connection.execute("UPDATE redfaust.kafka_marks SET since = position")
+    await connection.close()
+    header = (SOURCE, b"lane:99999999999")
+    await broker.append([Outgoing(TOPIC, b"foreign", partition=0, headers=(header,))])
+    assert await marks(broker) == {FIRST: 1}
+
+
+class NoText(str):
+    """A header's name whose bytes are no text, as clients in other languages may write it."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        return b"\xff\xfe"
+
+
+async def produce_unreadable(url: str, tp: TP) -> None:
+    """Put an entry there that the client in Python cannot read."""
+    producer = AIOKafkaProducer(**Address.parse(url).options)
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, 0, 1 << 20)
+        batch.append(key=b"k", value=b"odd", timestamp=1000, headers=[(NoText("x"), b"1")])
+        batch.close()
+        await (await producer.send_batch(batch, tp.topic, partition=tp.partition))
+    finally:
+        await producer.stop()
+
+
+async def test_an_entry_with_a_header_that_is_no_text_stops_nobody(
+    broker: Broker, empty_kafka_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    second = TP(TOPIC, 1)
+    await send(broker, 1, 2)
+    await produce_unreadable(empty_kafka_url, FIRST)
+    await produce_unreadable(empty_kafka_url, FIRST)
+    await send(broker, 3, 4, after=2)
+    await broker.append([Outgoing(TOPIC, b"other", partition=1)])
+    found: dict[TP, list[bytes | None]] = {FIRST: [], second: []}
+    positions = {FIRST: 0, second: 0}
+    async with asyncio.timeout(PATIENCE):
+        while sum(map(len, found.values())) < 5:
+            for tp, records in (await broker.read(positions, limit=100, wait=1.0)).items():
+                found[tp] += [record.value for record in records]
+                positions[tp] = records[-1].offset + 1
+    assert found == {FIRST: [b"1", b"2", b"3", b"4"], second: [b"other"]}
+    assert await values(broker) == [b"1", b"2", b"3", b"4"]
+    assert "entry 2 of partition 0 of events" in caplog.text
+
+
+async def test_entries_that_cannot_be_read_are_passed_over_however_many_they_are(
+    broker: Broker, empty_kafka_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "CAREFULLY_FOR", 0.0)  # so that a read passes over one at most
+    for _ in range(5):
+        await produce_unreadable(empty_kafka_url, FIRST)
+    await send(broker, 1)
+    found: list[bytes | None] = []
+    async with asyncio.timeout(PATIENCE):
+        while not found:
+            records = (await broker.read({FIRST: 0}, limit=100, wait=1.0)).get(FIRST, ())
+            found = [record.value for record in records]
+    assert found == [b"1"]
+
+
+async def test_what_a_read_had_found_when_it_was_woken_is_read_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(broker, 1, 2)
+    get_more = LogReader._get_more
+
+    async def woken_before(self: LogReader, *arguments: Any) -> None:
+        monkeypatch.undo()
+        self.wake()
+        await asyncio.sleep(0)
+        await get_more(self, *arguments)
+
+    positions = {FIRST: 0, TP(TOPIC, 1): 0}
+    monkeypatch.setattr(LogReader, "_get_more", woken_before)
+    assert await broker.read(positions, limit=100, wait=PATIENCE) == {}
+    read = await broker.read(positions, limit=100, wait=PATIENCE)
+    assert [record.value for record in read[FIRST]] == [b"1", b"2"]
+
+
+async def test_an_entry_with_a_header_that_is_no_text_leaves_no_lane_in_doubt(
+    broker: Broker, empty_kafka_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await produce_unreadable(empty_kafka_url, FIRST)
+    monkeypatch.setattr(crash, "point", crash.at("lanes.appended", die))
+    with pytest.raises(Killed):
+        await send(broker, 1, 2)
+    monkeypatch.undo()
+    await produce_unreadable(empty_kafka_url, FIRST)
+    assert await marks(broker) == {FIRST: 2}
+    await send(broker, 3, after=2)
+    assert await values(broker) == [b"1", b"2", b"3"]
+
+
 # -- what Kafka removes ----------------------------------------------------------------------
 
 
@@ -196,6 +364,86 @@ async def test_a_log_that_ends_before_a_position_is_told_as_another_incarnation(
         await broker.read({FIRST: 7}, limit=10, wait=PATIENCE)
     assert await broker.incarnation() != before
     assert await values(broker) == [b"1"]
+
+
+async def append_anew(url: str, store: str, *values: bytes) -> None:
+    """As another process: a producer goes on counting where a topic that is gone has ended."""
+    other = broker_by_url(url, default_partitions=1, store=store)
+    await other.open()
+    await other.append([Outgoing("numbers", value, key=b"key") for value in values])
+    await other.close()
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+async def test_a_topic_that_is_made_again_is_read_from_its_beginning(
+    empty_kafka_url: str, database_url: str, is_running: bool
+) -> None:
+    seen: list[int] = []
+
+    def new_worker() -> faust.App:
+        app = new_app(empty_kafka_url, database_url, partitions=1)
+        sums = app.Table("sums", key_type=str, value_type=int, default=int)
+
+        @app.agent(app.topic("numbers", key_type=str))
+        async def add(stream: Any) -> None:
+            async for key, number in stream.items():
+                sums[key] += number
+                seen.append(number)
+
+        return app
+
+    async def make_again() -> None:
+        await delete_topics(empty_kafka_url)
+        await append_anew(empty_kafka_url, database_url, b"16", b"32")
+
+    async with running(new_worker()):
+        await append_anew(empty_kafka_url, database_url, b"1", b"2", b"4", b"8")
+        await eventually(lambda: seen == [1, 2, 4, 8])
+        if is_running:
+            await make_again()
+            await eventually(lambda: seen[4:] == [16, 32])
+    if not is_running:
+        await make_again()
+        async with running(new_worker()):
+            await eventually(lambda: seen[4:] == [16, 32])
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("SELECT value FROM test.sums") == "63"
+    await connection.close()
+
+
+async def test_registers_and_beats_that_cannot_be_read_are_named_and_none(
+    broker: Broker, kafka_store_url: str
+) -> None:
+    await broker.beat("group", "good", Beat(1))
+    connection = await asyncpg.connect(kafka_store_url)
+    await connection.execute(
+        """
+        INSERT INTO redfaust.beats (name, member, number, said, heard_at)
+        VALUES
+            ('group', 'no object', 1, '5', now()),
+            ('group', 'no info', 1, '{"counts": [], "info": 5}', now()),
+            ('group', 'too many', 1, '{"counts": [1000000000], "info": {}}', now()),
+            ('group', 'never', 1, '{"counts": [], "info": {}}', 'infinity');
+        INSERT INTO redfaust.registers (name, version, register)
+        VALUES ('group', gen_random_uuid(), '{"members": [5], "owners": {}, "drained": []}')
+        """
+    )
+    roll = await broker.roll("group")
+    assert roll.beats.keys() == {"good"}
+    assert roll.register == Register()
+    found = [what for _, what in await broker.anomalies()]
+    assert len(found) == 4
+    assert {what.split(" cannot")[0] for what in found} == {
+        "the register of group",
+        "the beat of no object",
+        "the beat of no info",
+        "the beat of too many",
+    }
+    assert (await broker.beat("group", "good", Beat(2))).beats.keys() == {"good"}
+    assert (
+        await connection.fetchval("SELECT count(*) FROM redfaust.beats WHERE member = 'never'") == 0
+    )
+    await connection.close()
 
 
 # -- what Kafka is told ----------------------------------------------------------------------

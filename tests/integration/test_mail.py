@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
+import aiosmtplib
 import pytest
 
 from connectors.errors import MailError, MailRejected, MailUnavailable
 from connectors.mail import Mail, Mailer, MailSink, ReceivedMail, connections, mailer
-from connectors.mail.sink import MAX_MAIL_BYTES
+from connectors.mail.sink import MAX_HEADER, MAX_MAIL_BYTES
 
 WELCOME = Mail("ann@example.org", "Welcome, Änn", "Grüße\n", None, idempotency_key="n-1")
 SENDER = "The shop <shop@shop.example>"
@@ -226,3 +228,83 @@ async def test_stopping_hangs_up_on_clients() -> None:
 
 async def _never(_mail: ReceivedMail) -> None:
     raise AssertionError("nothing was sent")
+
+
+def deep(levels: int) -> bytes:
+    """Parts within parts."""
+    head = b"".join(
+        b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (level, level)
+        for level in range(levels)
+    )
+    return head + b"\r\nlost"
+
+
+STRANGE = {
+    "50,000 encoded words": b"Subject: " + b"=?utf-8?q?a?=\r\n " * 50_000 + b"\r\n\r\nhi\r\n",
+    "deep parts": deep(5_000),
+    "parts of many lines": deep(19) + b"\r\n" * 200_000,
+    "mails within mails": b"Content-Type: message/rfc822\r\n\r\n" * 5_000,
+}
+
+
+@pytest.mark.parametrize("content", STRANGE.values(), ids=STRANGE)
+async def test_a_mail_that_takes_long_to_read_is_not_read(content: bytes) -> None:
+    delivered: list[ReceivedMail] = []
+
+    async def keep(mail: ReceivedMail) -> None:
+        delivered.append(mail)
+
+    async with sink(keep) as url:
+        port = urlsplit(url).port
+        client = aiosmtplib.SMTP(hostname="127.0.0.1", port=port)
+        async with client:
+            with pytest.raises(aiosmtplib.SMTPDataError, match="too many"):
+                await client.sendmail("a@x.org", ["b@x.org"], content)
+            await client.noop()
+    assert delivered == []
+
+
+async def test_an_encoded_word_in_a_subject_is_read_as_it_was_written() -> None:
+    subject = "Welcome, =?utf-8?q?=0D=0ABcc:_v@x.org?="
+    async with kept() as (outgoing, mails):
+        mail = Mail("ann@example.org", subject, "text", None, idempotency_key="n-6")
+        await outgoing.send(mail)
+    assert mails[0].subject == subject
+
+
+async def test_a_subject_of_very_many_words_is_kept_as_it_stands() -> None:
+    delivered: list[ReceivedMail] = []
+
+    async def keep(mail: ReceivedMail) -> None:
+        delivered.append(mail)
+
+    words = b"=?utf-8?q?a?= " * 4 + b"\r\n "
+    async with sink(keep) as url:
+        client = aiosmtplib.SMTP(hostname="127.0.0.1", port=urlsplit(url).port)
+        async with client:
+            content = b"Subject: " + words * 12_500 + b"\r\n\r\nhi\r\n"
+            await client.sendmail("a@x.org", ["b@x.org"], content)
+    assert delivered[0].subject.startswith("=?utf-8?q?a?= =?utf-8?q?a?=")
+    assert len(delivered[0].subject) == MAX_HEADER
+
+
+async def test_a_received_subject_is_one_line() -> None:
+    delivered: list[ReceivedMail] = []
+
+    async def keep(mail: ReceivedMail) -> None:
+        delivered.append(mail)
+
+    async with sink(keep) as url:
+        client = aiosmtplib.SMTP(hostname="127.0.0.1", port=urlsplit(url).port)
+        async with client:
+            content = b"Subject: =?utf-8?q?a=0D=0ABcc:_v=E2=80=AEx?=\r\n\r\nhi\r\n"
+            await client.sendmail("a@x.org", ["b@x.org"], content)
+    assert delivered[0].subject == "a\ufffd\ufffdBcc: v\ufffdx"
+
+
+@pytest.mark.parametrize("recipient", ["=?utf-8?q?a?=@x.org", "a\u202e@x.org"])
+async def test_a_recipient_that_a_header_would_read_otherwise_is_rejected(recipient: str) -> None:
+    mail = Mail(recipient, "Hi", "text", None, idempotency_key="n-7")
+    async with kept() as (outgoing, _mails):
+        with pytest.raises(MailRejected, match="cannot be written"):
+            await outgoing.send(mail)

@@ -114,3 +114,28 @@ async def test_tables_start_where_nobody_watches(store: str, database_url: str) 
         app.sensors.remove(sensor)
     await table.start()
     await table.stop()
+
+
+async def test_a_client_that_starts_while_an_event_is_sent_is_told_of_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = new_app("memory://monitored-client")
+    topic = app.topic("topic")
+    broker: Any = app.transport.broker  # type: ignore[attr-defined]
+    append, may_append = broker.append, asyncio.Event()
+
+    async def append_later(entries: Any) -> Any:
+        await may_append.wait()
+        return await append(entries)
+
+    monkeypatch.setattr(broker, "append", append_later)
+    await app.producer.start()
+    sent = await topic.send(key="k", value=1)
+    soon = topic.send_soon(key="k", value=2)
+    await app.start_client()
+    may_append.set()
+    await sent
+    await soon
+    await app.stop()
+    assert app.monitor.messages_sent == 2
+    assert "Monitor" not in caplog.text

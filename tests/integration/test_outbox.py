@@ -65,7 +65,7 @@ async def test_an_exception_takes_rows_and_events_back(database: Database) -> No
 async def test_what_cannot_be_published_says_why(database: Database) -> None:
     async with database.transaction() as connection:
         tx = Transaction(connection)
-        with pytest.raises(ValueError, match="needs a topic"):
+        with pytest.raises(ValueError, match="a topic has no name"):
             await tx.publish("", b"{}")
         with pytest.raises(ValueError, match="time zone"):
             await tx.publish("orders", b"{}", available_at=datetime.now())  # noqa: DTZ005
@@ -97,6 +97,97 @@ async def test_sql_needs_a_topic(database: Database, topic: str) -> None:
         await sql(database, f"SELECT redfaust.publish({topic}, 'key', '{{}}')")
 
 
+@pytest.mark.parametrize("topic", ["a" * 250, "a\nb", "a\x1b[31m", "a\x85"])
+async def test_sql_needs_a_topic_that_is_a_name(database: Database, topic: str) -> None:
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="needs a topic of 1 to 249"):
+        await sql(database, "SELECT redfaust.publish($1, 'key', '{}')", topic)
+    with pytest.raises(asyncpg.CheckViolationError, match="outbox_topic"):
+        await sql(database, "INSERT INTO redfaust.outbox (topic) VALUES ($1)", topic)
+
+
+async def test_sql_needs_a_time_that_comes(database: Database) -> None:
+    publish = (
+        "SELECT redfaust.publish('orders', 'key', '{}', available_at => $1::text::timestamptz)"
+    )
+    for never in ("infinity", "10000-01-01 UTC", "294276-12-31 UTC"):
+        with pytest.raises(asyncpg.InvalidParameterValueError, match="before the year 10000"):
+            await sql(database, publish, never)
+    await sql(database, publish, "-infinity")  # is over: at once
+    status = await outbox_status(database)
+    assert (status.depth, status.scheduled) == (1, 0)
+
+
+async def test_sql_needs_a_key_that_is_one(database: Database) -> None:
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="key of at most 1048576 bytes"):
+        await sql(database, "SELECT redfaust.publish('orders', repeat('x', 1048577), '{}')")
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "constraint"),
+    [
+        ("timestamp", "'nan'", "outbox_timestamp"),
+        ("timestamp", "'infinity'", "outbox_timestamp"),
+        ("timestamp", "-1", "outbox_timestamp"),
+        ("timestamp", "1e308", "outbox_timestamp"),
+        ("available_at", "'infinity'", "outbox_available_at"),
+        ("available_at", "'-infinity'", "outbox_available_at"),
+        ("available_at", "'10000-01-01 UTC'", "outbox_available_at"),
+        ("partition", "-1", "outbox_partition"),
+        ("key", "convert_to(repeat('x', 1048577), 'UTF8')", "outbox_key_size"),
+        ("created_at", "'infinity'", "outbox_created_at"),
+        ("headers", "jsonb_build_object('long', repeat('x', 1048576))", "outbox_headers_size"),
+        ("headers", """'{"n": 1e400}'""", "outbox_headers"),
+        ("headers", """'{"n": 1}'""", "outbox_headers"),
+        ("headers", """'{"n": null}'""", "outbox_headers"),
+        (
+            "headers",
+            "concat('{\"n\": ', repeat('[', 2000), repeat(']', 2000), '}')::jsonb",
+            "headers",
+        ),
+        ("headers", """'[["a", "Yg=="], 7]'""", "outbox_headers"),
+        ("headers", """'[["a"]]'""", "outbox_headers"),
+        ("headers", """'[["a", "Yg==", "c"]]'""", "outbox_headers"),
+        ("headers", """'[["a", 1]]'""", "outbox_headers"),
+        ("headers", """'[{"a": "b"}]'""", "outbox_headers"),
+        ("headers", """'"text"'""", "outbox_headers"),
+    ],
+)
+async def test_a_row_that_could_not_be_published_is_refused(
+    database: Database, columns: str, values: str, constraint: str
+) -> None:
+    statement = f"INSERT INTO redfaust.outbox (topic, {columns}) VALUES ('orders', {values})"
+    with pytest.raises(asyncpg.CheckViolationError, match=constraint):
+        await sql(database, statement)
+
+
+async def test_sql_takes_known_topics_alone_where_some_are_named(database: Database) -> None:
+    await sql(database, "SELECT redfaust.publish('topcs', NULL, '{}')")
+    await sql(database, "INSERT INTO redfaust.topics (name) VALUES ('topics'), ('orders')")
+    await sql(database, "SELECT redfaust.publish('topics', NULL, '{}')")
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="no topic topcs") as error:
+        await sql(database, "SELECT redfaust.publish('topcs', NULL, '{}')")
+    assert "Did you mean topics? It knows topics, orders." in str(error.value.hint)
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="no topic order"):
+        async with Outbox(database).transaction() as tx:
+            await tx.publish("order", b"{}")
+
+
+async def test_sql_needs_headers_and_values_of_bounded_size(database: Database) -> None:
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="headers of at most 1048576"):
+        await sql(
+            database,
+            "SELECT redfaust.publish('orders', 'key', '{}',"
+            " jsonb_build_object('long', repeat('x', 1048576)))",
+        )
+
+
+async def test_headers_that_are_no_texts_are_published_as_texts(database: Database) -> None:
+    headers = '{"n": 1e400, "deep": [[[1]]], "none": null, "t": "x"}'
+    await sql(database, "SELECT redfaust.publish('orders', 'key', '{}', $1::text::jsonb)", headers)
+    [row] = await rows(database)
+    assert row["headers"] == {"n": "1" + "0" * 400, "deep": "[[[1]]]", "t": "x"}
+
+
 @pytest.mark.parametrize("headers", ["[]", '"text"', "null"])
 async def test_sql_needs_headers_that_are_an_object(database: Database, headers: str) -> None:
     with pytest.raises(asyncpg.InvalidParameterValueError, match="JSON object"):
@@ -104,7 +195,7 @@ async def test_sql_needs_headers_that_are_an_object(database: Database, headers:
 
 
 async def test_the_status_counts_due_and_scheduled_rows(database: Database) -> None:
-    assert await outbox_status(database) == OutboxStatus(0, 0.0, 0)
+    assert await outbox_status(database) == OutboxStatus(0, 0.0, 0, 0.0)
     now = datetime.now(UTC)
     async with Outbox(database).transaction() as tx:
         await tx.publish("orders", b"1")
@@ -142,8 +233,8 @@ async def test_claiming_due_rows_reads_no_others(
             await connection.execute("ANALYZE redfaust.outbox")
         await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
         claim = load("connectors.outbox", "claim_due")
-        await connection.execute(f"PREPARE claim (text, bigint, bigint) AS {claim}")
-        plan = await connection.fetch("EXPLAIN EXECUTE claim ('lane', 0, 500)")
+        await connection.execute(f"PREPARE claim (text, bigint, bigint, bigint) AS {claim}")
+        plan = await connection.fetch("EXPLAIN EXECUTE claim ('lane', 0, 500, 1000)")
     lines = "\n".join(line for (line,) in plan)
     assert "outbox_ready" in lines
     assert "outbox_scheduled" in lines

@@ -83,9 +83,8 @@ async def test_an_entry_survives_the_database(database: Database) -> None:
     async with database.transaction() as connection:
         lanes = await open_lanes(connection, [OWNER])
         [staged] = await stage(connection, {lanes[OWNER]: (0, entries)})
-    assert staged == Staged(
-        lanes[OWNER], 1, 3, tuple(Numbered(n + 1, entry) for n, entry in enumerate(entries))
-    )
+    numbered = tuple(Numbered(n + 1, entry) for n, entry in enumerate(entries))
+    assert staged == Staged(lanes[OWNER], 1, 3, numbered, size=20)
     stream = Stream()
     await new_publisher(database, stream).take_over([OWNER])
     assert stream.entries == entries
@@ -114,6 +113,29 @@ async def test_several_lanes_are_staged_at_once(database: Database) -> None:
         assert again[name].last_number == owned[name].last_number + size + LEFT_OUT
         values = [e.value for e in stream.entries if (e.value or b"").startswith(name.encode())]
         assert values == [b"%s%d" % (name.encode(), n) for n in range(size)]
+
+
+async def test_what_is_larger_than_a_statement_may_be_is_staged_in_several_batches(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("entries", "lanes"):
+        monkeypatch.setattr(f"connectors.outbox.{module}.BATCH_BYTES", 10)
+    stream = Stream()
+    publisher = new_publisher(database, stream)
+    owned = await publisher.take_over(["a", "b"])
+    values = [b"1" * 4, b"2" * 4, b"3" * 4, b"4" * 30, b"5"]
+    async with database.transaction() as connection:
+        lanes = {
+            lane.name: (lane.last_number, [Outgoing(name, value) for value in values])
+            for name, lane in owned.items()
+        }
+        staged = await stage(connection, lanes)
+    assert [len(batch.entries) for batch in staged] == [2, 1, 1, 1] * 2
+    async with publishing(publisher):
+        publisher.put(staged)
+        await all_published(publisher)
+    for name in ("a", "b"):
+        assert [entry.value for entry in stream.entries if entry.topic == name] == values
 
 
 async def test_a_lane_that_was_taken_over_stages_nothing(database: Database) -> None:
@@ -290,10 +312,11 @@ async def test_a_publisher_that_is_stopped_and_started_passes_nothing_over(
     assert await stream.reaches(2) == [b"1", b"2"]
 
 
+@pytest.mark.parametrize("bound", ["MAX_UNPUBLISHED", "MAX_UNPUBLISHED_BYTES"])
 async def test_there_is_no_room_while_too_much_is_unpublished(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.publisher.MAX_UNPUBLISHED", 3)
+    monkeypatch.setattr(f"connectors.outbox.publisher.{bound}", 3)
     publisher = new_publisher(database, Stream())
     lane = (await publisher.take_over([OWNER]))[OWNER]
     staged = await commit(database, lane, b"1", b"2", b"3")
@@ -306,6 +329,23 @@ async def test_there_is_no_room_while_too_much_is_unpublished(
     async with publishing(publisher):
         await asyncio.wait_for(waiting, TIMEOUT)
         await all_published(publisher)
+        await asyncio.wait_for(publisher.has_room(), TIMEOUT)
+
+
+async def test_what_is_published_in_one_go_is_bounded_by_bytes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.publisher.BATCH_BYTES", 5)
+    stream = Stream()
+    publisher = new_publisher(database, stream)
+    lane = (await publisher.take_over([OWNER]))[OWNER]
+    for value in (b"12", b"34", b"56", b"a large one", b"78"):
+        staged = await commit(database, lane, value)
+        publisher.put([staged])
+        lane = Lane(lane.name, staged.last_number)
+    async with publishing(publisher):
+        await all_published(publisher)
+    assert stream.batches == [2, 1, 1, 1]
 
 
 async def test_a_refused_entry_is_set_aside_once_and_the_others_go_on(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import random
 import signal
+import string
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -271,3 +273,17 @@ async def _somebody_waits(database: Database) -> bool:
         """
     )
     return waiting
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["".join(random.Random(1).choices(string.ascii_letters, k=20_000)), "a\0b", "\ud800"],
+    ids=["long", "NUL", "surrogate"],
+)
+async def test_a_mail_with_any_key_is_sent_once(
+    server: Server, mailer: RecordedMailer, other_mailer: RecordedMailer, key: str
+) -> None:
+    mail = Mail("ann@example.org", "Welcome", "Hello\n", None, idempotency_key=key)
+    await mailer.send(mail)
+    await other_mailer.send(mail)
+    assert len(server.mails) == 1

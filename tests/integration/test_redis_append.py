@@ -8,7 +8,14 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from connectors.brokers.broker import Appended, Outgoing, PartlyRefused
+from connectors.brokers.broker import (
+    Advance,
+    Appended,
+    Outgoing,
+    PartlyRefused,
+    Retention,
+    TopicSpec,
+)
 from connectors.brokers.redis import RedisBroker
 from connectors.brokers.redis.entry import MAX_HEADERS
 from connectors.brokers.redis.lanes import CALL_BYTES
@@ -64,6 +71,35 @@ async def test_one_bad_stream_and_a_bad_entry_are_refused_in_their_places(
     assert f"send up to {MAX_HEADERS}" in str(with_too_many_headers)
     assert SECRET.decode() not in everything_said(of_bad_stream)
     assert await values(broker, 0) == [b"1", b"2"]
+
+
+async def test_entries_of_others_are_compacted_in_whatever_order_their_fields_are(
+    broker: RedisBroker, redis: Redis
+) -> None:
+    tp = TP("events", 0)
+    await broker.create_topic(TopicSpec("events", 1))
+    for fields in (
+        {"_v": "1", "_k": "a"},
+        {"_k": "a", "_v": "2"},
+        {"_k": "b", "_v": "3"},
+        {"_k": "b", "_n": ""},
+        {"_k": "c", "name": "no event of ours"},
+        {"_k": "c", "name": "nor is this"},
+        {"_v": "last"},
+    ):
+        await redis.xadd("{events:0}", fields)  # type: ignore[arg-type]
+    await broker.join("group", ["events"], from_start=True)
+    [(_, end)] = (await broker.bounds([tp])).values()
+    await broker.commit("group", {tp: Advance(end, 7)})
+    await broker.compact({tp: Retention(compacted=True)})
+    records = (await broker.read({tp: 1}, limit=100, wait=0))[tp]
+    assert [(record.key, record.value) for record in records] == [
+        (b"a", b"2"),
+        (b"b", None),
+        (None, b'{"_k":"c","name":"no event of ours"}'),
+        (None, b'{"_k":"c","name":"nor is this"}'),
+        (None, b"last"),
+    ]
 
 
 async def test_what_takes_several_calls_stays_in_order(broker: RedisBroker) -> None:

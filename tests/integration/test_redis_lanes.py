@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import cast
 
 import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 from yarl import URL
 
-from connectors.brokers.broker import EntriesRefused, LaneBatch, Numbered, Outgoing
+from connectors.brokers.broker import (
+    EntriesRefused,
+    LaneBatch,
+    LogsBlocked,
+    LogSetBack,
+    Numbered,
+    Outgoing,
+)
 from connectors.brokers.redis import RedisBroker
 from connectors.brokers.redis.entry import MAX_HEADERS
 from connectors.brokers.redis.lanes import CALL_BYTES
 from connectors.brokers.redis.offsets import offset_of
-from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.errors import BrokerUnavailable
 from tests.rights import as_administrator
 
 EVEN, ODD = TP("events", 0), TP("events", 1)
@@ -56,43 +64,64 @@ def everything_said(error: BaseException | None) -> str:
 
 
 @pytest.mark.parametrize("key", [STREAM, MARKS])
-async def test_a_key_of_another_type_changes_nothing(
+async def test_a_key_of_another_type_blocks_its_partition_and_changes_nothing(
     broker: RedisBroker, redis: Redis, key: str
 ) -> None:
     await redis.set(key, "mine")
-    with pytest.raises(EntriesRefused, match=f"WRONGTYPE {key} is a string") as raised:
+    with pytest.raises(LogsBlocked, match=f"{key} is a string, not a (stream|hash)") as raised:
         await send(broker, [numbered(1), numbered(2)])
-    assert refused(raised.value) == [("lane", 1), ("lane", 2)]
+    assert set(raised.value.blocked) == {EVEN}
+    assert raised.value.places == {}
     assert SECRET.decode() not in everything_said(raised.value)
     assert set(await redis.keys("{events:0}*")) == {key.encode()}
     assert await redis.get(key) == b"mine"
 
 
-async def test_one_bad_stream_leaves_the_others_to_a_repeat(
-    broker: RedisBroker, redis: Redis
+@pytest.mark.parametrize("key", ["{events:1}", "{events:1}:lanes"])
+async def test_a_blocked_partition_keeps_no_other_from_its_entries(
+    broker: RedisBroker, redis: Redis, key: str
 ) -> None:
-    await redis.set("{events:1}", "mine")
+    await redis.set(key, "mine")
     batch = [numbered(1), numbered(2, partition=1), numbered(3)]
-    with pytest.raises(EntriesRefused, match="WRONGTYPE") as raised:
-        await send(broker, batch)
-    assert refused(raised.value) == [("lane", 2)]
-    await redis.delete("{events:1}")
+    for _ in range(2):
+        with pytest.raises(LogsBlocked) as raised:
+            await send(broker, batch)
+        assert set(raised.value.blocked) == {ODD}
+        places = raised.value.places["lane"]
+        assert {tp: place.mark for tp, place in places.items()} == {EVEN: 3}
+        assert await redis.xlen(STREAM) == 2
+    await redis.delete(key)
     await send(broker, batch)
     assert (await redis.xlen(STREAM), await redis.xlen("{events:1}")) == (2, 1)
 
 
-async def test_what_lies_behind_a_refused_entry_is_not_appended(
+async def test_a_stream_without_ids_left_blocks_its_partition_and_refuses_nothing(
     broker: RedisBroker, redis: Redis
 ) -> None:
-    # One ID is left in the stream: the second entry fails, the first lies there.
+    # One ID is left in the stream: the first entry lies there, the second one does not.
     top = 2**64 - 1
     await redis.xadd(STREAM, {"_v": "0"}, id=f"{top}-{top - 1}")
-    with pytest.raises(EntriesRefused) as raised:
-        await send(broker, [numbered(1), numbered(2), numbered(3)])
-    assert refused(raised.value) == [("lane", 2)]
+    with pytest.raises(LogsBlocked, match="highest possible ID") as raised:
+        await send(broker, [numbered(1), numbered(2), numbered(3), numbered(4, partition=1)])
+    assert set(raised.value.blocked) == {EVEN}
+    assert raised.value.places["lane"].keys() == {ODD}
     assert SECRET.decode() not in everything_said(raised.value)
     assert await redis.xlen(STREAM) == 2
-    assert (await broker.marks(["lane"]))["lane"] == {EVEN: 1}
+    assert (await broker.marks(["lane"]))["lane"] == {EVEN: 1, ODD: 4}
+
+
+async def test_of_several_errors_a_loss_is_told_before_a_refusal_and_that_before_a_block(
+    broker: RedisBroker, redis: Redis
+) -> None:
+    await redis.set("{events:1}", "mine")
+    bad, blocked = numbered(2, partition=7), numbered(3, partition=1)
+    with pytest.raises(LogSetBack):
+        await broker.append_once([LaneBatch("lane", [numbered(1), bad, blocked], {EVEN: 1})])
+    with pytest.raises(EntriesRefused, match="no partition 7") as raised:
+        await send(broker, [numbered(1), bad, blocked])
+    assert refused(raised.value) == [("lane", 2)]
+    with pytest.raises(LogsBlocked):
+        await send(broker, [numbered(1), blocked])
 
 
 async def test_a_full_redis_takes_all_or_nothing(broker: RedisBroker, redis: Redis) -> None:
@@ -109,12 +138,69 @@ async def test_a_full_redis_takes_all_or_nothing(broker: RedisBroker, redis: Red
     assert await redis.xlen(STREAM) == 3
 
 
-async def test_a_mark_that_is_no_number_is_not_guessed(broker: RedisBroker, redis: Redis) -> None:
-    await redis.hset(MARKS, "lane", "many")
-    with pytest.raises(EntriesRefused, match="is no number"):
-        await send(broker, [numbered(1)])
-    assert not await redis.exists(STREAM)
-    assert await broker.marks(["lane"]) == {"lane": {}}
+async def forged_marks(broker: RedisBroker, redis: Redis) -> dict[str, bytes]:
+    """What somebody may write in place of the mark of a lane in the first partition."""
+    others = LaneBatch("another", [numbered(9)]), LaneBatch("lane", [numbered(9, partition=1)])
+    await broker.append_once(others)
+    of_another_lane = cast("bytes", await redis.hget(MARKS, "another"))
+    of_another_log = cast("bytes", await redis.hget("{events:1}:lanes", "lane"))
+    return {
+        "a word": b"many",
+        "a number": b"5",
+        "two to the 53": b"9007199254740992",
+        "a number of 20 digits": b"99999999999999999999",
+        "a source without a tag": b"lane:5",
+        "a source with a wrong tag": b"lane:5:0000000000000000",
+        "the mark of another lane": of_another_lane,
+        "the mark in another log": of_another_log,
+        "bytes": b"\xff\xfe\0",
+        "nothing": b"",
+        "very many bytes": b"9" * 100_000,
+    }
+
+
+async def test_a_mark_that_redfaust_has_not_signed_is_as_if_it_were_missing(
+    broker: RedisBroker, redis: Redis
+) -> None:
+    for what, forged in (await forged_marks(broker, redis)).items():
+        await redis.delete(STREAM, MARKS)
+        await send(broker, [numbered(1), numbered(2)])
+        await redis.hset(MARKS, "lane", forged)
+        assert (await broker.marks(["lane"]))["lane"] == {ODD: 9}, what
+        batch = LaneBatch("lane", [numbered(3)], after={EVEN: 2})
+        with pytest.raises(LogSetBack):
+            await broker.append_once([batch])
+        await send(broker, [numbered(1), numbered(2), numbered(3)])
+        assert (await broker.marks(["lane"]))["lane"] == {EVEN: 3, ODD: 9}, what
+        log = (await broker.read({EVEN: 1}, limit=100, wait=0))[EVEN]
+        sources = [record.source for record in log]
+        assert sources == [("lane", number) for number in (1, 2, 1, 2, 3)], what
+
+
+async def test_a_mark_that_changes_between_two_looks_is_followed(
+    broker: RedisBroker, redis: Redis, broker_url: str
+) -> None:
+    other = RedisBroker(broker_url, default_partitions=2)
+    try:
+        for number in range(1, 20, 2):
+            await send(broker, [numbered(number), numbered(number + 1)])
+            await send(other, [numbered(number), numbered(number + 1), numbered(number + 2)])
+    finally:
+        await other.close()
+    log = (await broker.read({EVEN: 1}, limit=100, wait=0))[EVEN]
+    assert [record.source for record in log] == [("lane", number) for number in range(1, 22)]
+
+
+async def test_numbers_are_compared_exactly(broker: RedisBroker, redis: Redis) -> None:
+    last = 2**53 - 1
+    await send(broker, [numbered(last - 2)])
+    await send(broker, [numbered(last - 1)])
+    await send(broker, [numbered(last - 1), numbered(last)])
+    assert await redis.xlen(STREAM) == 3
+    for number in (0, -1, last + 1, 10**20):
+        with pytest.raises(EntriesRefused, match=f"has the number {number}"):
+            await send(broker, [numbered(number)])
+    assert (await broker.marks(["lane"]))["lane"] == {EVEN: last}
 
 
 async def test_marks_of_another_type_hide_no_others(broker: RedisBroker, redis: Redis) -> None:
@@ -129,7 +215,7 @@ async def test_large_entries_go_in_several_calls(broker: RedisBroker, redis: Red
     await send(broker, batch)
     await send(broker, batch)
     calls = (await redis.info("commandstats"))["cmdstat_eval"]["calls"]
-    assert calls == 2 * (2 + 2)
+    assert calls == (2 + 2) + 2  # one for each stream tells that nothing is left to append
     start = offset_of(b"0-1")
     logs = await broker.read({EVEN: start, ODD: start}, limit=100, wait=0)
     values = {tp: [int((r.value or b"").rstrip(b".")) for r in log] for tp, log in logs.items()}
@@ -145,23 +231,37 @@ async def test_headers_beyond_what_a_script_takes_are_refused(
     with pytest.raises(EntriesRefused, match="has 3001 headers") as raised:
         await send(broker, [numbered(1), with_headers(MAX_HEADERS + 1)])
     assert refused(raised.value) == [("lane", 2)]
-    assert not await redis.exists(STREAM)
+    with pytest.raises(EntriesRefused):
+        await send(broker, [numbered(1), with_headers(MAX_HEADERS + 1), numbered(3)])
+    assert await redis.xlen(STREAM) == 1, "what follows would make it a repeat"
     await send(broker, [numbered(1), with_headers(MAX_HEADERS)])
     assert await redis.xlen(STREAM) == 2
 
 
-async def test_a_missing_permission_is_no_fault_of_the_entry(
-    broker: RedisBroker, broker_url: str, redis: Redis
+@pytest.mark.parametrize(
+    ("rights", "blocked"),
+    [
+        ("~* -xadd", {EVEN, ODD}),
+        ("~* -hget", {EVEN, ODD}),
+        ("~{events:0}* ~redfaust:*", {ODD}),
+    ],
+)
+async def test_a_missing_permission_blocks_partitions_and_is_no_fault_of_the_entry(
+    broker: RedisBroker,
+    broker_url: str,
+    redis: Redis,
+    rights: str,
+    blocked: set[TP],
 ) -> None:
-    await redis.acl_setuser("reader", enabled=True, passwords=["+pw"], categories=["+@all"])
-    await redis.acl_setuser("reader", keys=["*"], commands=["-xadd"])
+    rule = ("ACL", "SETUSER", "reader", "on", ">pw", "+@all", *rights.split())
+    await redis.execute_command(*rule)  # type: ignore[no-untyped-call]
     restricted = RedisBroker(
         str(URL(broker_url).with_user("reader").with_password("pw")), default_partitions=2
     )
     try:
-        with pytest.raises(BrokerError) as raised:
-            await send(restricted, [numbered(1)])
-        assert not isinstance(raised.value, EntriesRefused)
+        with pytest.raises(LogsBlocked, match="permission") as raised:
+            await send(restricted, [numbered(1), numbered(2, partition=1)])
+        assert set(raised.value.blocked) == blocked
     finally:
         await restricted.close()
         await redis.acl_deluser("reader")

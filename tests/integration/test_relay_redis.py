@@ -14,14 +14,16 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from connectors.brokers.broker import LaneBatch, Place, TopicSpec
-from connectors.brokers.redis import RedisBroker
+from connectors.brokers.broker import Advance, LaneBatch, Place, TopicSpec
+from connectors.brokers.redis import RedisBroker, keys
 from connectors.brokers.redis.offsets import BEGINNING
+from connectors.errors import DeadLetterError
 from connectors.outbox.outbox import Outbox, outbox_status
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
-from tests.integration.outbox_streams import new_relay
+from connectors.processing.unsent import keep_unsent
+from tests.integration.outbox_streams import eventually, new_relay, running
 from tests.rights import as_administrator
 
 TIMEOUT = 10.0
@@ -120,6 +122,18 @@ async def test_after_redis_was_wiped_what_is_kept_follows_and_numbers_go_on(
     assert await mark(database, broker) > before
 
 
+async def test_after_redis_was_wiped_what_is_kept_follows_though_nobody_declares_its_topic(
+    database: Database, broker: RedisBroker, any_broker_url: str
+) -> None:
+    await publish(database, b"1", b"2")
+    await relay_everything(database, broker)
+    async with Redis.from_url(any_broker_url) as client:
+        await client.flushall()
+    await publish(database, b"3")
+    await relay_everything(database, broker)
+    assert await values(broker) == [b"1", b"2", b"3"]
+
+
 async def test_what_was_claimed_before_redis_was_wiped_is_published(
     database: Database, broker: RedisBroker, any_broker_url: str
 ) -> None:
@@ -128,7 +142,10 @@ async def test_what_was_claimed_before_redis_was_wiped_is_published(
 
     class Unreached:
         marks = broker.marks
+        blocked = broker.blocked
+        topics = broker.topics
         floors = broker.floors
+        identity = broker.identity
         incarnation = broker.incarnation
 
         async def append_once(
@@ -146,6 +163,64 @@ async def test_what_was_claimed_before_redis_was_wiped_is_published(
         await client.flushall()
     await relay_everything(database, broker)
     assert await values(broker) == [b"1", b"2"]
+
+
+async def test_a_topic_that_was_deleted_does_not_come_back(
+    database: Database, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.02)
+    await publish(database, b"1")
+    async with Outbox(database).transaction() as tx:
+        await tx.publish("answers", b"42")
+    await relay_everything(database, broker)
+    await broker.delete_topics(["answers"])
+    monkeypatch.setattr("connectors.outbox.retention.KEEP_FOR", 0.0)
+
+    async def is_over() -> bool:
+        return not await database.pool.fetchval("SELECT count(*) FROM redfaust.batches")
+
+    async with running(database, broker, poll=0.05):
+        await eventually(is_over)
+    assert list(await broker.topics()) == ["orders"]
+    assert await values(broker) == [b"1"]
+
+
+@pytest.mark.parametrize("is_read", [True, False], ids=["read", "read by nobody"])
+async def test_what_lies_in_a_partition_that_its_topic_has_not_got_is_appended_no_more(
+    database: Database,
+    broker: RedisBroker,
+    any_broker_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    is_read: bool,
+) -> None:
+    """As of a release that took any number, or of a topic whose partitions were made fewer."""
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.02)
+    last = TP("orders", 9)
+    await broker.create_topic(TopicSpec("orders", 10))
+    if is_read:
+        await broker.join("shop", ["orders"], from_start=True)
+    await database.pool.execute(
+        "INSERT INTO redfaust.outbox (topic, partition, value) VALUES ('orders', 9, 'far')"
+    )
+    await relay_everything(database, broker)
+    _, end = (await broker.bounds([last]))[last]
+    if is_read:
+        await broker.commit("shop", {last: Advance(end, 1)})
+    async with Redis.from_url(any_broker_url) as client:
+        await client.hset(keys.TOPICS, "orders", 2)
+    monkeypatch.setattr("connectors.outbox.retention.KEEP_FOR", 0.0)
+
+    async def is_over() -> bool:
+        return not await database.pool.fetchval("SELECT count(*) FROM redfaust.batches")
+
+    again = RedisBroker(any_broker_url, default_partitions=1)
+    await again.open()
+    async with running(database, again, set_aside=keep_unsent(database, "shop"), poll=0.05):
+        await eventually(is_over)
+    await again.close()
+    assert (await broker.bounds([last]))[last][1] == end
+    letters = await DeadLetters(database).list()
+    assert [letter.value for letter in letters] == ([] if is_read else [b"far"])
 
 
 async def test_a_scheduled_row_is_published_once_when_it_is_due(
@@ -170,3 +245,15 @@ async def test_a_dead_letter_is_replayed_once(database: Database, broker: RedisB
     logs = await broker.read({ORDERS: BEGINNING}, limit=100, wait=0)
     assert [record.value for record in logs[ORDERS]] == [b"before", b"\xff", b"behind"]
     assert logs[ORDERS][1].headers == (*headers, ("redfaust-replay-of", b"%d" % number))
+
+
+async def test_a_dead_letter_that_the_outbox_cannot_take_stays_and_says_why(
+    database: Database,
+) -> None:
+    letters = DeadLetters(database)
+    number = await letters.add(
+        NewDeadLetter("shop", None, "or\nders", 0, 7, b"o-1", b"1", (), LookupError("no"), 1)
+    )
+    with pytest.raises(DeadLetterError, match=r"\(outbox_topic\).*publish what is in it"):
+        await letters.replay([number])
+    assert await letters.waiting() == [number]

@@ -7,8 +7,14 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple, cast
 
 import faust
+import pytest
 from faust.agents.models import ReqRepResponse
+from redis.asyncio import Redis
 
+from connectors.brokers.housekeeping import Housekeeper
+from connectors.brokers.redis.offsets import offset_of
+from connectors.processing import replies
+from connectors.transports.by_url import broker_by_url
 from connectors.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 
@@ -109,6 +115,25 @@ async def test_who_is_not_started_asks_without_becoming_a_member(any_broker_url:
             await asyncio.wait_for(client.app.stop(), PATIENCE)
 
 
+async def test_who_is_not_started_hears_answers_also_after_their_log_was_deleted(
+    any_broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.transports.log_watch.LOOK_EVERY", 0.1)
+    worker, client = calculator(any_broker_url), calculator(any_broker_url)
+    log = f"{{{client.app.conf.reply_to}:0}}"
+    async with running(worker.app), Redis.from_url(any_broker_url) as redis:
+        try:
+            assert await asked(client.square, 5) == 25
+            far = await redis.xadd(log, {"_v": "odd"}, id="99999999999999-0")
+            tenures = cast(Consumer, client.app.consumer).tenures
+            end = offset_of(cast(bytes, far)) + 1
+            await eventually(lambda: any(tenure.next == end for tenure in tenures.values()))
+            await redis.delete(log)
+            assert await asked(client.square, 6) == 36
+        finally:
+            await asyncio.wait_for(client.app.stop(), PATIENCE)
+
+
 async def test_an_answer_that_comes_twice_harms_nobody() -> None:
     app, square, _ = calculator("memory://twice")
     async with running(app):
@@ -140,3 +165,38 @@ async def test_the_answer_may_go_to_a_topic_and_the_request_into_headers() -> No
         await shout.send(value="hello", reply_to=topic, correlation_id="mine")
         assert await asyncio.wait_for(answers.get(), PATIENCE) == ("mine", "HELLO")
         assert await asyncio.wait_for(shout.ask("well"), PATIENCE) == "WELL"
+
+
+async def test_the_topic_of_answers_goes_with_its_process(any_broker_url: str) -> None:
+    app, square, _ = calculator(any_broker_url)
+    async with running(app), asyncio.timeout(PATIENCE):
+        assert await square.ask(7) == 49
+        assert isinstance(app.consumer, Consumer)
+        assert app.conf.reply_to in await app.consumer.broker.topics()
+    broker = broker_by_url(any_broker_url, default_partitions=1)
+    await broker.open()
+    try:
+        assert app.conf.reply_to not in await broker.topics()
+        assert "squares" in await broker.topics()
+    finally:
+        await broker.close()
+
+
+async def test_the_topic_of_answers_of_a_process_that_was_killed_expires(
+    any_broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def killed(_: object) -> None:
+        """Nothing is deleted."""
+
+    monkeypatch.setattr(replies, "LEFT_AFTER", 0.0)
+    monkeypatch.setattr(replies.ReplyConsumer, "delete_topics", killed)
+    app, square, _ = calculator(any_broker_url)
+    async with running(app), asyncio.timeout(PATIENCE):
+        assert await square.ask(7) == 49
+    broker = broker_by_url(any_broker_url, default_partitions=1)
+    await broker.open()
+    try:
+        await Housekeeper(broker, "keeper").keep()
+        assert app.conf.reply_to not in await broker.topics()
+    finally:
+        await broker.close()

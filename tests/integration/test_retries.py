@@ -133,6 +133,7 @@ async def test_events_of_a_line_are_found_by_its_key(database_url: str, plans: s
     await database.close()
     lines = "\n".join(row[0] for row in plan)
     assert "Index Scan using parked_lines" in lines
+    assert "sha256(" in lines
     assert "Filter" not in lines
     assert "Seq Scan" not in lines
 
@@ -158,3 +159,49 @@ async def test_an_agent_that_fails_does_not_wait_for_the_commit(database_url: st
                 await numbers.send(key=str(number), value=number, partition=0)
             await eventually(lambda: 2 in seen)
         await database.close()
+
+
+@pytest.mark.parametrize("delivery", ["ordered", "shared"])
+async def test_an_attempt_that_fails_is_not_counted_as_processed(
+    memory_url: str, database_url: str, delivery: str
+) -> None:
+    app = new_app(memory_url, database_url)
+    numbers = app.topic("numbers", key_type=str)
+
+    @app.agent(numbers, name="add", delivery=delivery, retries=Retries(attempts=100, delay=0))
+    async def add(stream: Any) -> None:
+        async for number in stream:
+            if number == 2 and add.retried_total < 3:  # type: ignore[attr-defined]
+                raise RuntimeError("not now")
+
+    async with running(app):
+        await send_numbers(numbers, 5)
+        await eventually(lambda: add.processed_total == 5)  # type: ignore[attr-defined]
+        assert (add.retried_total, add.failed_total) == (3, 0)  # type: ignore[attr-defined]
+
+
+async def test_why_a_shared_event_waits_for_another_attempt_is_kept(
+    memory_url: str, database_url: str
+) -> None:
+    app = new_app(memory_url, database_url)
+    numbers = app.topic("numbers", key_type=str)
+
+    @app.agent(numbers, name="mail", delivery="shared", retries=Retries(attempts=9, delay=60))
+    async def mail(stream: Any) -> None:
+        async for _ in stream:
+            raise ConnectionError("the mail server does not answer")
+
+    database = await Database.connect(database_url)
+    async with running(app):
+        await send_numbers(numbers, 1)
+
+        async def kept() -> bool:
+            rows = await database.pool.fetch(
+                "SELECT error_type, error, failed_at IS NOT NULL FROM redfaust.inbox"
+            )
+            return [tuple(row) for row in rows] == [
+                ("ConnectionError", "the mail server does not answer", True)
+            ]
+
+        await eventually(kept)
+    await database.close()

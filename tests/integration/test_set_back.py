@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import LaneBatch, Place
-from connectors.errors import LaneOvertaken
+from connectors.brokers.broker import EntriesRefused, LaneBatch, Outgoing, Place, Refused
+from connectors.errors import BrokerError, LaneOvertaken
 from connectors.outbox.housekeeping import Housekeeping
 from connectors.outbox.journal import Journal
 from connectors.outbox.lanes import Lane, open_lanes
 from connectors.outbox.retention import KEEP_FOR, Retention
-from connectors.postgres.database import Database
+from connectors.postgres.database import Connection, Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.postgres.queries import load
 from tests.integration.outbox_streams import (
@@ -165,6 +165,46 @@ async def test_what_is_lost_again_while_it_is_restored_is_restored(database: Dat
         await owner.send(2)
         await all_published(owner.publisher)
         assert await stream.reaches(102) == numbers(0, 102)
+
+
+@pytest.mark.parametrize("is_passed", [True, False], ids=["passed", "not passed"])
+async def test_what_cannot_be_appended_again_is_a_dead_letter_unless_every_group_has_passed_it(
+    database: Database, is_passed: bool
+) -> None:
+    class Stricter(Stream):
+        is_strict = False
+
+        async def append_once(
+            self, batches: Sequence[LaneBatch]
+        ) -> Mapping[str, Mapping[TP, Place]]:
+            refused = [
+                Refused(batch.lane, number, BrokerError("not any more"))
+                for batch in batches
+                for number, entry in batch.entries
+                if self.is_strict and entry.value == b"1"
+            ]
+            if refused:
+                raise EntriesRefused(refused)
+            return await super().append_once(batches)
+
+    kept: list[bytes | None] = []
+
+    async def keep(_: Connection, entry: Outgoing, __: BrokerError) -> None:
+        kept.append(entry.value)
+
+    stream = Stricter()
+    owner = Owner(database, stream)
+    await owner.take_over()
+    async with publishing(owner.publisher):
+        await owner.send(4)
+        await all_published(owner.publisher)
+    stream.floor = len(stream.entries) if is_passed else 0
+    stream.lose(4)
+    stream.is_strict = True
+    for _ in range(2):
+        await new_publisher(database, stream, keep).take_over([OWNER])
+    assert kept == ([] if is_passed else [b"1"])
+    assert [entry.value for entry in stream.entries] == [b"0", b"2", b"3"]
 
 
 @pytest.mark.parametrize("point", ["outbox.taken_over", "outbox.appended", "outbox.restored"])
@@ -330,10 +370,11 @@ async def test_what_a_log_has_lost_is_restored_and_not_deleted(database: Databas
     assert await kept(database) == 2
 
 
+@pytest.mark.parametrize("bound", ["PAGE", "PLACES"])
 async def test_batches_that_wait_for_a_group_do_not_hide_those_behind_them(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.retention.PAGE", 2)
+    monkeypatch.setattr(f"connectors.outbox.retention.{bound}", 2)
     async with database.transaction() as connection:
         await connection.execute(
             "INSERT INTO redfaust.batches"
@@ -367,10 +408,13 @@ async def test_lanes_are_found_without_their_batches(database: Database) -> None
 @pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "not analyzed"])
 async def test_no_round_reads_all_batches(database: Database, plans: str, analyzed: bool) -> None:
     queries = {
-        "select_old": ("(text[], bigint[], int, float8)", "('{a,b}', '{0,0}', 500, 60)"),
+        "select_old": (
+            "(text[], bigint[], int, float8, bigint)",
+            "('{a,b}', '{0,0}', 500, 60, 2000)",
+        ),
         "select_reached": ("(text[], int)", "('{a,b}', 100)"),
-        "select_kept": ("(text, bigint, int)", "('a', 7, 8)"),
-        "select_unpublished": ("(text[], int)", "('{a,b}', 8)"),
+        "select_kept": ("(text, bigint, int, bigint)", "('a', 7, 8, 1000)"),
+        "select_unpublished": ("(text[], text, bigint, int, bigint)", "('{a,b}', '', 0, 8, 1000)"),
         "select_left_lanes": ("(float8)", "(5)"),
         "select_lanes": ("", ""),
         "delete_batches": ("(text[], bigint[])", "('{a}', '{7}')"),

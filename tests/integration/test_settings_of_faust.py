@@ -30,7 +30,7 @@ _LEFT_TO_FAUST = """
     reply_expires reply_to_prefix store store_check_exists stream_ack_cancelled_tasks
     stream_ack_exceptions stream_publish_on_commit stream_recovery_delay table_cleanup_interval
     table_key_index_size tabledir timezone topic_disable_leader
-    value_serializer version web web_application_options web_bind web_cors_options web_enabled
+    value_serializer version web web_application_options web_cors_options web_enabled
     web_graph_enabled web_host web_in_thread web_metrics_enabled web_port web_router_enabled
     web_ssl_context web_stats_enabled web_tables_enabled web_transport worker_redirect_stdouts
     worker_redirect_stdouts_level
@@ -140,3 +140,18 @@ async def test_events_in_progress_are_not_waited_for_if_so_set(
     async with running(app):
         await numbers.send(value=1)
         await asyncio.wait_for(begun.wait(), PATIENCE)
+
+
+@pytest.mark.parametrize("said", [None, "option", "WEB_BIND", "FAUST_WEB_BIND"])
+def test_the_web_server_is_open_to_other_machines_only_where_that_is_said(
+    said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WEB_BIND", "FAUST_WEB_BIND"):
+        monkeypatch.delenv(name, raising=False)
+    settings: dict[str, Any] = {"env_prefix": "FAUST"} if said == "FAUST_WEB_BIND" else {}
+    if said == "option":
+        settings["web_bind"] = "0.0.0.0"
+    elif said is not None:
+        monkeypatch.setenv(said, "0.0.0.0")
+    app = faust.App("bank", broker="memory://", **settings)
+    assert app.conf.web_bind == ("127.0.0.1" if said is None else "0.0.0.0")

@@ -14,6 +14,7 @@ from uuid import uuid4
 import faust
 import pytest
 from faust.exceptions import ImproperlyConfigured
+from redis.asyncio import Redis
 
 from connectors.brokers.broker import Broker, Numbered, Outgoing
 from connectors.brokers.broker import LaneBatch as Batch
@@ -21,9 +22,10 @@ from connectors.errors import BrokerUnavailable
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.postgres.queries import load
-from connectors.processing.dead_letters import DeadLetter, DeadLetters
+from connectors.processing.dead_letters import DeadLetterHeading, DeadLetters
 from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.processing.shared import delivery, inbox
+from connectors.processing.shared.message import State
 from connectors.processing.topic import Topic
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_batches import fetch, sent_to
@@ -69,7 +71,7 @@ def claims_last(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"connectors.brokers.{kind}.sharing.CLAIM_FOR", seconds)
 
 
-async def letters_of(database_url: str) -> Sequence[DeadLetter]:
+async def letters_of(database_url: str) -> Sequence[DeadLetterHeading]:
     database = await Database.connect(database_url)
     try:
         return await DeadLetters(database).list()
@@ -604,3 +606,115 @@ async def _are_sent(broker_url: str, count: int) -> bool:
     values = sorted(await sent_to(broker_url, "done"), key=str)
     assert len(set(values)) == len(values)
     return len(values) == count
+
+
+@pytest.mark.parametrize("removed", ["deleted", "trimmed"])
+async def test_what_an_event_did_counts_whose_entry_was_removed_meanwhile(
+    any_broker_url: str, database_url: str, removed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "RENEW_EVERY", 0.05)
+    app, begun, may_end = new_app(any_broker_url, database_url), asyncio.Event(), asyncio.Event()
+    done, renewed = app.topic("done"), 0
+
+    async def work(event: Any) -> None:
+        await done.send(value=event.value)
+        begun.set()
+        await may_end.wait()
+
+    letters = declare(app, work)
+    mail: Any = app.agents["mail"]
+    async with running(app), Redis.from_url(any_broker_url) as client:
+        await letters.send(key="key", value=0)
+        await asyncio.wait_for(begun.wait(), PATIENCE)
+        renew = mail.delivery._sharing.renew
+
+        async def count_renewals(offsets: Any) -> Any:
+            nonlocal renewed
+            lost = await renew(offsets)
+            renewed += 1
+            return lost
+
+        mail.delivery._sharing.renew = count_renewals
+        for key in await client.keys("{letters:?}"):
+            for entry_id, _ in cast("list[tuple[bytes, Any]]", await client.xrange(key)):
+                if removed == "deleted":
+                    await client.xdel(key, entry_id)
+                else:
+                    await client.xtrim(key, maxlen=0, approximate=False)
+        await eventually(lambda: renewed >= 3)
+        may_end.set()
+        await eventually(lambda: _are_sent(any_broker_url, 1))
+        assert not mail.delivery._hand.find(*State)
+    assert await fetch(database_url, "SELECT due_at FROM redfaust.inbox") == [(None,)]
+
+
+async def test_what_was_finished_before_a_group_was_destroyed_is_not_processed_again(
+    any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are its dead letters given up again, however long ago that was."""
+    monkeypatch.setattr(inbox, "KEPT_FOR", 0.0)
+    monkeypatch.setattr(delivery, "KEEP_HOUSE_EVERY", 0.05)
+    monkeypatch.setattr(delivery, "TAKE_OVER_EVERY", 0.05)
+    app, done = new_app(any_broker_url, database_url), list[int]()
+
+    async def work(event: Any) -> None:
+        if event.value == 3:
+            raise ValueError
+        done.append(event.value)
+
+    letters = declare(app, work, retries=NO_RETRIES)
+
+    async def all_forgotten() -> bool:
+        return not await fetch(database_url, "SELECT event FROM redfaust.inbox")
+
+    async def destroy() -> None:
+        async with Redis.from_url(any_broker_url) as client:
+            for key in await client.keys("{letters:?}"):
+                await client.xgroup_destroy(key, "test/mail")
+
+    async with running(app):
+        for number in range(8):
+            await letters.send(key=f"key {number}", value=number)
+        await eventually(lambda: len(done) == 7)
+        await eventually(lambda: all_settled(app))
+        await eventually(all_forgotten)
+        await destroy()
+        await letters.send(key="key", value=8)
+        await eventually(lambda: 8 in done)
+    await destroy()
+    heir = new_app(any_broker_url, database_url)
+    letters = declare(heir, work, retries=NO_RETRIES)
+    async with running(heir):
+        await letters.send(key="key", value=9)
+        await eventually(lambda: 9 in done)
+        await eventually(lambda: all_settled(heir))
+    assert sorted(done) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert len(await letters_of(database_url)) == 1
+
+
+@pytest.mark.parametrize("bound", ["number", "bytes"])
+async def test_what_waits_here_for_another_attempt_is_bounded_and_tried_again(
+    any_broker_url: str, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if bound == "number":
+        monkeypatch.setattr(delivery, "MAX_POSTPONED", 2)
+    else:
+        monkeypatch.setattr(delivery, "HAND_BYTES", 2)
+    app, attempts, most = new_app(any_broker_url), Counter[int](), 0
+    mail: Any = None
+
+    async def work(event: Any) -> None:
+        nonlocal most
+        most = max(most, len(mail.delivery._hand.find(*State)))
+        attempts[event.value] += 1
+        if attempts[event.value] < 3:
+            raise ValueError
+
+    letters = declare(app, work, concurrency=1, retries=Retries(attempts=5, delay=0.05))
+    mail = app.agents["mail"]
+    async with running(app):
+        for number in range(8):
+            await letters.send(key="key", value=number)
+        await eventually(lambda: all_settled(app))
+    assert attempts == dict.fromkeys(range(8), 3)
+    assert most <= 3

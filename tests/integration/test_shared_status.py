@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 
 from faust.types import TP
 
-from app.status.collector import ask_broker
+from app.status.collector import Watch
+from app.status.database_facts import ask_retrying
+from app.status.snapshot import Cause, Unknown
+from app.status.sources import Sources
 from connectors.brokers.broker import Beat, Outgoing, Record, TopicSpec
 from connectors.brokers.sharing import Claim, shared_group
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
-from connectors.processing.parked_rows import parked_counts
 from connectors.processing.shared.inbox import Inbox, Known
 from connectors.processing.shared.message import SharedMessage
 from connectors.transports.by_url import broker_by_url
@@ -32,11 +34,13 @@ async def test_what_waits_for_them_and_what_they_have_in_hand(any_broker_url: st
     await consumer.join(["letters"], from_start=True)
     await broker.append([Outgoing("letters", b"", partition=1) for _ in range(5)])
     await consumer.take(2, wait=0)
-    problems: list[str] = []
-    part = await ask_broker(broker, "shop", problems)
-    assert not problems
-    assert [(agent.name, agent.waiting) for agent in part.agents] == [("mail", 5), ("notes", None)]
-    [topic] = part.topics
+    status = await Watch(
+        Sources(broker, Unknown(Cause.AWAY, "not asked")), "shop", patience=20.0
+    ).look()
+    assert status.agents is not None
+    assert status.topics is not None
+    assert [(each.name, each.waiting) for each in status.agents] == [("mail", 5), ("notes", None)]
+    [topic] = status.topics
     assert [(p.lag, p.pending) for p in topic.partitions] == [(0, 0), (5, 2)]
     await consumer.close()
     await broker.close()
@@ -55,6 +59,7 @@ async def test_what_waits_for_another_attempt_is_counted(database_url: str) -> N
     async with database.transaction() as connection:
         await inbox.fail(connection, {failed: Known(1, 60.0)})
         await inbox.finish(connection, [finished])
-    assert await parked_counts(database, "shop") == {"letters": 1}
-    assert await parked_counts(database, "sho") == {}
+    [waiting] = await ask_retrying(database, "shop")
+    assert (waiting.agent, waiting.topic, waiting.events) == ("mail", "letters", 1)
+    assert await ask_retrying(database, "sho") == []
     await database.close()

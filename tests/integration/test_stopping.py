@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -16,6 +18,7 @@ from connectors.outbox.housekeeping import Housekeeping
 from connectors.postgres.database import Database
 from connectors.processing.backing import PostgresBacking, backing_of
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
+from tests.proxy import Proxy
 
 
 async def test_a_worker_may_be_stopped_while_partitions_move() -> None:
@@ -164,3 +167,37 @@ async def test_nothing_is_published_once_the_database_is_closed(
         await eventually(lambda: bool(tried))
     assert not tried
     assert "Publishing waits" not in caplog.text
+
+
+STOPS_WITHIN = 8.0
+"""Seconds that a process manager waits before it kills, less what a loaded machine takes."""
+
+
+@pytest.mark.parametrize("delivery", ["ordered", "shared"])
+async def test_a_worker_whose_database_hangs_stops_before_it_is_killed(
+    database_url: str, delivery: str
+) -> None:
+    parts = urlsplit(database_url)
+    assert parts.port is not None
+    async with Proxy(parts.port).listening() as way:
+        host = parts.netloc.rpartition(":")[0]
+        url = urlunsplit(parts._replace(netloc=f"{host}:{way.port}"))
+        app = new_app(f"memory://{uuid.uuid4().hex}", url)
+        names, out = app.topic("names", key_type=str), app.topic("out")
+        begun: list[str] = []
+
+        @app.agent(names, delivery=delivery)
+        async def send(stream: Any) -> None:
+            async for name in stream:
+                begun.append(name)
+                await out.send(key="k", value=name)
+
+        await app.start()
+        await names.send(key="a", value="one")
+        await eventually(lambda: begun == ["one"])
+        way.hold()
+        await names.send(key="a", value="two")
+        if delivery == "ordered":  # the others ask the inbox before they begin
+            await eventually(lambda: len(begun) == 2)
+        await asyncio.wait_for(app.stop(), STOPS_WITHIN)
+    assert not app.crashed

@@ -74,7 +74,7 @@ def settings(database_url: str) -> Settings:
 
 @pytest.fixture
 async def client(settings: Settings, services: Services) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_web(settings, services))
+    transport = httpx.ASGITransport(create_web(settings, services, bound_to=["127.0.0.1"]))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
@@ -154,7 +154,8 @@ async def test_a_cart_is_replaced_by_an_event(
     assert (answer.status_code, answer.json()) == (202, {"user_id": user_id, "items": [ITEM]})
     topic, key, message = (await published(database))[-1]
     assert (topic, key) == ("users", user_id)
-    assert message.event == CartUpdated.model_validate({"user_id": user_id, "items": [ITEM]})
+    cart = {"user_id": user_id, "items": [ITEM], "cart_number": 1}
+    assert message.event == CartUpdated.model_validate(cart)
 
 
 async def test_a_cart_reads_as_the_agents_keep_it(
@@ -195,6 +196,18 @@ async def test_an_order_is_stored_and_published(
     assert [change["status"] for change in read["history"]] == ["placed"]
 
 
+async def test_an_order_names_the_cart_that_the_user_had_then(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    user_id = await sign_up(client)
+    cart, order = {"items": [ITEM]}, {"user_id": user_id, "items": [ITEM], "currency": "EUR"}
+    for _ in range(2):
+        assert (await client.post("/api/orders", json=order)).status_code == 202
+        assert (await client.put(f"/api/users/{user_id}/cart", json=cart)).status_code == 202
+    numbers = [getattr(m.event, "cart_number", None) for *_, m in await published(database)]
+    assert numbers == [None, 0, 1, 1, 2]
+
+
 async def test_an_order_reads_as_the_agents_keep_it(
     client: httpx.AsyncClient, database: Database
 ) -> None:
@@ -213,12 +226,35 @@ async def test_an_order_reads_as_the_agents_keep_it(
     assert (await client.get("/api/orders/o-foreign")).json() == state | {"total": 900}
 
 
+@pytest.mark.parametrize("value", [5, {"status": "eaten"}, []], ids=repr)
+async def test_a_row_that_somebody_has_edited_is_said_to_be_unreadable(
+    client: httpx.AsyncClient, database: Database, value: Any
+) -> None:
+    user_id = await sign_up(client)
+    order = {"user_id": user_id, "items": [ITEM], "currency": "EUR"}
+    order_id = (await client.post("/api/orders", json=order)).json()["order_id"]
+    await agents_made(database, "order_states", order_id, value)
+    await agents_made(database, "carts", user_id, value)
+    for path, what in (
+        (f"/api/orders/{order_id}", f"order {order_id}"),
+        (f"/api/users/{user_id}/cart", f"cart {user_id}"),
+    ):
+        answer = await client.get(path)
+        assert answer.status_code == 503
+        assert f"the state of {what} cannot be read now" in answer.text
+    page, status = await client.get("/"), (await client.get("/api/status")).json()
+    assert page.status_code == 200
+    assert "unreadable" in page.text
+    assert [each["status"] for each in status["orders"]] == [None]
+
+
 async def test_notifications_of_a_user_come_newest_first(
     client: httpx.AsyncClient, database: Database
 ) -> None:
     user_id = await sign_up(client)
     assert (await client.get(f"/api/notifications?user_id={user_id}")).json() == {
-        "notifications": []
+        "notifications": [],
+        "next": None,
     }
     for number, owner in enumerate([user_id, "another", user_id]):
         row = {"notification_id": f"n-{number}", "user_id": owner, "kind": "welcome"}
@@ -226,6 +262,47 @@ async def test_notifications_of_a_user_come_newest_first(
         await agents_made(database, "notifications", f"n-{number}", row)
     found = (await client.get(f"/api/notifications?user_id={user_id}")).json()["notifications"]
     assert [row["notification_id"] for row in found] == ["n-2", "n-0"]
+
+
+async def test_notifications_come_in_pages_that_miss_none(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    written = [f"n-{number:03}" for number in range(7)]
+    for name in written:
+        row = {"notification_id": name, "user_id": "u-foreign", "kind": "welcome"}
+        row |= {"status": "sent", "updated_at": "2030-01-01T00:00:00Z"}
+        await agents_made(database, "notifications", name, row)
+    # As rows of one commit have it.
+    await database.pool.execute("UPDATE notifications SET updated_at = '2030-01-01Z'")
+    found, query = [], {"user_id": "u-foreign", "limit": "3"}
+    while True:
+        page = (await client.get("/api/notifications", params=query)).json()
+        found.append([row["notification_id"] for row in page["notifications"]])
+        if page["next"] is None:
+            break
+        query["after"] = page["next"]
+    assert found == [written[:3:-1], written[3:0:-1], written[:1]]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"limit": "0"},
+        {"limit": "101"},
+        {"limit": "x"},
+        {"after": "x"},
+        {"after": "é"},
+        {"after": "OTk5OTk5OTk5OTk5OTk5OTk5L24"},
+        {"after": "MS9hAGI"},
+        {"after": "x" * 1000},
+    ],
+)
+async def test_a_page_that_is_none_is_refused(
+    client: httpx.AsyncClient, query: dict[str, str]
+) -> None:
+    answer = await client.get("/api/notifications", params={"user_id": "u-1", **query})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["query", next(iter(query))]
 
 
 @pytest.mark.parametrize(
@@ -546,7 +623,7 @@ async def test_the_status_tells_what_is_going_on(
     answer = await client.get("/api/status")
     assert answer.status_code == 200
     status = answer.json()
-    assert status["problems"] == []
+    assert [problem["kind"] for problem in status["problems"]] == ["dead_letters"]
     assert [(each["name"], len(each["owns"])) for each in status["workers"]] == [
         ("w-1", 2),
         ("w-2", 0),
@@ -558,6 +635,7 @@ async def test_the_status_tells_what_is_going_on(
         "partition": 1,
         "length": 1,
         "lag": 1,
+        "oldest_age_seconds": topic["partitions"][1]["oldest_age_seconds"],
         "pending": 0,
         "position": "0",
         "owner": "w-1",
@@ -575,13 +653,15 @@ async def test_the_status_tells_what_is_going_on(
 
 async def test_the_status_does_without_the_broker(settings: Settings, services: Services) -> None:
     alone = Services(services.database, services.outbox, None)
-    transport = httpx.ASGITransport(create_web(settings, alone))
+    transport = httpx.ASGITransport(create_web(settings, alone, bound_to=["127.0.0.1"]))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         status = (await client.get("/api/status")).json()
         page = await client.get("/")
         metrics = (await client.get("/metrics")).text
     assert (status["topics"], status["outbox"]["depth"]) == (None, 0)
-    assert status["problems"] == ["this process is not connected to the broker"]
+    [problem] = status["problems"]
+    assert problem["kind"] == "broker_down"
+    assert "this process is not connected to the broker" in problem["text"]
     assert page.status_code == 200
     assert "not connected to the broker" in page.text
     assert "redfaust_broker_up 0.0" in metrics
@@ -618,7 +698,9 @@ async def test_a_worker_of_another_release_is_a_problem_and_no_error(
     await broker.beat("shop", "w-9", Beat(1, info={"pid": "seven"}))
     status = (await client.get("/api/status")).json()
     assert status["workers"] == []
-    assert "w-9" in status["problems"][0]
+    [problem] = status["problems"]
+    assert problem["kind"] == "worker_unreadable"
+    assert "w-9" in problem["text"]
 
 
 async def test_metrics_are_in_prometheus_form(
@@ -644,7 +726,13 @@ async def test_the_pages_show_it_and_nothing_secret(
     for path in ("/", "/fragments/status"):
         page = await client.get(path)
         assert page.status_code == 200
-        for text in ("w-1", "spare", "orders 0–1", "ann@example.org", f"/dead-letters/{number}"):
+        for text in (
+            "w-1",
+            "spare",
+            "<bdi>orders</bdi> 0–1",
+            "ann@example.org",
+            f"/dead-letters/{number}",
+        ):
             assert text in page.text
     letter = (await client.get(f"/dead-letters/{number}")).text
     assert f"redfaust dead-letters replay {number}" in letter

@@ -9,16 +9,18 @@ from typing import cast
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app.settings import Settings
 from app.web.application import create_web
-from app.web.security import is_loopback
+from app.web.refusals import LINES
+from app.web.security import Access, is_loopback
 from app.web.services import Services
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
 
-TOKEN = "correct horse"
+TOKEN = "correct horse battery"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 # Its validation comes after security and before the database, which is not there.
 INVALID_USER = {"email": "none"}
@@ -35,12 +37,11 @@ async def client(
     settings = Settings(
         broker=SecretStr("memory://"),
         database=SecretStr("postgresql://user:hunter2@nowhere/db"),
-        host=host,
         token=SecretStr(token) if token else None,
     )
     database = cast(Database, _NoDatabase())
     transport = httpx.ASGITransport(
-        create_web(settings, Services(database, Outbox(database), None))
+        create_web(settings, Services(database, Outbox(database), None), bound_to=[host])
     )
     async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
         yield client
@@ -172,7 +173,10 @@ async def test_pages_load_nothing_from_elsewhere() -> None:
         ("127.0.0.1", True),
         ("127.8.8.8", True),
         ("::1", True),
-        ("localhost", True),
+        ("localhost", False),  # it may be a name of anything
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:0.0.0.0", False),
+        ("::ffff:192.0.2.7", False),
         ("0.0.0.0", False),
         ("::", False),
         ("", False),
@@ -182,3 +186,32 @@ async def test_pages_load_nothing_from_elsewhere() -> None:
 )
 def test_what_counts_as_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "Via"])
+async def test_on_loopback_a_proxy_needs_the_token(header: str) -> None:
+    said = {header: "for=192.0.2.7"}
+    async with client() as web:
+        assert (await web.get("/docs", headers=said)).status_code == 403
+        assert (await web.get("/health/live", headers=said)).status_code == 200
+    async with client(token=TOKEN) as web:
+        assert (await web.get("/docs", headers=said | BEARER)).status_code == 200
+
+
+@pytest.mark.parametrize("others", [["0.0.0.0"], ["192.0.2.7"], ["::"]])
+async def test_one_wide_address_among_several_is_wide(others: list[str]) -> None:
+    access = Access(FastAPI(), bound_to=["127.0.0.1", *others], token=None)
+    transport = httpx.ASGITransport(access)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as web:
+        assert (await web.get("/")).status_code == 403
+
+
+async def test_refused_logins_are_logged_a_few_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    async with client(host="0.0.0.0", token=TOKEN) as web:
+        for number in range(50):
+            wrong = {"Authorization": f"Bearer secret-{number}"}
+            assert (await web.get("/api/status", headers=wrong)).status_code == 401
+        assert (await web.get("/api/status")).status_code == 401  # nobody has tried anything
+    lines = [r.getMessage() for r in caplog.records if r.name == "app.web.refusals"]
+    assert len(lines) == LINES
+    assert all("127.0.0.1" in line and "secret" not in line for line in lines)

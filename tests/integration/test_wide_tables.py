@@ -13,7 +13,10 @@ import pytest
 from faust.types import TP
 from pydantic import BaseModel
 
+from connectors.brokers.partitioner import partition_of
 from connectors.errors import CacheFull
+from connectors.postgres.database import Database
+from connectors.postgres.identifiers import index_name
 from connectors.processing.committer import Committer
 from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.tables.wide import WideStore
@@ -247,13 +250,11 @@ async def test_windows_that_expire_are_refused(database_url: str) -> None:
     await app.stop()
 
 
-@pytest.mark.parametrize("size", [0, "many", None])
-async def test_a_number_of_rows_that_is_none_is_refused(database_url: str, size: Any) -> None:
-    app = new_app("memory://none", database_url)
-    app.Table("visits", options={"cached_rows": size})
+@pytest.mark.parametrize("size", [0, "many", "5", None, True, 2.5])
+def test_a_number_of_rows_that_is_none_is_refused(size: Any) -> None:
+    app = new_app("memory://none", "postgresql://nowhere.invalid/none")
     with pytest.raises(faust.exceptions.ImproperlyConfigured, match="cached_rows"):
-        await app.start()
-    await app.stop()
+        app.Table("visits", options={"cached_rows": size})
 
 
 async def test_events_wait_for_places_and_other_partitions_do_not(database_url: str) -> None:
@@ -409,10 +410,11 @@ async def test_rows_that_cannot_be_loaded_now_are_waited_for(database_url: str) 
             table[key] += 1
 
     async with running(app):
+        own = partition_of(b"key", 4)
         await fetch(as_owner(database_url), "ALTER TABLE test.seen RENAME TO away")
         await send_all(numbers, ("key", "key"))
         await eventually(lambda: bool(store_of(table).cache.state("key")))
-        await fetch(database_url, "INSERT INTO test.away VALUES ('key', '41', 0)")
+        await fetch(database_url, f"INSERT INTO test.away VALUES ('key', '41', {own})")
         await fetch(as_owner(database_url), "ALTER TABLE test.away RENAME TO seen")
         await eventually(lambda: all_finished(app, "numbers"))
     assert await errors(database_url) == []
@@ -473,12 +475,14 @@ async def test_a_row_that_postgres_refuses_stays_as_it_was(database_url: str) ->
     async def put(stream: Any) -> None:
         async for key, balance in stream.items():
             before = table[key].balance if key in table else 0
-            # Not validated, so that only the generated column finds it out.
             table[key] = Account.model_construct(owner=key, balance=balance or before)
 
     async with running(app):
-        await send_all(accounts, ("a", 1), ("a", float("inf")), ("b", 2), ("a", 0))
-        await eventually(lambda: all_finished(app, "accounts"))
+        await fetch(as_owner(database_url), "ALTER TABLE test.accounts ADD CHECK (balance < 1000)")
+        for events in ([("a", 1)], [("a", 5000), ("b", 2)], [("a", 0)]):
+            await send_all(accounts, *events)
+            await eventually(lambda: all_finished(app, "accounts"))
+    assert len(await errors(database_url)) == 1
     rows = await fetch(database_url, "SELECT key, balance FROM test.accounts ORDER BY key")
     assert rows == [("a", 1), ("b", 2)]
 
@@ -529,10 +533,11 @@ async def test_rows_are_read_anew_after_partitions_have_moved(database_url: str)
     async with running(app):
         await send_all(words, ("changed", "changed"), ("gone", "gone"), ("kept", "kept"))
         await eventually(lambda: all_finished(app, "words"))
+        own = partition_of(b"new", 4)
         # As another worker would do, if it had the partitions for a while.
         await fetch(database_url, "UPDATE test.counts SET value = '41' WHERE key = 'changed'")
         await fetch(database_url, "DELETE FROM test.counts WHERE key = 'gone'")
-        await fetch(database_url, "INSERT INTO test.counts VALUES ('new', '6', 0)")
+        await fetch(database_url, f"INSERT INTO test.counts VALUES ('new', '6', {own})")
         cast(Consumer, app.consumer).rebalance.undo()
         await send_all(words, *((key, key) for key in ("changed", "gone", "kept", "new")))
         await eventually(lambda: all_finished(app, "words"))
@@ -569,6 +574,28 @@ async def test_a_row_stays_until_it_is_committed(
     assert Counter(dict(rows)) == Counter(keys)
 
 
+async def test_what_is_known_of_a_partitions_rows_is_read_anew_when_it_comes(
+    migrated_url: str,
+) -> None:
+    """Another worker has had it since; also of what is in use, and of rows that there were not."""
+    app = new_app("memory://gained", migrated_url, name="gained")
+    store = store_of(app.Table("rows", key_type=str, options={"cached_rows": 10}))
+    database = await Database.connect(migrated_url)
+    async with database.transaction() as connection:
+        await store.create(connection)
+        await store.write(connection, {"used": (0, None, "1"), "idle": (0, None, "1")})
+    for key in ("used", "idle", "new"):
+        store.cache.pin(key, "holder", 10)
+    await store.load(database, ["used", "idle", "new"])
+    store.cache.unpin("idle", "holder")
+    async with database.transaction() as connection:
+        await store.write(connection, {"used": (0, None, "2"), "new": (0, None, "3")})
+    await store.load_partitions(database, [0])
+    await database.close()
+    assert [store.get(key) for key in ("used", "new")] == [2, 3]
+    assert store.cache.state("idle") is None
+
+
 async def test_rows_are_found_by_the_index(database_url: str) -> None:
     app = new_app("memory://plan", database_url)
     table = app.Table("wide", key_type=str, options={"cached_rows": 10})
@@ -587,5 +614,5 @@ async def test_rows_are_found_by_the_index(database_url: str) -> None:
         finally:
             await connection.close()
     text = "\n".join(row[0] for row in plan)
-    assert "Index Scan using wide_pkey" in text
+    assert f"Index Scan using {index_name('wide', 'key')}" in text
     assert "Seq Scan" not in text

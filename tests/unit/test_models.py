@@ -13,8 +13,15 @@ from pydantic import ValidationError
 
 from models.envelope import Envelope, Message, derived_id, first_message
 from models.errors import IllegalTransition, InvalidEvent
-from models.events import CartUpdated, NotificationRequested, OrderCreated, UserCreated
-from models.fields import MAX_ITEMS, MAX_QUANTITY, MAX_UNIT_PRICE
+from models.events import (
+    CartUpdated,
+    NotificationFailed,
+    NotificationKind,
+    NotificationRequested,
+    OrderCreated,
+    UserCreated,
+)
+from models.fields import MAX_ITEMS, MAX_QUANTITY, MAX_UNIT_PRICE, printable
 from models.orders import TRANSITIONS, Item, OrderStatus, total
 from models.rows import OrderStateRow, StatusChange
 from models.traces import child_of, new_trace
@@ -194,3 +201,27 @@ def test_a_notification_without_data_has_an_empty_one() -> None:
 def test_a_derived_id_stays_what_it_was(one: str, other: str) -> None:
     namespace = UUID("5d3a7b8e-64d1-5c0e-9f53-0d6d6a1f9b27")
     assert derived_id(one, other) == str(uuid5(namespace, f"{one}\n{other}"))
+
+
+@pytest.mark.parametrize(
+    "text", ["=?utf-8?q?=0D=0ABcc:_v@x.org?=", "a\r\nBcc: v@x.org", "a\u202eb", "a\u2066b"]
+)
+def test_what_a_mails_header_would_read_otherwise_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        UserCreated(user_id="u-1", email="ann@example.org", name=text)
+    with pytest.raises(ValidationError):
+        UserCreated(user_id="u-1", email=f"{text}@example.org", name="Ann")
+
+
+def test_an_error_is_told_in_one_printable_line() -> None:
+    told = printable("a\nb =?utf-8?q?=0D=0A?= \u202ec")
+    assert told == "a b = ?utf-8?q?=0D=0A?= c"
+    NotificationFailed(
+        notification_id="n-1", user_id="u-1", kind=NotificationKind.WELCOME, error=told
+    )
+
+
+def test_a_trace_of_any_length_takes_no_place() -> None:
+    headers = first_message(UserCreated(user_id="u", email="a@b.c", name="A")).envelope.headers()
+    read = Envelope.from_headers(headers | {"traceparent": "x" * 100_000})
+    assert len(read.traceparent) == 55

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from connectors.processing.preview import LENGTH, masked_text, preview, preview_named, printable
+from connectors.printable import printable
+from connectors.processing.preview import LENGTH, masked_text, preview, preview_named
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import orjson
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from connectors.brokers.broker import Outgoing, Record
+from connectors.brokers.outgoing import EARLIEST, LATEST
 from connectors.brokers.redis.entry import decode, encode, encode_numbered
 from connectors.brokers.redis.offsets import offset_of, seconds_of, stream_id
+from connectors.brokers.sequences import END_OF_NUMBERS, LogSigner, Signer
+
+SECRET = b"s" * 32
+STREAM = b"{t:0}"
 
 
-def read(entry_id: bytes, fields: list[bytes]) -> Record:
-    (record,) = decode([(entry_id, fields)])
+def signer(*secrets: bytes, stream: bytes = STREAM) -> LogSigner:
+    return Signer(secrets or (SECRET,)).log(stream)
+
+
+def read(entry_id: bytes, fields: list[bytes], by: LogSigner | None = None) -> Record:
+    (record,) = decode([(entry_id, fields)], by or signer())
     return record
 
 
@@ -55,15 +66,22 @@ def test_an_entry_that_is_not_text_keeps_its_bytes() -> None:
     assert read(b"1-1", [b"\xff\xfe", b"\x00\x01"]).value == b"\xff\xfe \x00\x01"
 
 
-def test_an_entry_whose_time_is_none_has_that_of_its_id() -> None:
-    for garbage in (b"soon", b"9" * 400, b""):
-        record = read(b"1500-0", [b"_v", b"x", b"_t", garbage])
-        assert (record.value, record.timestamp) == (b"x", 1.5)
+@pytest.mark.parametrize(
+    "garbage",
+    [b"soon", b"9" * 400, b"", b"-1", b"1e30", b" 5", b"1_000", b"inf", b"253402300800000"],
+)
+def test_an_entry_whose_time_is_none_has_that_of_its_id(garbage: bytes) -> None:
+    record = read(b"1500-0", [b"_v", b"x", b"_t", garbage])
+    assert (record.value, record.timestamp) == (b"x", 1.5)
+
+
+def test_an_entry_whose_id_lies_behind_all_times_has_the_last_one() -> None:
+    assert read(LARGEST, [b"_v", b"x"]).timestamp == LATEST
 
 
 def test_entries_of_one_moment_and_of_others_have_their_own_offsets() -> None:
-    ids = [b"1500-0", b"1500-1", b"1500-18446744073709551615", b"1501-0", b"1500-7", LARGEST]
-    records = decode((entry_id, [b"_v", entry_id, b"_k", b"key"]) for entry_id in ids)
+    ids = [b"1500-0", b"1500-1", b"1500-18446744073709551615", b"1501-0", b"1500-7"]
+    records = decode(((entry_id, [b"_v", entry_id, b"_k", b"key"]) for entry_id in ids), signer())
     assert [record.offset for record in records] == [offset_of(entry_id) for entry_id in ids]
     assert [record.timestamp for record in records] == [seconds_of(r.offset) for r in records]
     assert [(record.value, record.key) for record in records] == [(i, b"key") for i in ids]
@@ -71,28 +89,94 @@ def test_entries_of_one_moment_and_of_others_have_their_own_offsets() -> None:
 
 def test_an_entry_that_was_deleted_is_left_out() -> None:
     kept = [b"_v", b"x"]
-    assert [r.offset for r in decode([(b"0-1", []), (b"0-2", kept), (b"0-3", [])])] == [2]
+    entries: list[tuple[bytes, list[bytes]]] = [(b"0-1", []), (b"0-2", kept), (b"0-3", [])]
+    assert [record.offset for record in decode(entries, signer())] == [2]
+
+
+def test_the_fields_of_an_event_may_come_in_any_order() -> None:
+    record = read(b"1-1", [b"_k", b"k", b"_h:a", b"1", b"_v", b"x", b"_t", b"1500"])
+    assert record[1:] == (1.5, b"k", b"x", (("a", b"1"),), None)
 
 
 def test_a_numbered_entry_survives_with_its_source() -> None:
     entry = Outgoing("t", None, b"key", (("h", b"1"),))
-    record = read(b"1-1", encode_numbered(b"lane", 7, entry))
+    record = read(b"1-1", encode_numbered(b"lane", 7, entry, signer()))
     assert (record.value, record.key, record.headers) == (None, b"key", entry.headers)
     assert record.source == ("lane", 7)
 
 
-def test_a_source_that_is_none_is_left_out() -> None:
-    for garbage in (b"", b"lane", b"lane:", b"lane:seven", b"\xff:7"):
-        record = read(b"1-1", [b"_v", b"x", b"_i", garbage])
-        assert (record.value, record.source) == (b"x", None)
-        record = read(b"1-1", [b"_v", b"x", b"_k", b"k", b"_i", garbage])
-        assert (record.value, record.key, record.source) == (b"x", b"k", None)
-
-
 def test_a_numbered_entry_without_headers_is_read_the_short_way() -> None:
-    record = read(b"1-1", [b"_v", b"x", b"_k", b"k", b"_i", b"lane:7"])
-    assert record[2:] == (b"k", b"x", (), ("lane", 7))
+    fields = encode_numbered(b"lane", 7, Outgoing("t", b"x", b"k"), signer())
+    assert fields[::2] == [b"_v", b"_k", b"_i"]
+    assert read(b"1-1", fields)[2:] == (b"k", b"x", (), ("lane", 7))
+
+
+def test_a_source_that_redfaust_has_not_signed_is_none() -> None:
+    signed = signer().sign(b"lane", 7)
+    forged = [
+        *(b"", b"lane", b"lane:", b"lane:seven", b"\xff:7", b"a\0b:1", b":", b"::"),
+        *(b"lane:7", b"lane:0", b"x:-5", b"lane:99999999999", b"lane:%d" % 10**20),
+        *(b"lane:7:", b"lane:7:0000000000000000", b"lane:8:" + signed[-16:], signed + b" "),
+        *(signed[:-1], signed.upper(), b"x" + signed, signed * 1000, b"x" * 1_000_000),
+        signer(b"another secret").sign(b"lane", 7),
+        signer(stream=b"{t:1}").sign(b"lane", 7),
+    ]
+    for source in forged:
+        record = read(b"1-1", [b"_v", b"x", b"_i", source])
+        assert (record.value, record.source) == (b"x", None)
+        record = read(b"1-1", [b"_v", b"x", b"_k", b"k", b"_i", source])
+        assert (record.value, record.key, record.source) == (b"x", b"k", None)
+    assert read(b"1-1", [b"_v", b"x", b"_k", b"k", b"_i", signed]).source == ("lane", 7)
+
+
+def test_what_was_signed_with_a_former_secret_stays_signed() -> None:
+    fields = encode_numbered(b"lane", 7, Outgoing("t", b"x"), signer(b"former"))
+    assert read(b"1-1", fields, signer(b"now", b"former")).source == ("lane", 7)
+    assert read(b"1-1", fields, signer(b"now")).source is None
 
 
 def test_a_header_whose_name_is_no_text_is_sent_all_the_same() -> None:
     assert encode(Outgoing("t", b"", None, (("a\ud800", b"1"),)))[-2:] == [b"_h:a?", b"1"]
+
+
+def test_an_entry_with_very_many_headers_is_read_in_linear_time() -> None:
+    count = 200_000  # which take minutes where each copies those before it
+    fields = [b"_v", b"x", *([b"_h:h", b"1"] * count)]
+    assert len(read(b"1-1", fields).headers) == count
+
+
+names = st.sampled_from([b"_v", b"_n", b"_k", b"_t", b"_i", b"_h:", b"_h:a"]) | st.builds(
+    lambda name: b"_h:" + name, st.binary(max_size=8)
+)
+numbers = st.integers(-(10**30), 10**30).map(lambda number: b"%d" % number)
+times = st.floats().map(lambda time: str(time).encode())
+anything = st.binary(max_size=40) | numbers | times
+
+
+@settings(deadline=None)
+@given(
+    entry_id=st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)),
+    fields=st.lists(names | st.binary(max_size=8) | anything, min_size=1, max_size=12),
+)
+@example(entry_id=(1, 1), fields=[b"_v"])
+@example(entry_id=(1, 1), fields=[b"_v", b"x", b"_h:\0\xff\xed\xa0\x80", b"1", b"_t", b"nan"])
+def test_whatever_an_entry_holds_it_is_a_valid_record(
+    entry_id: tuple[int, int], fields: list[bytes]
+) -> None:
+    record = read(b"%d-%d" % entry_id, fields)
+    assert record.offset == entry_id[0] << 64 | entry_id[1]
+    assert EARLIEST <= record.timestamp <= LATEST
+    assert record.source is None
+    for name, content in record.headers:
+        assert name.encode().count(b"\0") == 0
+        assert isinstance(content, bytes)
+    if b"_v" in fields[::2][: len(fields) // 2]:
+        assert record.value in fields[1::2]
+
+
+@settings(deadline=None)
+@given(lane=st.from_regex(r"[!-9;-~]{1,200}", fullmatch=True), number=st.integers(1, 2**53 - 1))
+@example(lane="a" * 200, number=END_OF_NUMBERS - 1)
+def test_whatever_is_signed_is_verified_as_it_was(lane: str, number: int) -> None:
+    by = signer()
+    assert by.verify(by.sign(lane.encode(), number)) == (lane, number)

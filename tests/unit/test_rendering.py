@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from jinja2 import UndefinedError
 
+from agents.errors import NoticeUnusable
 from agents.rendering import render
 from app.status import Status
 from app.status.models import OutboxPart, Partition, Topic, Worker
+from app.status.problems import Kind, Problem, Severity
 from app.status.text import render as status_text
-from app.web.rendering import duration, ranges
+from app.web.rendering import duration, page, ranges
 from models.events import NotificationKind
 from models.money import format_money
 
@@ -80,7 +81,7 @@ def test_only_html_is_escaped() -> None:
 
 
 def test_a_notification_that_lacks_something_is_not_sent_half_empty() -> None:
-    with pytest.raises(UndefinedError, match="order_id"):
+    with pytest.raises(NoticeUnusable, match="order_id"):
         render(NotificationKind.ORDER_SHIPPED, {})
 
 
@@ -103,8 +104,42 @@ def test_the_status_as_text() -> None:
 
 
 def test_problems_come_first() -> None:
-    status = Status(app="shop", at=NOON, problems=("the broker is away",), workers=())
+    problem = Problem(
+        kind=Kind.NO_WORKER,
+        severity=Severity.STOPPED,
+        text="No worker is running\n\x1b[2J\u202e",
+        first_step="start one",
+        since=NOON,
+    )
+    status = Status(app="shop", at=NOON, problems=(problem,), workers=())
     assert status_text(status).splitlines()[1:3] == [
-        "PROBLEM  the broker is away",
-        "PROBLEM  no worker is running: start one with `redfaust worker`",
+        "STOPPED  No worker is running\\n\\x1b[2J\\u202e (since 2030-01-01 12:00:00)",
+        "         first: start one",
     ]
+
+
+def test_a_page_isolates_what_others_wrote() -> None:
+    worker = Worker(name="w\u202e\u2066<b>\x1b", pid=7, host="ה", started_at=NOON)
+    html = bytes(
+        page("status.html", {"status": Status(app="shop", at=NOON, workers=(worker,))}).body
+    )
+    assert b"<bdi>w\\u202e\\u2066&lt;b&gt;\\x1b</bdi>" in html
+    assert "<bdi>ה</bdi>".encode() in html
+
+
+@pytest.mark.parametrize(
+    "price", ["1e999990", 1e300, -1, 10**30, "450", None], ids=lambda price: str(price)[:9]
+)
+def test_a_price_that_is_none_makes_no_text(price: Any) -> None:
+    item = {"sku": "tea", "quantity": 1, "unit_price": price}
+    for data in (ORDER | {"items": [item]}, ORDER | {"total": price}):
+        with pytest.raises(NoticeUnusable) as refused:
+            render(NotificationKind.ORDER_CONFIRMED, data)
+        assert "\n" not in str(refused.value)
+        assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("name", ["=?utf-8?q?=0D=0ABcc:_v@x.org?=", "a\nb", "a\u202eb", "x" * 201])
+def test_a_name_that_may_not_stand_in_a_subject_makes_no_mail(name: str) -> None:
+    with pytest.raises(NoticeUnusable, match="name"):
+        render(NotificationKind.WELCOME, {"name": name})

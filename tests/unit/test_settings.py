@@ -133,7 +133,8 @@ async def test_what_a_killed_installation_left_is_not_believed(tmp_path: Path) -
 
 
 def test_a_child_process_loads_the_same_settings() -> None:
-    given = Given.load({"REDFAUST_PORT": "0", "REDFAUST_TOKEN": "t", "REDFAUST_DATA_DIR": "/x"})
+    token = "0123456789abcdef"
+    given = Given.load({"REDFAUST_PORT": "0", "REDFAUST_TOKEN": token, "REDFAUST_DATA_DIR": "/x"})
     settings = given.complete(broker=BROKER, database=DATABASE)
 
     assert Settings.load(settings.environ()) == settings
@@ -143,7 +144,7 @@ def test_a_child_process_loads_the_same_settings() -> None:
 def test_nothing_secret_is_shown() -> None:
     environ = {
         **SERVERS,
-        "REDFAUST_TOKEN": "hidden-3",
+        "REDFAUST_TOKEN": "hidden-3-hidden-3",
         "REDFAUST_SMTP": "smtp://user:hidden-4@localhost:25",
     }
     settings = Settings.load(environ)
@@ -185,3 +186,21 @@ def test_an_error_is_one_line_and_exit_code_1() -> None:
 @pytest.mark.parametrize("arguments", [["nonsense"], ["up", "--port", "x"], ["up", "--bogus"]])
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(main, arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("token", "complaint"),
+    [
+        ("0123456789abcdef\n", "line break"),
+        (" 0123456789abcdef", "line break"),
+        ("0123456789abcde", "shorter than 16"),
+        ("q!", "shorter than 16"),
+        ("0123456789abcdé0", "ASCII"),
+        ("01234567\n89abcdef", "ASCII"),
+    ],
+)
+def test_a_token_that_cannot_be_used_is_refused(token: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint) as refused:
+        Settings.load(SERVERS | {"REDFAUST_TOKEN": token})
+    assert "\n" not in str(refused.value)
+    assert token.strip() not in str(refused.value)

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from connectors.brokers.shares import (
+    LOST_FOR,
+    MAX_LOST,
     Owned,
     Plan,
     Register,
+    attend,
     classes_of,
     name_of,
     plan,
@@ -41,6 +44,38 @@ def owned(owners: Mapping[int, str]) -> dict[int, Owned]:
 
 def owners(register: Register) -> dict[int, str]:
     return {number: owned.member for number, owned in register.owners.items()}
+
+
+# -- who is remembered -----------------------------------------------------------------------
+
+
+def test_a_member_that_others_strike_out_is_remembered_as_lost() -> None:
+    register = Register(("a~1", "b~2"))
+    after = plan(register, "b~2", counts=[2], held=(), silent={"a~1"}, now=100.0).register
+    assert (after.members, after.lost) == (("b~2",), {"a": 100.0})
+
+
+def test_a_member_that_leaves_is_not_remembered() -> None:
+    assert without(Register(("a~1", "b~2")), "a~1", 100.0).lost == {}
+
+
+def test_a_lost_member_is_forgotten_when_it_comes_back_under_its_name() -> None:
+    register = Register(("b~2",), lost={"a": 100.0})
+    assert attend(register, "a~9", silent=(), now=101.0).lost == {}
+    assert attend(register, "c~9", silent=(), now=101.0).lost == {"a": 100.0}
+
+
+def test_a_lost_member_is_forgotten_after_a_time() -> None:
+    register = Register(("b~2",), lost={"a": 100.0})
+    assert attend(register, "b~2", silent=(), now=99.0 + LOST_FOR).lost == {"a": 100.0}
+    assert attend(register, "b~2", silent=(), now=100.0 + LOST_FOR).lost == {}
+
+
+def test_no_more_lost_members_are_remembered_than_are_worth_reading() -> None:
+    crashed = {f"host-{number}": float(number) for number in range(100)}
+    lost = attend(Register(lost=crashed), "b~2", silent=(), now=200.0).lost
+    assert len(lost) == MAX_LOST
+    assert min(lost.values()) == 100.0 - MAX_LOST
 
 
 # -- one step --------------------------------------------------------------------------------
@@ -141,9 +176,9 @@ def test_numbers_of_no_topic_are_let_go() -> None:
 
 def test_one_who_left_owns_nothing() -> None:
     register = Register(("a", "b"), owned({0: "a", 1: "b"}))
-    left = without(register, "a")
+    left = without(register, "a", 1.0)
     assert left.members == ("b",)
-    assert left.owners == {0: Owned("", "a", 0.0), 1: Owned("b", "", 0.0)}
+    assert left.owners == {0: Owned("", "a", 1.0), 1: Owned("b", "", 0.0)}
 
 
 # -- a group -----------------------------------------------------------------------------------
@@ -247,7 +282,7 @@ class Comings(RuleBasedStateMachine):
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
         worker = self.group.workers.pop(self._any(data).name)
-        self.group.write(without(self.group.register, worker.name), self.group.version)
+        self.group.write(without(self.group.register, worker.name, 1.0), self.group.version)
 
     @rule(name=st.sampled_from("abcdef"))
     def drain(self, name: str) -> None:

@@ -1,1 +1,1 @@
-SELECT request, status, body FROM idempotency_keys WHERE key = $1
+SELECT request, status, body FROM public.idempotency_keys WHERE key = $1

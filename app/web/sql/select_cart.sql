@@ -1,1 +1,1 @@
-SELECT value FROM carts WHERE key = $1
+SELECT value FROM public.carts WHERE key = $1

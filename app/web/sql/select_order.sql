@@ -1,1 +1,1 @@
-SELECT order_id, user_id, items, currency, placed_at FROM orders WHERE order_id = $1
+SELECT order_id, user_id, items, currency, placed_at FROM public.orders WHERE order_id = $1

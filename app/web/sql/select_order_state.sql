@@ -1,1 +1,1 @@
-SELECT value FROM order_states WHERE key = $1
+SELECT value FROM public.order_states WHERE key = $1

@@ -11,10 +11,11 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from connectors.brokers.url import BrokerUrl
 from connectors.errors import BrokerError
+from connectors.options import query_options
 
 KAFKA = "kafka"
 PORT = 9092
@@ -71,8 +72,9 @@ def _security(url: BrokerUrl, credentials: Mapping[str, Any]) -> dict[str, Any]:
             "sasl_plain_password": url.password or "",
         }
     options |= {name: value for name, value in credentials.items() if value is not None}
-    for name, value in parse_qsl(url.query):
-        if value not in _CHOICES.get(name, ()):
+    written = query_options("the broker's URL", url.query, _CHOICES, BrokerError)
+    for name, value in written.items():
+        if value not in _CHOICES[name]:
             raise BrokerError(
                 "behind the question mark of the broker's URL may stand "
                 + " and ".join(f"{name}={'|'.join(known)}" for name, known in _CHOICES.items())

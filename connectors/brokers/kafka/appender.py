@@ -18,7 +18,8 @@ from faust.types import TP
 from connectors.brokers.broker import Outgoing
 from connectors.brokers.kafka.address import Address
 from connectors.brokers.kafka.clients import common, started
-from connectors.brokers.kafka.errors import REFUSED, TOO_LARGE, our_errors
+from connectors.brokers.kafka.errors import NOT_ALLOWED, REFUSED, TOO_LARGE, our_errors
+from connectors.brokers.names import header_name
 from connectors.errors import BrokerError
 
 BATCH_BYTES = 1 << 20
@@ -38,6 +39,10 @@ class Put(NamedTuple):
 
 class EntryRefused(BrokerError):
     """The first entry is not taken, and will not be."""
+
+
+class LogClosed(BrokerError):
+    """The partition takes nothing from this user of Kafka, until somebody changes that."""
 
 
 class Appender:
@@ -79,7 +84,8 @@ class Appender:
     async def put(self, tp: TP, entries: Sequence[Outgoing]) -> Put:
         """Append as many of these entries as go into a batch, the first of them at least.
 
-        Raises EntryRefused; after any other BrokerError it is unknown whether they are there.
+        Raises EntryRefused or LogClosed; after any other BrokerError it is unknown whether they are
+        there.
         """
         with our_errors(self._address.shown):
             return await self._put(tp, entries)
@@ -100,6 +106,11 @@ class Appender:
                     raise _refused(tp, error) from error
                 limit = count // 2
                 continue
+            except NOT_ALLOWED as error:
+                raise LogClosed(
+                    f"Kafka lets nobody write to {tp.topic} who logs in like this: "
+                    "grant it the right to"
+                ) from error
             except REFUSED as error:
                 if count == 1:
                     raise _refused(tp, error) from error
@@ -137,9 +148,8 @@ class Appender:
 
 def _fits(batch: Any, entry: Outgoing) -> bool:
     timestamp = None if entry.timestamp is None else round(entry.timestamp * 1000)
-    added = batch.append(
-        timestamp=timestamp, key=entry.key, value=entry.value, headers=list(entry.headers)
-    )
+    headers = [(header_name(name), content) for name, content in entry.headers]
+    added = batch.append(timestamp=timestamp, key=entry.key, value=entry.value, headers=headers)
     return added is not None
 
 

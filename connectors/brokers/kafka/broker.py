@@ -7,6 +7,7 @@ where the positions that rule are.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar, NamedTuple
@@ -15,39 +16,47 @@ from faust.types import TP
 
 from connectors.brokers.broker import (
     Advance,
+    Anomaly,
     Appended,
     Beat,
+    GroupProgress,
     HeldBack,
     LaneBatch,
     LogTooShort,
-    Numbered,
     Outgoing,
     PartitionStatus,
+    PartitionSurvey,
     PartlyRefused,
     Place,
     Record,
     Replaced,
     Retention,
     Roll,
+    ServerTrouble,
     TopicSpec,
     Trimmed,
 )
 from connectors.brokers.capabilities import ALL, Capability
 from connectors.brokers.kafka.address import Address
-from connectors.brokers.kafka.appender import Appender, EntryRefused
+from connectors.brokers.kafka.appender import Appender, EntryRefused, LogClosed
 from connectors.brokers.kafka.clients import Admin, new_consumer, started
 from connectors.brokers.kafka.errors import our_errors
 from connectors.brokers.kafka.groups import Groups
-from connectors.brokers.kafka.lanes import Lanes, Lot
+from connectors.brokers.kafka.lanes import Lanes
 from connectors.brokers.kafka.lookout import Lookout
 from connectors.brokers.kafka.reader import LogReader
 from connectors.brokers.kafka.registers import Registers
 from connectors.brokers.kafka.store import Store
-from connectors.brokers.kafka.topics import TopicCatalog
-from connectors.brokers.partitioner import partition_of, partition_of_numbered
+from connectors.brokers.kafka.topics import TopicCatalog, name_fault, refusal_of
+from connectors.brokers.lots import divide
+from connectors.brokers.outgoing import beyond
+from connectors.brokers.partitioner import partition_of
 from connectors.brokers.shares import Register
 from connectors.brokers.sharing import Sharing
 from connectors.errors import BrokerError, BrokerUnavailable, BrokerUnsupported
+
+LOOKED_AT = 8
+"""Entries that a survey fetches to see how old they are, one after the other."""
 
 
 class _Parts(NamedTuple):
@@ -116,10 +125,10 @@ class KafkaBroker:
         store = await Store.connect(self._store_url, admin)
         stack.push_async_callback(store.close)
         await store.incarnation()
-        lookout = Lookout(await started(new_consumer(self._address)), self._address.shown)
+        lookout = Lookout(await started(new_consumer(self._address)), store, self._address.shown)
         stack.push_async_callback(lookout.close)
         consumer = await started(new_consumer(self._address))
-        reader = LogReader(consumer, lookout, self._address.shown)
+        reader = LogReader(consumer, lookout, store, self._address.shown)
         stack.push_async_callback(reader.close)
         appender = Appender(self._address)
         stack.push_async_callback(appender.close)
@@ -159,6 +168,9 @@ class KafkaBroker:
     async def topics(self) -> Mapping[str, int]:
         return await self._parts.topics.all()
 
+    async def delete_topics(self, topics: Collection[str]) -> None:
+        await self._parts.topics.delete(topics)
+
     async def close_topics(self, topics: Collection[str]) -> None:
         await self._parts.topics.close(topics)
 
@@ -167,8 +179,17 @@ class KafkaBroker:
         await self._parts.groups.begin(tps)
         await self._parts.topics.open(partitions)
 
-    async def _partitions(self, topic: str) -> int:
-        return await self._parts.topics.partitions(topic, default=self._default_partitions)
+    async def _partitions_of(self, entries: Sequence[Outgoing]) -> Mapping[str, int]:
+        """Of the topics of these entries, as far as they have proper names."""
+        topics, default = self._parts.topics, self._default_partitions
+        found = {
+            topic: await topics.partitions(topic, default=default)
+            for topic in {entry.topic for entry in entries}
+            if name_fault(topic) is None
+        }
+        for topic in beyond(entries, found):
+            found[topic] = await topics.create(TopicSpec(topic, default))
+        return found
 
     async def _expand(self, topics: Iterable[str]) -> list[TP]:
         return await self._parts.topics.expand(topics, default=self._default_partitions)
@@ -176,10 +197,17 @@ class KafkaBroker:
     # -- appending ---------------------------------------------------------------------------
 
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
+        partitions = await self._partitions_of(entries)
         targets: dict[TP, list[int]] = {}
-        for index, entry in enumerate(entries):
-            targets.setdefault(await self._target(entry), []).append(index)
         outcomes: dict[int, Appended | BrokerError] = {}
+        for index, entry in enumerate(entries):
+            if refusal := refusal_of(entry, partitions):
+                outcomes[index] = refusal
+                continue
+            topic, _, key, _, number, _ = entry
+            if number is None:
+                number = partition_of(key, partitions[topic])
+            targets.setdefault(TP(topic, number), []).append(index)
         done = await asyncio.gather(
             *(self._append_to(tp, entries, left, outcomes) for tp, left in targets.items()),
             return_exceptions=True,
@@ -207,36 +235,24 @@ class KafkaBroker:
                 outcomes[left[0]] = refused
                 left = left[1:]
                 continue
+            except LogClosed as closed:
+                outcomes.update(dict.fromkeys(left, closed))
+                return
             for offset, index in zip(range(put.first, put.end), left, strict=False):
                 outcomes[index] = Appended(tp, offset, put.timestamp)
             left = left[put.end - put.first :]
 
-    async def _target(self, entry: Outgoing) -> TP:
-        partitions = await self._partitions(entry.topic)
-        if entry.partition is not None:
-            return TP(entry.topic, entry.partition)
-        return TP(entry.topic, partition_of(entry.key, partitions))
-
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
-        lots: dict[tuple[str, TP], list[Numbered]] = {}
-        for lane, entries, _ in batches:
-            for numbered in entries:
-                tp = await self._target_of_numbered(numbered)
-                lots.setdefault((lane, tp), []).append(numbered)
-        after = {batch.lane: batch.after for batch in batches}
-        return await self._parts.lanes.append(
-            Lot(lane, tp, after[lane].get(tp, 0), entries) for (lane, tp), entries in lots.items()
+        partitions = await self._partitions_of(
+            [entry for batch in batches for _, entry in batch.entries]
         )
-
-    async def _target_of_numbered(self, numbered: Numbered) -> TP:
-        number, entry = numbered
-        partitions = await self._partitions(entry.topic)
-        if entry.partition is not None:
-            return TP(entry.topic, entry.partition)
-        return TP(entry.topic, partition_of_numbered(entry.key, number, partitions))
+        return await self._parts.lanes.append(*divide(batches, partitions, refusal_of))
 
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         return await self._parts.lanes.marks(lanes)
+
+    async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:  # noqa: ARG002
+        return {}
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -275,6 +291,9 @@ class KafkaBroker:
     async def held_back(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, HeldBack]:  # noqa: ARG002
         return {}
 
+    async def warnings(self) -> Sequence[str]:
+        return ()
+
     # -- groups ------------------------------------------------------------------------------
 
     async def confirm(self, tps: Collection[TP], incarnation: str) -> None:  # noqa: ARG002
@@ -312,16 +331,44 @@ class KafkaBroker:
             )
 
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
-        tps = await self._expand([topic])
+        tps = [TP(topic, number) for number in range((await self.topics()).get(topic, 0))]
         bounds = await self.bounds(tps)
         positions = await self.positions(group, tps)
         status = []
         for tp in tps:
             first, end = bounds[tp]
             position = positions.get(tp)
-            lag = end - max(first, position or first)
+            lag = 0 if position is None else end - max(first, position)
             status.append(PartitionStatus(end - first, lag, position))
         return status
+
+    async def anomalies(self) -> Sequence[Anomaly]:
+        return await self._parts.registers.anomalies()
+
+    async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
+        bounds = await self.bounds(tps)
+        joined = await self.groups({tp.topic for tp in tps})
+        groups = sorted({group for of_topic in joined.values() for group in of_topic})
+        positions = {group: await self.positions(group, tps) for group in groups}
+        found: dict[TP, PartitionSurvey] = {}
+        looked = 0
+        for tp, (first, end) in bounds.items():
+            progress: dict[str, GroupProgress] = {}
+            for group in joined[tp.topic]:
+                if (position := positions[group].get(tp)) is None:
+                    continue
+                next_one = max(first, position)
+                age = None
+                if next_one < end and looked < LOOKED_AT:
+                    looked += 1
+                    record = await self._parts.lookout.entry(tp, next_one)
+                    age = record and max(0.0, time.time() - record.timestamp)
+                progress[group] = GroupProgress(position, end - next_one, 0, age)
+            found[tp] = PartitionSurvey(end - first, progress)
+        return found
+
+    async def troubles(self) -> Sequence[ServerTrouble]:
+        return ()  # Kafka does not say
 
     # -- shared delivery ---------------------------------------------------------------------
 

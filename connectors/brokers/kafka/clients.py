@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -20,6 +20,10 @@ of them is kept open while entries are appended."""
 
 FETCH_WAIT = 0.25
 """Seconds that a fetch waits at a node for news. What is asked for meanwhile waits behind it."""
+
+FETCH_BYTES = 16 << 20
+"""Bytes that a node sends in one go, and keeps ready for who reads. One entry is sent however large
+it is."""
 
 START_FOR = 10.0
 """Seconds in which a client has to be connected."""
@@ -46,6 +50,7 @@ def new_consumer(address: Address, **options: Any) -> Any:
             "auto_offset_reset": "none",
             "isolation_level": "read_committed",
             "fetch_max_wait_ms": round(FETCH_WAIT * 1000),
+            "fetch_max_bytes": FETCH_BYTES,
             **options,
         }
     )
@@ -106,6 +111,11 @@ class Admin:
             for _, code, message in created.topic_errors:
                 if code not in (0, TopicAlreadyExistsError.errno):
                     raise for_code(code)(message)
+
+    async def delete_topics(self, topics: Sequence[str]) -> None:
+        """Delete topics that exist."""
+        with our_errors(self._shown):
+            await self._client.delete_topics(list(topics))
 
     async def add_partitions(self, partitions: Mapping[str, int]) -> None:
         """Give topics so many partitions, which is more than they have."""

@@ -1,36 +1,47 @@
 """How an event lies on a log: as any producer would write it, and a header more where it was
-appended once, which names the lane that sent it and its number there (``lane:number``)."""
+appended once, which names the lane that sent it and its number there, signed (see
+:mod:`connectors.brokers.sequences`).
+
+Anybody may write anything, so whatever lies there is read as a valid record: a header of that name
+that redfaust has not signed counts for nothing, a time before 1970 or behind 9999 is moved there.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from connectors.brokers.broker import Numbered, Outgoing, Record
+from connectors.brokers.broker import Headers, Numbered, Outgoing, Record
+from connectors.brokers.names import header_name
+from connectors.brokers.outgoing import EARLIEST, LATEST
+from connectors.brokers.sequences import LogSigner, Signer
 
 SOURCE = "redfaust-source"
 """The header's name. Readers see it as :attr:`Record.source`, and not among the headers."""
 
 
-def with_source(lane: str, numbered: Numbered) -> Outgoing:
+def log_of(signer: Signer, topic: str, partition: int) -> LogSigner:
+    """What signs the sources of a partition."""
+    return signer.log(b"%b:%d" % (topic.encode(), partition))
+
+
+def with_source(signer: LogSigner, lane: str, numbered: Numbered) -> Outgoing:
     """An entry that is appended once, as it is sent."""
     number, entry = numbered
-    source = (SOURCE, b"%s:%d" % (lane.encode(), number))
+    source = (SOURCE, signer.sign(lane.encode(), number))
     return entry._replace(headers=(*entry.headers, source))
 
 
-def as_record(stored: Any) -> Record:
+def as_record(stored: Any, signer: Signer) -> Record:
     """A record as aiokafka has read it, as ours."""
-    headers, source = stored.headers, None
-    if headers:
-        headers = tuple((name, value or b"") for name, value in headers if name != SOURCE)
-        if len(headers) < len(stored.headers):
-            source = _source(dict(stored.headers)[SOURCE] or b"")
-    return Record(stored.offset, stored.timestamp / 1000, stored.key, stored.value, headers, source)
-
-
-def _source(content: bytes) -> tuple[str, int] | None:
-    lane, _, number = content.rpartition(b":")
-    try:
-        return lane.decode(), int(number)
-    except ValueError:
-        return None  # anybody may write anything
+    headers: Headers = ()
+    source = None
+    if stored.headers:
+        headers = tuple(
+            (header_name(name), value or b"") for name, value in stored.headers if name != SOURCE
+        )
+        log = log_of(signer, stored.topic, stored.partition)
+        for name, value in stored.headers:
+            if name == SOURCE and source is None:
+                source = log.verify(value or b"")
+    time = min(max(stored.timestamp / 1000, EARLIEST), LATEST)
+    return Record(stored.offset, time, stored.key, stored.value, headers, source)

@@ -23,6 +23,7 @@ from aiokafka.errors import (
     RecordListTooLargeError,
     RecordTooLargeError,
     SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
     UnknownProducerId,
 )
 
@@ -33,6 +34,9 @@ TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeEr
 
 REFUSED = (*TOO_LARGE, CorruptRecordException, InvalidTimestampError)
 """What says that an entry is not taken, however often it is tried."""
+
+NOT_ALLOWED = (TopicAuthorizationFailedError,)
+"""What says that nothing is taken there, until somebody grants it."""
 
 _NOT_NOW = (
     KafkaTimeoutError,

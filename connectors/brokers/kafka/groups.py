@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -37,11 +37,31 @@ class Groups:
         await asyncio.gather(*(told.close() for told in self._told.values()))
 
     async def join(self, group: str, tps: Collection[TP], *, from_start: bool) -> None:
-        """Give the group a position in each partition where it has none."""
+        """Give the group a position in each partition where it has none, or one behind the end."""
+        # Before the bounds: no group is behind an end that was looked up later.
         there = await self._stored(group, tps)
+        bounds = await self._lookout.bounds(tps)
         missing = [tp for tp in tps if tp not in there]
-        bounds = await self._lookout.bounds(missing)
         await self._enter([group], {tp: bounds[tp][0 if from_start else 1] for tp in missing})
+        behind = {tp: at for tp, at in there.items() if at > bounds[tp][1]}
+        await self._restart(group, behind, [bounds[tp][0] for tp in behind])
+
+    async def _restart(
+        self, group: str, positions: Mapping[TP, int], firsts: Sequence[int]
+    ) -> None:
+        """Begin with the oldest entry where a log is another one: Kafka loses no end of one, unless
+        it was told that it may."""
+        if not positions:
+            return
+        async with self._store.transaction() as connection:
+            await connection.execute(
+                query("restart_group"),
+                self._store.log,
+                group,
+                *columns(positions),
+                list(positions.values()),
+                list(firsts),
+            )
 
     async def begin(self, tps: Iterable[TP]) -> None:
         """Give all groups of these topics a position at the oldest entry where they have none."""

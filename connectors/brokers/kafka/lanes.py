@@ -14,38 +14,30 @@ way, can put entries there a second time; consumers know them by lane and number
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from faust.types import TP
 
 from connectors import crash
 from connectors.brokers.broker import (
     EntriesRefused,
+    LogsBlocked,
     LogSetBack,
     Numbered,
     Place,
     Refused,
 )
-from connectors.brokers.kafka.appender import Appender, EntryRefused
-from connectors.brokers.kafka.entry import with_source
+from connectors.brokers.kafka.appender import Appender, EntryRefused, LogClosed
+from connectors.brokers.kafka.entry import log_of, with_source
 from connectors.brokers.kafka.lookout import Lookout
 from connectors.brokers.kafka.store import Store, query
+from connectors.brokers.lots import Lot
 from connectors.postgres.database import Connection
 
 LOOK_BACK = 10_000
 """Entries at the end of a log that was set back among which a lane's last one is looked for."""
-
-
-class Lot(NamedTuple):
-    """What a lane sends to one log."""
-
-    lane: str
-    tp: TP
-    after: int
-    entries: Sequence[Numbered]
 
 
 Key = tuple[str, TP]
@@ -71,11 +63,38 @@ class Lanes:
         self._ends: dict[TP, int] = {}
         """How long logs are at least, as far as this process has seen."""
 
-    async def append(self, lots: Iterable[Lot]) -> dict[str, dict[TP, Place]]:
-        """See :meth:`~connectors.brokers.broker.Broker.append_once`."""
-        lots = [lot for lot in lots if lot.entries]
-        if not lots:
-            return {}
+    async def append(
+        self, lots: Sequence[Lot], refused: Sequence[Refused]
+    ) -> dict[str, dict[TP, Place]]:
+        """See :meth:`~connectors.brokers.broker.Broker.append_once`; ``refused`` were entries that
+        are not in the lots."""
+        stands: dict[Key, _Stand] = {}
+        outcomes: Sequence[BaseException | None] = []
+        if lots:
+            stands, outcomes = await self._append(lots)
+        blocked: dict[TP, str] = {}
+        for lot, outcome in zip(lots, outcomes, strict=True):
+            match outcome:
+                case EntriesRefused():
+                    refused = [*refused, *outcome.refused]
+                case LogClosed():
+                    blocked[lot.tp] = str(outcome)
+                    del stands[lot.lane, lot.tp]
+                case BaseException():
+                    raise outcome
+        if refused:
+            raise EntriesRefused(refused)
+        places: dict[str, dict[TP, Place]] = {}
+        for (lane, tp), stand in stands.items():
+            places.setdefault(lane, {})[tp] = stand.place
+        if blocked:
+            raise LogsBlocked(blocked, places)
+        return places
+
+    async def _append(
+        self, lots: Sequence[Lot]
+    ) -> tuple[dict[Key, _Stand], Sequence[BaseException | None]]:
+        """Where the lanes stand then, and what has failed of each lot."""
         await self._appender.settled()
         async with self._alone({lot.lane for lot in lots}) as guard:
             stands = await self._settled(guard, [(lot.lane, lot.tp) for lot in lots])
@@ -93,23 +112,19 @@ class Lanes:
             )
             crash.point("lanes.appended")
             await self._save(guard, stands)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, EntriesRefused):
-                raise outcome
-        refused = [r for o in outcomes if isinstance(o, EntriesRefused) for r in o.refused]
-        if refused:
-            raise EntriesRefused(refused)
-        places: dict[str, dict[TP, Place]] = {}
-        for (lane, tp), stand in stands.items():
-            places.setdefault(lane, {})[tp] = stand.place
-        return places
+        return stands, outcomes
 
     async def _put(self, lot: Lot, stand: _Stand) -> None:
         """Append what is new; the stand says how far that came, and is settled if that is known."""
         lane, tp, _, left = lot
+        signer = log_of(self._store.signer, *tp)
         while left:
             try:
-                put = await self._appender.put(tp, [with_source(lane, each) for each in left])
+                signed = [with_source(signer, lane, each) for each in left]
+                put = await self._appender.put(tp, signed)
+            except LogClosed:
+                stand.since = None
+                raise
             except EntryRefused as error:
                 stand.since = None
                 raise EntriesRefused([Refused(lane, left[0].number, error)]) from error

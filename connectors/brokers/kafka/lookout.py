@@ -14,13 +14,16 @@ from connectors.brokers.broker import Place, Record
 from connectors.brokers.kafka.clients import FETCH_WAIT, REQUEST_TIMEOUT
 from connectors.brokers.kafka.entry import as_record
 from connectors.brokers.kafka.errors import our_errors
+from connectors.brokers.kafka.store import Store
+from connectors.brokers.kafka.unreadable import UNREADABLE, readable
 
 
 class Lookout:
     """Looks with a consumer of its own."""
 
-    def __init__(self, consumer: Any, shown: str) -> None:
+    def __init__(self, consumer: Any, store: Store, shown: str) -> None:
         self._consumer = consumer
+        self._store = store
         self._shown = shown
         self._one_at_a_time = asyncio.Lock()
 
@@ -70,14 +73,19 @@ class Lookout:
             try:
                 async with asyncio.timeout(REQUEST_TIMEOUT):
                     while await self._consumer.position(wanted) < end:
-                        for each in await self._next(wanted):
+                        for each in await self._next(wanted, start, end):
                             if each.offset < end:
-                                yield as_record(each)
+                                start = each.offset + 1
+                                yield as_record(each, self._store.signer)
             finally:
                 self._consumer.pause(wanted)
 
-    async def _next(self, tp: TopicPartition) -> list[Any]:
-        batches = await self._consumer.getmany(tp, timeout_ms=round(FETCH_WAIT * 1000))
+    async def _next(self, tp: TopicPartition, start: int, end: int) -> list[Any]:
+        try:
+            batches = await self._consumer.getmany(tp, timeout_ms=round(FETCH_WAIT * 1000))
+        except UNREADABLE:
+            entries = readable(self._consumer, tp, start, end)
+            return [each async for _, each in entries if each is not None]
         return list(batches.get(tp, ()))
 
     async def close(self) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -20,6 +22,11 @@ from connectors.brokers.kafka.clients import REQUEST_TIMEOUT
 from connectors.brokers.kafka.entry import as_record
 from connectors.brokers.kafka.errors import our_errors
 from connectors.brokers.kafka.lookout import Lookout
+from connectors.brokers.kafka.store import Store
+from connectors.brokers.kafka.unreadable import UNREADABLE, readable
+
+CAREFULLY_FOR = 2.0
+"""Seconds after which a read that goes from entry to entry gives what it has found."""
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +34,18 @@ logger = logging.getLogger(__name__)
 class LogReader:
     """Reads all partitions that are asked for, with one consumer."""
 
-    def __init__(self, consumer: Any, lookout: Lookout, shown: str) -> None:
+    def __init__(self, consumer: Any, lookout: Lookout, store: Store, shown: str) -> None:
         self._consumer = consumer
         self._shown = shown
         self._lookout = lookout
+        self._store = store
         self._next: dict[TP, int] = {}
         """By assigned partition, what a reader who goes on will ask for. The consumer may be
         further: where entries are missing it has passed the gap."""
+        self._passed: dict[TP, tuple[int, int]] = {}
+        """By partition, a position behind which nothing can be read, and where that ends."""
+        self._has_taken = False
+        """Whether the consumer has handed out in this read what nobody has yet."""
         self._paused: frozenset[TP] = frozenset()
         self._waiting: asyncio.Task[dict[TP, list[Record]]] | None = None
 
@@ -50,9 +62,11 @@ class LogReader:
             with our_errors(self._shown):
                 return await self._waiting
         except asyncio.CancelledError:
-            if self._waiting.cancelled() and not _cancelled_ourselves():
+            is_woken = self._waiting.cancelled() and not _cancelled_ourselves()
+            if self._has_taken or not is_woken:
+                self._next.clear()  # it may have read what nobody gets
+            if is_woken:
                 return {}
-            self._next.clear()  # it may have read what nobody gets
             raise
         finally:
             self._waiting.cancel()
@@ -72,6 +86,7 @@ class LogReader:
         self, positions: Mapping[TP, int], limit: int, wait: float
     ) -> dict[TP, list[Record]]:
         self._go_to(positions)
+        self._has_taken = False
         try:
             if wait > 0:
                 found = await self._get(positions, limit, wait)
@@ -83,6 +98,9 @@ class LogReader:
         except OffsetOutOfRangeError as error:
             await self._find_the_way([TP(*tp) for tp in error.args[0]])
             return {}
+        except UNREADABLE:
+            self._next.clear()  # whatever the consumer has taken, it is told where to go on
+            return await self._get_what_is_readable(positions, limit)
         self._next |= {tp: records[-1].offset + 1 for tp, records in found.items()}
         return found
 
@@ -92,7 +110,11 @@ class LogReader:
             timeout_ms=round(wait * 1000),
             max_records=limit,
         )
-        return {TP(*tp): [as_record(each) for each in batch] for tp, batch in batches.items()}
+        self._has_taken = self._has_taken or bool(batches)
+        signer = self._store.signer
+        return {
+            TP(*tp): [as_record(each, signer) for each in batch] for tp, batch in batches.items()
+        }
 
     async def _get_more(
         self, found: dict[TP, list[Record]], tp: TP, limit: int, wait: float
@@ -115,6 +137,32 @@ class LogReader:
                     await self._get_more(found, tp, limit, REQUEST_TIMEOUT)
         return found
 
+    async def _get_what_is_readable(
+        self, positions: Mapping[TP, int], limit: int
+    ) -> dict[TP, list[Record]]:
+        """The same, but for what cannot be read. It may be no more than a part."""
+        found: dict[TP, list[Record]] = {}
+        bounds = await self._lookout.bounds(positions)
+        until = time.monotonic() + CAREFULLY_FOR
+        for tp, position in positions.items():
+            first, end = bounds[tp]
+            start = max(first, self._begin(tp, position))
+            entries = readable(self._consumer, TopicPartition(*tp), start, end)
+            async with aclosing(entries):
+                async for behind, each in entries:
+                    if each is not None:
+                        found.setdefault(tp, []).append(as_record(each, self._store.signer))
+                    elif tp not in found:
+                        self._passed[tp] = (position, behind)
+                    if len(found.get(tp, ())) >= limit or time.monotonic() > until:
+                        break
+        return found
+
+    def _begin(self, tp: TP, position: int) -> int:
+        """Where to read from a position on: behind what cannot be read."""
+        asked, behind = self._passed.get(tp, (position, position))
+        return behind if asked == position else position
+
     async def _position(self, tp: TP) -> int:
         return int(await self._consumer.position(TopicPartition(*tp)))
 
@@ -125,7 +173,7 @@ class LogReader:
             self._next, self._paused = {}, frozenset()
         for tp, position in positions.items():
             if self._next.get(tp) != position:
-                self._consumer.seek(TopicPartition(*tp), position)
+                self._consumer.seek(TopicPartition(*tp), self._begin(tp, position))
                 self._next[tp] = position
         paused = frozenset(self._next.keys() - positions.keys())
         if paused != self._paused:

@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 
-from connectors.brokers import shares
-from connectors.brokers.broker import Beat, Roll
+from connectors.brokers import beats, shares
+from connectors.brokers.broker import Anomaly, Beat, Roll
 from connectors.brokers.kafka.listener import Listener
 from connectors.brokers.kafka.store import Store, query
 from connectors.brokers.shares import Register
 from connectors.postgres.database import Connection
+from connectors.printable import printable
 
 CHANNEL = "redfaust_registers"
 """What a change of a register notifies, with the group's name."""
+
+PLACE = "redfaust.registers and redfaust.beats in Postgres"
 
 FORGET_AFTER = 60.0
 """Seconds of silence after which a member's last beat is deleted: of one that never became a
@@ -34,7 +37,7 @@ class Registers:
 
     async def beat(self, group: str, member: str, beat: Beat) -> Roll:
         """Note a member's beat."""
-        said = {"counts": sorted(beat.counts), "info": beat.info}
+        said = beats.as_json(beat)
         async with self._store.transaction() as connection:
             await connection.execute(query("beat"), group, member, beat.number, said)
             await connection.execute(query("forget_beats"), group, FORGET_AFTER)
@@ -45,6 +48,15 @@ class Registers:
         async with self._store.transaction() as connection:
             return await _roll(connection, group)
 
+    async def anomalies(self) -> list[Anomaly]:
+        """What stands in registers and beats of all groups, and cannot be read."""
+        found = []
+        async with self._store.transaction() as connection:
+            for (group,) in await connection.fetch(query("select_members")):
+                _, wrong = await _read(connection, group)
+                found += [Anomaly(PLACE, printable(each)) for each in wrong]
+        return found
+
     async def write(
         self, group: str, register: Register, version: str, silent: Mapping[str, int]
     ) -> bool:
@@ -53,8 +65,8 @@ class Registers:
             await connection.execute(query("lock_register"), group)
             if await _version(connection, group) != version:
                 return False
-            beats = await connection.fetch(query("lock_beats"), group, list(silent))
-            numbers = {row["member"]: row["number"] for row in beats}
+            locked = await connection.fetch(query("lock_beats"), group, list(silent))
+            numbers = {row["member"]: row["number"] for row in locked}
             if any(numbers.get(member, 0) != number for member, number in silent.items()):
                 return False
             await connection.execute(query("delete_beats"), group, list(silent))
@@ -79,21 +91,24 @@ async def _version(connection: Connection, group: str) -> str:
 
 
 async def _roll(connection: Connection, group: str) -> Roll:
+    roll, _ = await _read(connection, group)
+    return roll
+
+
+async def _read(connection: Connection, group: str) -> tuple[Roll, list[str]]:
+    """What is known, and what is wrong about what else stands there."""
     row = await connection.fetchrow(query("select_register"), group)
-    version, register = ("", Register()) if row is None else (str(row[0]), _register(row[1]))
-    beats = await connection.fetch(query("select_beats"), group)
-    return Roll(
-        version,
-        register,
-        {
-            member: Beat(number, frozenset(said["counts"]), said["info"], age)
-            for member, number, said, age in beats
-        },
-    )
-
-
-def _register(stored: object) -> Register:
-    try:
-        return shares.from_json(stored)
-    except (ValueError, TypeError, LookupError, AttributeError):
-        return Register()  # whoever wrote this is no member: they write it anew
+    version, register, wrong = "", Register(), []
+    if row is not None:
+        version = str(row[0])
+        try:
+            register = shares.from_json(row[1])
+        except ValueError as error:  # whoever wrote this is no member: they write it anew
+            wrong.append(f"the register of {group} cannot be read ({error})")
+    heard = {}
+    for member, number, said, age in await connection.fetch(query("select_beats"), group):
+        try:
+            heard[member] = beats.from_json(number, said, age)
+        except ValueError as error:
+            wrong.append(f"the beat of {member} cannot be read ({error}): delete the row")
+    return Roll(version, register, heard), wrong

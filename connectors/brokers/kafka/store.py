@@ -10,6 +10,7 @@ from faust.types import TP
 from yarl import URL
 
 from connectors.brokers.kafka.clients import Admin
+from connectors.brokers.sequences import Signer
 from connectors.errors import BrokerError, BrokerUnavailable, DatabaseError, DatabaseUnavailable
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.migrate import migrate_connectors
@@ -29,6 +30,8 @@ class Store:
         """The cluster's id."""
         self.losses = 0
         """How often it had lost something when that was last looked at."""
+        self.signer = Signer([])
+        """Signs the sources of entries in it."""
 
     @classmethod
     async def connect(cls, url: str, admin: Admin) -> Store:
@@ -72,6 +75,8 @@ class Store:
         await self.identity()
         async with self.transaction() as connection:
             await connection.execute(query("enter_log"), self.log)
+            await connection.execute(query("draw_secret"), self.log)
+            self.signer = Signer([await connection.fetchval(query("select_secret"), self.log)])
         return await self.incarnation_of_log()
 
     async def incarnation_of_log(self) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 
 from faust.types import TP
 
-from connectors.brokers.broker import Retention, TopicSpec
+from connectors.brokers import outgoing
+from connectors.brokers.broker import Outgoing, Retention, TopicSpec
 from connectors.brokers.kafka.clients import Admin
 from connectors.brokers.kafka.store import Store, query
-from connectors.errors import BrokerUnavailable, TopicClosed
+from connectors.brokers.names import topic_fault
+from connectors.errors import BrokerError, BrokerUnavailable, TopicClosed
 
 KNOWN_FOR = 1.0
 """Seconds for which what was seen of a topic counts to who appends to it."""
@@ -25,6 +28,8 @@ CREATED_WITHIN = 5.0
 LOOK_AGAIN = 0.05
 
 UNBOUNDED = -1
+
+_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +47,10 @@ class TopicCatalog:
     async def create(self, spec: TopicSpec) -> int:
         """Declare a topic unless it exists; returns the number of partitions that it has.
 
-        Raises TopicClosed.
+        Raises TopicClosed, and BrokerError if the topic has no proper name.
         """
+        if fault := name_fault(spec.name):
+            raise BrokerError(fault)
         await self._look_up()
         if spec.name not in self._partitions:
             await self._admin.create_topic(spec, configuration(spec.retention or Retention()))
@@ -53,6 +60,13 @@ class TopicCatalog:
         if spec.retention is not None and spec.retention.entries is not None:
             logger.warning("Of topic %s Kafka cannot keep a number of entries", spec.name)
         return self._open(spec.name)
+
+    async def delete(self, topics: Collection[str]) -> None:
+        """Delete those that exist."""
+        await self._look_up()
+        if there := [topic for topic in topics if topic in self._partitions]:
+            await self._admin.delete_topics(there)
+            await self._look_up()
 
     async def _appeared(self, topic: str) -> None:
         give_up_at = time.monotonic() + CREATED_WITHIN
@@ -156,3 +170,18 @@ def configuration(retention: Retention) -> dict[str, str]:
         "retention.bytes": str(size),
         "delete.retention.ms": str(round(retention.deletions * 1000)),
     }
+
+
+def name_fault(topic: str) -> str | None:
+    """Say what is wrong with a topic's name, here; ``None`` if nothing is."""
+    if (fault := topic_fault(topic)) or _NAME.fullmatch(topic):
+        return fault
+    return f"Kafka has no topic {topic}: name topics by letters, digits, dots, - and _"
+
+
+def refusal_of(entry: Outgoing, partitions: Mapping[str, int]) -> BrokerError | None:
+    """Why an entry cannot be appended, if it cannot. ``partitions`` are those of all topics that
+    have a proper name."""
+    if entry.topic not in partitions and (fault := name_fault(entry.topic)):
+        return BrokerError(fault)
+    return outgoing.refusal_of(entry, partitions)

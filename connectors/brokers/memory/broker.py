@@ -19,29 +19,39 @@ from faust.types import TP
 from connectors.brokers.broker import (
     HOUSE_LEFT_AFTER,
     Advance,
+    Anomaly,
     Appended,
     Beat,
+    EntriesRefused,
+    GroupProgress,
     HeldBack,
     LaneBatch,
     LogSetBack,
     Outgoing,
     PartitionStatus,
+    PartitionSurvey,
+    PartlyRefused,
     Place,
     Record,
     Replaced,
     Retention,
     Roll,
+    ServerTrouble,
     TopicSpec,
     Trimmed,
 )
 from connectors.brokers.capabilities import ALL, Capability
+from connectors.brokers.lots import divide
 from connectors.brokers.memory import retention
 from connectors.brokers.memory.records import Records
 from connectors.brokers.memory.registers import Registry
 from connectors.brokers.memory.sharing import MemorySharing, SharedPlace
-from connectors.brokers.partitioner import partition_of, partition_of_numbered
+from connectors.brokers.names import header_name, topic_fault
+from connectors.brokers.outgoing import refusal_of
+from connectors.brokers.partitioner import partition_of
+from connectors.brokers.sequences import Source
 from connectors.brokers.shares import Register
-from connectors.errors import TopicClosed
+from connectors.errors import BrokerError, TopicClosed
 
 
 @dataclass
@@ -97,6 +107,17 @@ class MemoryBroker:
     async def topics(self) -> Mapping[str, int]:
         return dict(sorted(self._log.topics.items()))
 
+    async def delete_topics(self, topics: Collection[str]) -> None:
+        for topic in topics:
+            self._log.topics.pop(topic, None)
+            self._log.retentions.pop(topic, None)
+            self._log.closed.discard(topic)
+            for tp in [tp for tp in self._log.records if tp.topic == topic]:
+                del self._log.records[tp]
+            for places in (self._log.marks, self._log.positions, self._log.shared):
+                for place in [place for place in places if place[1].topic == topic]:
+                    del places[place]
+
     async def close_topics(self, topics: Collection[str]) -> None:
         self._log.closed.update(topics)
 
@@ -112,28 +133,37 @@ class MemoryBroker:
                     self._log.shared.setdefault((group, tp), SharedPlace(0))
 
     def _partitions(self, topic: str, *, default: int | None = None) -> int:
-        """Number of partitions of a topic that is open."""
+        """Number of partitions of a topic that is open. Raises BrokerError if it has no proper
+        name."""
+        if fault := topic_fault(topic):
+            raise BrokerError(fault)
         if topic in self._log.closed:
             raise TopicClosed(topic)
         return self._log.topics.setdefault(topic, default or self._default_partitions)
 
     async def append(self, entries: Sequence[Outgoing]) -> Sequence[Appended]:
-        for entry in entries:
-            self._partitions(entry.topic)
-        appended = [self._append(entry) for entry in entries]
+        partitions = self._partitions_of(entries)
+        outcomes = [
+            refusal_of(entry, partitions) or self._append(_target(entry, partitions), entry)
+            for entry in entries
+        ]
         self._wake_readers()
+        appended = [outcome for outcome in outcomes if isinstance(outcome, Appended)]
+        if len(appended) < len(outcomes):
+            raise PartlyRefused(outcomes)
         return appended
 
-    def _append(self, entry: Outgoing, source: tuple[str, int] | None = None) -> Appended:
-        partitions = self._partitions(entry.topic)
-        partition = entry.partition
-        if partition is None:
-            partition = partition_of(entry.key, partitions)
-        tp = TP(entry.topic, partition)
+    def _partitions_of(self, entries: Iterable[Outgoing]) -> Mapping[str, int]:
+        """Of the topics of these entries, as far as they have proper names."""
+        topics = {entry.topic for entry in entries}
+        return {topic: self._partitions(topic) for topic in topics if topic_fault(topic) is None}
+
+    def _append(self, tp: TP, entry: Outgoing, source: Source | None = None) -> Appended:
         records = self._log.records[tp]
         now = time.time()
         timestamp = now if entry.timestamp is None else entry.timestamp
-        record = Record(records.end, timestamp, entry.key, entry.value, entry.headers, source)
+        headers = entry.headers and tuple((header_name(name), each) for name, each in entry.headers)
+        record = Record(records.end, timestamp, entry.key, entry.value, headers, source)
         records.append(record, now)
         return Appended(tp, record.offset, now)
 
@@ -142,32 +172,24 @@ class MemoryBroker:
             reader.set()
 
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
-        lots = [
-            (lane, self._target_of_numbered(*numbered), numbered, after)
-            for lane, entries, after in batches
-            for numbered in entries
-        ]
+        partitions = self._partitions_of(entry for batch in batches for _, entry in batch.entries)
+        lots, refused = divide(batches, partitions, refusal_of)
         marks = self._log.marks
-        if set_back := {
-            lane for lane, tp, _, after in lots if marks.get((lane, tp), 0) < after.get(tp, 0)
-        }:
+        if set_back := {lot.lane for lot in lots if marks.get((lot.lane, lot.tp), 0) < lot.after}:
             raise LogSetBack(set_back)
-        for lane, tp, (number, entry), _ in lots:
-            if number > marks.get((lane, tp), 0):
-                marks[lane, tp] = number
-                self._append(entry._replace(partition=tp.partition), (lane, number))
+        for lane, tp, _, entries in lots:
+            for number, entry in entries:
+                if number > marks.get((lane, tp), 0):
+                    marks[lane, tp] = number
+                    self._append(tp, entry, (lane, number))
         self._wake_readers()
+        if refused:
+            raise EntriesRefused(refused)
         places: dict[str, dict[TP, Place]] = {}
         for lane, tp, _, _ in lots:
             place = Place(marks[lane, tp], self._log.records[tp].end)
             places.setdefault(lane, {})[tp] = place
         return places
-
-    def _target_of_numbered(self, number: int, entry: Outgoing) -> TP:
-        partitions = self._partitions(entry.topic)
-        if entry.partition is not None:
-            return TP(entry.topic, entry.partition)
-        return TP(entry.topic, partition_of_numbered(entry.key, number, partitions))
 
     async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
@@ -175,6 +197,9 @@ class MemoryBroker:
             if lane in found:
                 found[lane][tp] = mark
         return found
+
+    async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:  # noqa: ARG002
+        return {}
 
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float
@@ -275,20 +300,47 @@ class MemoryBroker:
         }
         return {tp: each for tp, each in found.items() if each is not None}
 
+    async def warnings(self) -> Sequence[str]:
+        return ()
+
     async def status(self, group: str, topic: str) -> Sequence[PartitionStatus]:
-        status = []
-        for tp in self._expand([topic]):
-            records = self._log.records[tp]
-            length = len(records)
-            if (shared := self._log.shared.get((group, tp))) is not None:
-                claimed = len(shared.claimed)
-                lag = length - records.count_below(shared.position) + claimed
-                status.append(PartitionStatus(length, lag, shared.position, claimed))
-                continue
-            position = self._log.positions.get((group, tp))
-            lag = length - records.count_below(position or 0)
-            status.append(PartitionStatus(length, lag, position))
-        return status
+        partitions = self._log.topics.get(topic, 0)
+        return [self._status(group, TP(topic, number)) for number in range(partitions)]
+
+    def _status(self, group: str, tp: TP) -> PartitionStatus:
+        records = self._log.records[tp]
+        length = len(records)
+        if (shared := self._log.shared.get((group, tp))) is not None:
+            claimed = len(shared.claimed)
+            lag = length - records.count_below(shared.position) + claimed
+            return PartitionStatus(length, lag, shared.position, claimed)
+        position = self._log.positions.get((group, tp))
+        lag = 0 if position is None else length - records.count_below(position)
+        return PartitionStatus(length, lag, position)
+
+    async def anomalies(self) -> Sequence[Anomaly]:
+        return ()
+
+    async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
+        return {tp: self._survey(tp) for tp in tps}
+
+    def _survey(self, tp: TP) -> PartitionSurvey:
+        records = self._log.records[tp]
+        places = {group: place for (group, at), place in self._log.shared.items() if at == tp}
+        ordered = {group: at for (group, tp_), at in self._log.positions.items() if tp_ == tp}
+        groups = {group: self._progress(records, at, at, 0) for group, at in ordered.items()}
+        for group, place in places.items():
+            groups[group] = self._progress(records, place.position, place.floor, len(place.claimed))
+        return PartitionSurvey(len(records), groups)
+
+    def _progress(self, records: Records, position: int, floor: int, claimed: int) -> GroupProgress:
+        lag = len(records) - records.count_below(position) + claimed
+        oldest = records.read(floor, 1) if lag else []
+        age = max(0.0, time.time() - records.appended_at(oldest[0].offset)) if oldest else None
+        return GroupProgress(position, lag, claimed, age)
+
+    async def troubles(self) -> Sequence[ServerTrouble]:
+        return ()
 
     def _expand(self, topics: Iterable[str]) -> list[TP]:
         return [
@@ -315,3 +367,10 @@ class MemoryBroker:
 
     async def reassigned(self, group: str, version: str, *, wait: float) -> None:
         await self._log.registries[group].changed(version, wait)
+
+
+def _target(entry: Outgoing, partitions: Mapping[str, int]) -> TP:
+    topic, _, key, _, partition, _ = entry
+    if partition is None:
+        partition = partition_of(key, partitions[topic])
+    return TP(topic, partition)

@@ -61,10 +61,15 @@ class MemorySharing:
         self._news = asyncio.Event()
         self._tps: list[TP] = []
 
-    async def join(self, topics: Iterable[str], *, from_start: bool) -> None:
+    async def join(
+        self, topics: Iterable[str], *, from_start: bool, finished: Mapping[TP, int] = {}
+    ) -> None:
         self._tps = list(self._expand(topics))
         for tp in self._tps:
-            start = self._records[tp].first if from_start else self._records[tp].end
+            records = self._records[tp]
+            start = records.first if from_start else records.end
+            if finished.get(tp, start) <= records.end:
+                start = finished.get(tp, start)
             self._all_places.setdefault((self._group, tp), SharedPlace(start))
         self._readers.add(self._news)
 
@@ -107,6 +112,9 @@ class MemorySharing:
                     assert record is not None  # what is claimed is kept
                     claims.append(Claim(tp, record, claimed.deliveries))
         return claims
+
+    async def finished(self) -> Mapping[TP, int]:
+        return {tp: self._place(tp).floor for tp in self._tps}
 
     async def renew(self, offsets: Offsets) -> Offsets:
         lost: dict[TP, set[int]] = {}

@@ -24,6 +24,7 @@ from redis.asyncio.connection import parse_url
 
 from connectors.brokers.url import BrokerUrl
 from connectors.errors import BrokerError
+from connectors.options import query_options
 
 
 class Kind(enum.Enum):
@@ -45,6 +46,43 @@ KINDS = {
 """By scheme."""
 
 Host = tuple[str, int]
+
+TLS_OPTIONS = frozenset(
+    {
+        "ssl_ca_certs",
+        "ssl_ca_data",
+        "ssl_ca_path",
+        "ssl_cert_reqs",
+        "ssl_certfile",
+        "ssl_check_hostname",
+        "ssl_ciphers",
+        "ssl_exclude_verify_flags",
+        "ssl_include_verify_flags",
+        "ssl_keyfile",
+        "ssl_min_version",
+        "ssl_password",
+    }
+)
+"""Of a URL that begins with ``rediss``."""
+
+OPTIONS = TLS_OPTIONS | {
+    "client_name",
+    "db",
+    "health_check_interval",
+    "max_connections",
+    "password",
+    "protocol",
+    "retry_on_timeout",
+    "sentinel_password",
+    "sentinel_username",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "socket_read_size",
+    "socket_timeout",
+    "username",
+}
+"""What may stand behind the question mark: of redis-py's options those that a text can say, and
+that do not change what replies look like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +157,8 @@ def _host(text: str, kind: Kind) -> Host:
 
 
 def _options(url: BrokerUrl) -> dict[str, Any]:
+    known = OPTIONS if url.scheme.startswith("rediss") else OPTIONS - TLS_OPTIONS
+    query_options("the broker's URL", url.query, known, BrokerError)
     try:
         options: dict[str, Any] = {**parse_url(f"redis://?{url.query}")}
     except ValueError:

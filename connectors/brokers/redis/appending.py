@@ -44,7 +44,7 @@ class Appender:
         outcomes: dict[int, Outcome] = {}
         lots: dict[tuple[str, int], _Lot] = {}
         for place, entry in enumerate(entries):
-            if entry.headers and (refusal := refusal_of(entry)):
+            if refusal := refusal_of(entry, partitions):
                 outcomes[place] = refusal
                 continue
             topic, _, key, _, number, _ = entry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, cast
@@ -30,6 +30,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from connectors.brokers.broker import LogTooShort
 from connectors.brokers.redis.address import without_password
+from connectors.brokers.redis.bounded import BoundedParser
 from connectors.errors import BrokerError, BrokerUnavailable, BrokerUnsupported
 
 CONNECT_TIMEOUT = 5.0
@@ -63,8 +64,21 @@ READS: Mapping[str, Any] = {
     # A blocking read is bounded by who waits for it, and knows how long that may be.
     "socket_timeout": None,
     "client_name": "redfaust-reader",
+    "parser_class": BoundedParser,
 }
 """Options of connections for commands that wait."""
+
+
+WRONG_TYPE = "WRONGTYPE"
+"""How Redis's error begins where a key holds something else."""
+
+
+async def pipelined(client: Redis, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """The replies to commands in one round trip, an error in its place."""
+    async with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute(raise_on_error=False)
 
 
 def script(client: Redis, *names: str) -> AsyncScript:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from faust.types import TP
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, SlotNotCoveredError
@@ -17,11 +17,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from connectors.brokers.broker import Record
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.address import Host
+from connectors.brokers.redis.bounded import ReplyTooLarge, bound_for, fewer
 from connectors.brokers.redis.client import READS, REPLY_TIMEOUT
 from connectors.brokers.redis.cluster import TRY_AGAIN_AFTER, Cluster
-from connectors.brokers.redis.entry import decode
 from connectors.brokers.redis.node_reader import NodeReader, Sought
 from connectors.brokers.redis.offsets import before
+from connectors.brokers.redis.sequences import Entries, Sequences
 from connectors.errors import BrokerUnavailable
 
 LOOK_AGAIN_EVERY = 10.0
@@ -62,8 +63,9 @@ class ClusterReader:
     its streams, one read raises as it does for a single server: entries may be missing.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, sequences: Sequences) -> None:
         self._cluster = cluster
+        self._sequences = sequences
         self._nodes: dict[Host, NodeReader] = {}
         self._primaries: frozenset[Host] = frozenset()
         self._tps: dict[bytes, TP] = {}
@@ -241,6 +243,20 @@ class ClusterReader:
                 await self._news.wait()
 
     async def _read_from(self, host: Host, positions: Mapping[TP, int], limit: int) -> _Found:
+        """Read, and return a stream as not quiet that was left out since there was too much."""
+        asked = positions
+        while True:
+            try:
+                found = await self._read_some(host, asked, limit)
+            except ReplyTooLarge:
+                # With the connection the node has forgotten of which streams it was to tell.
+                self._forget([tp for tp, quiet in self._quiet.items() if quiet.host == host])
+                asked, limit = fewer(asked, limit)
+            else:
+                left_out = positions.keys() - asked.keys()
+                return found | {tp: (positions[tp], []) for tp in left_out}
+
+    async def _read_some(self, host: Host, positions: Mapping[TP, int], limit: int) -> _Found:
         replies = await self._ask(host, positions, limit)
         onward: dict[Host, dict[TP, int]] = {}
         for tp, reply in replies.items():
@@ -253,8 +269,17 @@ class ClusterReader:
         moved = [tp for tp, reply in replies.items() if isinstance(reply, AskError)]
         if moved:
             await asyncio.sleep(TRY_AGAIN_AFTER)
-        read = {tp: _records(reply) for tp, reply in replies.items() if tp not in moved}
-        found = {tp: (positions[tp], records) for tp, records in read.items() if records}
+        read = {
+            keys.stream(tp).encode(): entries
+            for tp, reply in replies.items()
+            if tp not in moved and (entries := _entries(reply))
+        }
+        records = await self._sequences.decode(read)
+        found = {
+            tp: (position, records[stream])
+            for tp, position in positions.items()
+            if records.get(stream := keys.stream(tp).encode())
+        }
         return found | {tp: (positions[tp], []) for tp in moved}
 
     async def _ask(
@@ -263,14 +288,14 @@ class ClusterReader:
         sought = [
             Sought(keys.stream(tp), before(position), asking) for tp, position in positions.items()
         ]
-        replies = await self._node(host).read(limit, sought)
+        replies = await self._node(host).read(limit, sought, bound_for(positions, limit))
         return dict(zip(positions, replies, strict=True))
 
 
-def _records(reply: Any) -> list[Record]:
+def _entries(reply: Any) -> Entries:
     if isinstance(reply, Exception):
         raise reply
     if not reply:
         return []
     [[_, entries]] = reply
-    return decode(entries)
+    return cast("Entries", entries)

@@ -20,6 +20,9 @@ HOUSE = "redfaust:house"
 IDENTITY = "redfaust:identity"
 """String: drawn once by whoever comes first, and gone when the data is."""
 
+SECRETS = "redfaust:secret"
+"""String: what signs sequences. Nobody but workers and relays may read it."""
+
 
 def stream(tp: TP) -> str:
     """The stream that is this partition, such as ``{orders:0}``."""
@@ -27,7 +30,7 @@ def stream(tp: TP) -> str:
 
 
 def lanes(tp: TP) -> str:
-    """Hash: lane → the last number that it has put on this partition."""
+    """Hash: lane → the source of the last entry that it has put on this partition, signed."""
     return f"{stream(tp)}:lanes"
 
 
@@ -39,6 +42,10 @@ def confirmed(tp: TP) -> str:
 def known(tp: TP) -> str:
     """Hash: what compaction knows of this partition, such as the last entry of each key."""
     return f"{stream(tp)}:known"
+
+
+OF_PARTITIONS = (stream, lanes, confirmed, known)
+"""All that lies in Redis of a partition."""
 
 
 def register(group: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 from redis.asyncio import Connection, ConnectionPool
 from redis.exceptions import RedisError, ResponseError
 
+from connectors.brokers.redis.bounded import bound
 from connectors.brokers.redis.client import REPLY_TIMEOUT
 
 INVALIDATIONS = "__redis__:invalidate"
@@ -52,14 +53,15 @@ class NodeReader:
         self._reads: Connection | None = None
         self._hearing: asyncio.Task[None] | None = None
 
-    async def read(self, limit: int, sought: Sequence[Sought]) -> list[Any]:
-        """The replies of ``XREAD``, an error in its place.
+    async def read(self, limit: int, sought: Sequence[Sought], most: int | None) -> list[Any]:
+        """The replies of ``XREAD``, an error in its place, with at most so many bytes.
 
         Raises redis-py's errors, and TimeoutError; then nothing is known of the streams any more.
         """
         try:
             async with asyncio.timeout(REPLY_TIMEOUT), self._one_at_a_time:
                 connection = self._reads or await self._connect()
+                bound(connection, most)
                 return await _read(connection, limit, sought)
         except BaseException:
             await self.close()

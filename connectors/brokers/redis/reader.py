@@ -11,9 +11,10 @@ from redis.asyncio import ConnectionPool, Redis
 
 from connectors.brokers.broker import Record
 from connectors.brokers.redis import keys
+from connectors.brokers.redis.bounded import ReplyTooLarge, bound, bound_for, fewer
 from connectors.brokers.redis.client import REPLY_TIMEOUT
-from connectors.brokers.redis.entry import decode
 from connectors.brokers.redis.offsets import before
+from connectors.brokers.redis.sequences import Sequences
 
 
 class StreamReader:
@@ -23,7 +24,8 @@ class StreamReader:
     pending list is filled that would have to be emptied again, or could leak.
     """
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, sequences: Sequences) -> None:
+        self._sequences = sequences
         self._client = Redis(connection_pool=pool, single_connection_client=True)
         self._client.auto_close_connection_pool = True
         # The reply as it comes from the wire: turning entries into dicts would only be undone.
@@ -49,19 +51,30 @@ class StreamReader:
     async def _read(
         self, positions: Mapping[TP, int], limit: int, wait: float
     ) -> dict[TP, list[Record]]:
+        while True:
+            try:
+                return await self._read_bounded(positions, limit, wait)
+            except ReplyTooLarge:
+                positions, limit = fewer(positions, limit)
+
+    async def _read_bounded(
+        self, positions: Mapping[TP, int], limit: int, wait: float
+    ) -> dict[TP, list[Record]]:
         streams = {keys.stream(tp).encode(): tp for tp in positions}
         last_read = [before(position) for position in positions.values()]
         command = ["XREAD", "COUNT", limit]
         if wait > 0:
             command += ["BLOCK", max(1, int(wait * 1000))]
         async with asyncio.timeout(wait + REPLY_TIMEOUT):
+            await self._client.initialize()
+            if self._client.connection is not None:
+                bound(self._client.connection, bound_for(positions, limit))
             reply = await self._client.execute_command(  # type: ignore[no-untyped-call]
                 *command, "STREAMS", *streams, *last_read
             )
-        return {
-            streams[stream]: decode(entries)
-            for stream, entries in cast("list[tuple[bytes, list[Any]]]", reply or [])
-        }
+        found = dict(cast("list[tuple[bytes, list[Any]]]", reply or []))
+        records = await self._sequences.decode(found)
+        return {streams[stream]: of_stream for stream, of_stream in records.items()}
 
     def wake(self) -> None:
         """Make a waiting read return at once. What it would have read, the next one reads."""

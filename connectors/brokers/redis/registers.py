@@ -7,15 +7,19 @@ for another one reads the stream, and those before it show how it came about. Th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from redis.asyncio import Redis
 
+from connectors.brokers import beats
 from connectors.brokers.broker import Beat, Roll
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.client import script
-from connectors.brokers.shares import Register, as_json, from_json
+from connectors.brokers.redis.stored import Malformed, beat_entry, of_type, register_entry
+from connectors.brokers.shares import Register, as_json
+
+KINDS = "register (a stream) or beats (a hash)"
 
 KEPT = 20
 """Versions of a register that are kept to look at."""
@@ -35,33 +39,45 @@ class Registers:
 
     async def beat(self, group: str, member: str, beat: Beat) -> Roll:
         """Note a member's beat."""
-        said = orjson.dumps({"counts": sorted(beat.counts), "info": beat.info})
-        reply = await self._beat(keys=_keys(group), args=[member, beat.number, said, FORGET_AFTER])
-        return _decode_roll(reply)
+        said = orjson.dumps(beats.as_json(beat))
+        with of_type(keys.register(group), KINDS):
+            reply = await self._beat(
+                keys=_keys(group), args=[member, beat.number, said, FORGET_AFTER]
+            )
+        roll, _ = _decode_roll(group, reply)
+        return roll
 
     async def roll(self, group: str) -> Roll:
         """What is known now."""
-        keys = _keys(group)
-        # Read-only, for those who may do no more.
-        reply = await self._client.execute_command(  # type: ignore[no-untyped-call]
-            "EVAL_RO", self._beat.script, len(keys), *keys, "", 0, b"", FORGET_AFTER
-        )
-        return _decode_roll(reply)
+        roll, _ = await self.read(group)
+        return roll
+
+    async def read(self, group: str) -> tuple[Roll, list[str]]:
+        """The same, and what is wrong about what else stands there."""
+        names = _keys(group)
+        with of_type(keys.register(group), KINDS):
+            # Read-only, for those who may do no more.
+            reply = await self._client.execute_command(  # type: ignore[no-untyped-call]
+                "EVAL_RO", self._beat.script, len(names), *names, "", 0, b"", FORGET_AFTER
+            )
+        return _decode_roll(group, reply)
 
     async def write(
         self, group: str, register: Register, version: str, silent: Mapping[str, int]
     ) -> bool:
         """Write the register, unless something has changed."""
         dead = [each for pair in silent.items() for each in pair]
-        done = await self._reassign(
-            keys=_keys(group), args=[version, encode(register), KEPT, *dead]
-        )
+        with of_type(keys.register(group), KINDS):
+            done = await self._reassign(
+                keys=_keys(group), args=[version, encode(register), KEPT, *dead]
+            )
         return bool(done)
 
     async def changed(self, group: str, version: str, wait: float) -> None:
         """Wait for another version. ``wait`` is to be shorter than what a reply may take."""
         block = max(1, int(wait * 1000))
-        await self._client.xread({keys.register(group): version or "0"}, count=1, block=block)
+        with of_type(keys.register(group), "register (a stream)"):
+            await self._client.xread({keys.register(group): version or "0"}, count=1, block=block)
 
 
 def _keys(group: str) -> list[str]:
@@ -73,30 +89,20 @@ def encode(register: Register) -> bytes:
     return orjson.dumps(as_json(register))
 
 
-def _decode_roll(reply: Any) -> Roll:
+def _decode_roll(group: str, reply: Any) -> tuple[Roll, list[str]]:
     entries, flat, now = reply
-    beats = dict(zip(flat[::2], flat[1::2], strict=True))
-    version, register = _decode_entry(entries[0]) if entries else ("", Register())
-    decoded = {name.decode(): _decode_beat(beats[name], now) for name in sorted(beats)}
-    heard = {name: beat for name, beat in decoded.items() if beat is not None}
-    return Roll(version, register, heard)
-
-
-def _decode_entry(entry: Any) -> tuple[str, Register]:
-    version, fields = entry
-    try:
-        register = from_json(orjson.loads(fields[fields.index(b"register") + 1]))
-    except (ValueError, TypeError, LookupError, AttributeError):
-        # Whoever wrote this is no member. They write it anew.
-        register = Register()
-    return cast("bytes", version).decode(), register
-
-
-def _decode_beat(stored: bytes, now: int) -> Beat | None:
-    try:
-        number, heard, said = stored.split(b" ", 2)
-        fields = orjson.loads(said)
-        age = (now - int(heard)) / 1000
-        return Beat(int(number), frozenset(fields["counts"]), fields["info"], age)
-    except (ValueError, TypeError, LookupError):
-        return None  # likewise
+    version, register, wrong = "", Register(), []
+    for entry in entries:
+        try:
+            version, register = register_entry(group, entry)
+        except Malformed as error:  # members write it anew
+            version = entry[0].decode()
+            wrong.append(str(error))
+    heard: dict[str, Beat] = {}
+    for name, value in sorted(zip(flat[::2], flat[1::2], strict=True)):
+        try:
+            sender, beat = beat_entry(name, value, now)
+            heard[sender] = beat
+        except Malformed as error:
+            wrong.append(str(error))
+    return Roll(version, register, heard), wrong

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, cast
 
 import orjson
@@ -22,9 +22,11 @@ from connectors.brokers.broker import (
     Trimmed,
 )
 from connectors.brokers.redis import keys
-from connectors.brokers.redis.client import script
+from connectors.brokers.redis.client import WRONG_TYPE, script
+from connectors.brokers.redis.stored import Malformed, of_type, shown_name, topic_name
+from connectors.brokers.redis.stored import retention as decode_retention
 
-_REFUSED = ("WRONGTYPE", "NOPERM")
+_REFUSED = (WRONG_TYPE, "NOPERM")
 """What Redis says of one stream, and not of itself."""
 
 
@@ -39,12 +41,32 @@ class Retentions:
 
     async def declare(self, topic: str, retention: Retention) -> None:
         """Keep so much of a topic from now on."""
-        await self._client.hset(keys.RETENTIONS, topic, orjson.dumps(asdict(retention)).decode())
+        said = orjson.dumps(asdict(retention)).decode()
+        with of_type(keys.RETENTIONS, "hash"):
+            await self._client.hset(keys.RETENTIONS, topic, said)
+
+    async def forget(self, topic: str) -> None:
+        """Know no more how much is kept of a topic."""
+        await self._client.hdel(keys.RETENTIONS, topic)
 
     async def all(self) -> dict[str, Retention]:
         """By topic; those without are missing."""
-        found = cast("dict[bytes, bytes]", await self._client.hgetall(keys.RETENTIONS))
-        return {topic.decode(): _decode(kept) for topic, kept in found.items()}
+        retentions, _ = await self.read()
+        return retentions
+
+    async def read(self) -> tuple[dict[str, Retention], list[str]]:
+        """The retentions, and what is wrong about what else stands there."""
+        with of_type(keys.RETENTIONS, "hash"):
+            found = cast("dict[bytes, bytes]", await self._client.hgetall(keys.RETENTIONS))
+        retentions: dict[str, Retention] = {}
+        wrong = []
+        for name, value in sorted(found.items()):
+            try:
+                topic = topic_name(name)
+                retentions[topic] = decode_retention(topic, value)
+            except Malformed as error:
+                wrong.append(str(error))
+        return retentions, wrong
 
     async def keeps_house(self, keeper: str) -> bool:
         """Whether this one does."""
@@ -110,13 +132,6 @@ class Retentions:
         return trimmed
 
 
-def _decode(kept: bytes) -> Retention:
-    """Whatever another release has written beside."""
-    said = orjson.loads(kept)
-    known = {field.name for field in fields(Retention)}
-    return Retention(**{name: value for name, value in said.items() if name in known})
-
-
 def _bounds(retention: Retention) -> list[int]:
     age = -1 if retention.age is None else _milliseconds(retention.age)
     others = (retention.size, retention.entries)
@@ -130,12 +145,8 @@ def _trimmed(
     if bound:
         kind = Bound(bound.decode())
         amount = int(found) / 1000 if kind is Bound.AGE else int(found)
-        held_back = HeldBack(frozenset(_texts(groups)), kind, amount)
+        held_back = HeldBack(frozenset(map(shown_name, groups)), kind, amount)
     return Trimmed(removed, bool(more), held_back)
-
-
-def _texts(names: Iterable[bytes]) -> Iterable[str]:
-    return (name.decode() for name in names)
 
 
 def _milliseconds(seconds: float) -> int:

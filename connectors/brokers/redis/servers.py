@@ -18,6 +18,7 @@ from connectors.brokers.redis.cluster_reader import ClusterReader
 from connectors.brokers.redis.connections import PackedConnection, PackedSSLConnection
 from connectors.brokers.redis.reader import StreamReader
 from connectors.brokers.redis.sentinel import Primary
+from connectors.brokers.redis.sequences import Sequences
 from connectors.errors import BrokerError
 
 
@@ -44,6 +45,10 @@ class Servers(Protocol):
         """Sends each command to the server that has its keys, which all lie in one slot."""
 
     @property
+    def sequences(self) -> Sequences:
+        """What signs and verifies the sources of entries."""
+
+    @property
     def reader(self) -> Reader:
         """Reads on connections of its own."""
 
@@ -65,6 +70,9 @@ class Servers(Protocol):
     async def is_of(self, incarnation: str, node: str) -> bool:
         """Whether a server whose own incarnation is ``node`` belongs to this incarnation."""
 
+    async def all(self) -> Mapping[str, Redis]:
+        """Every server that takes entries, by a name for people."""
+
 
 def servers_by_url(url: str) -> Servers:
     """The servers that a URL means. Raises BrokerError if it means none."""
@@ -84,11 +92,12 @@ class OneServer:
     def __init__(self, url: str, address: Address) -> None:
         self._shown = without_password(url)
         self.client = Redis.from_pool(_pool(address, COMMANDS))
+        self.sequences = Sequences(self.client)
         self._address = address
         self.reader = self.new_reader()
 
     def new_reader(self) -> StreamReader:
-        return StreamReader(_pool(self._address, READS))
+        return StreamReader(_pool(self._address, READS), self.sequences)
 
     async def open(self) -> None:
         server = await info(self.client, "server")
@@ -113,17 +122,22 @@ class OneServer:
     async def is_of(self, incarnation: str, node: str) -> bool:
         return incarnation == node
 
+    async def all(self) -> Mapping[str, Redis]:
+        return {f"Redis at {self._shown}": self.client}
+
 
 class SentinelServers:
     """A primary that is replaced when it fails."""
 
     def __init__(self, url: str, address: Address) -> None:
-        self._primary = Primary(without_password(url), address)
+        self._shown = without_password(url)
+        self._primary = Primary(self._shown, address)
         self.client = Redis.from_pool(self._primary.pool(COMMANDS))
+        self.sequences = Sequences(self.client)
         self.reader = self.new_reader()
 
     def new_reader(self) -> StreamReader:
-        return StreamReader(self._primary.pool(READS))
+        return StreamReader(self._primary.pool(READS), self.sequences)
 
     async def open(self) -> None:
         await self._primary.prove(self.client)
@@ -143,6 +157,9 @@ class SentinelServers:
     async def is_of(self, incarnation: str, node: str) -> bool:
         return incarnation == node
 
+    async def all(self) -> Mapping[str, Redis]:
+        return {f"the primary of {self._shown}": self.client}
+
 
 class ClusterServers:
     """Nodes that have the slots among them."""
@@ -150,10 +167,11 @@ class ClusterServers:
     def __init__(self, url: str, address: Address) -> None:
         self._cluster = Cluster(without_password(url), address)
         self.client = ClusterClient(self._cluster, address.hosts[0])
+        self.sequences = Sequences(self.client)
         self.reader = self.new_reader()
 
     def new_reader(self) -> ClusterReader:
-        return ClusterReader(self._cluster)
+        return ClusterReader(self._cluster, self.sequences)
 
     async def open(self) -> None:
         await self._cluster.prove()
@@ -175,6 +193,11 @@ class ClusterServers:
 
     async def is_of(self, incarnation: str, node: str) -> bool:  # noqa: ARG002 - all nodes count
         return incarnation == await self.incarnation()
+
+    async def all(self) -> Mapping[str, Redis]:
+        await self._cluster.map()
+        nodes = sorted(self._cluster.primaries)
+        return {f"the node {host}:{port}": self._cluster.node((host, port)) for host, port in nodes}
 
 
 def _pool(address: Address, options: Mapping[str, Any]) -> ConnectionPool:

@@ -7,26 +7,37 @@ by a blocking ``XREAD`` where there is something new, and then claims there as m
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from itertools import repeat
 
 from faust.types import TP
 from redis.asyncio import Redis
 
+from connectors.brokers.broker import Record
 from connectors.brokers.redis import keys
-from connectors.brokers.redis.client import our_errors, script
-from connectors.brokers.redis.entry import decode
+from connectors.brokers.redis.client import WRONG_TYPE, our_errors, script
+from connectors.brokers.redis.groups import Groups
 from connectors.brokers.redis.offsets import BEGINNING, offset_of, stream_id
+from connectors.brokers.redis.sequences import Entries, Sequences
 from connectors.brokers.redis.servers import Reader
+from connectors.brokers.redis.stored import wrong_type
 from connectors.brokers.redis.topics import TopicCatalog
-from connectors.brokers.sharing import CLAIM_FOR, FORGET_AFTER, Claim, Offsets
+from connectors.brokers.sharing import CLAIM_FOR, FORGET_AFTER, Claim, GroupGone, Offsets
 from connectors.errors import BrokerError, BrokerUnavailable
+from connectors.printable import printable
 
 AT_A_TIME = 100
 """Entries that a script goes through; Redis serves nobody else meanwhile."""
+
+TAKE_BYTES = 16 << 20
+"""Bytes of entries after which no more are claimed in one go."""
+
+logger = logging.getLogger(__name__)
 
 
 class RedisSharing:
@@ -36,8 +47,10 @@ class RedisSharing:
         self,
         client: Redis,
         reader: Reader,
+        sequences: Sequences,
         url: str,
         topics: TopicCatalog,
+        groups: Groups,
         group: str,
         consumer: str,
         *,
@@ -46,40 +59,48 @@ class RedisSharing:
         self._client = client
         self._url = url
         self._topics = topics
+        self._groups = groups
         self._group = group
         self._consumer = consumer
         self._default_partitions = default_partitions
         self._reader = reader
+        self._sequences = sequences
         self._seen: dict[TP, int] = {}
         """Positions below which somebody has taken everything."""
         self._maybe_more: deque[TP] = deque()
         """Partitions that may have something new, the next one first."""
-        self._from_start = True
+        self._blocked: frozenset[TP] = frozenset()
+        """Partitions in whose place there is something else."""
+        self._is_gone = False
+        """Whether the group's place is not what it was."""
         self._forget_at = 0.0
-        self._join = script(client, "streams", "join")
-        self._take = script(client, "take")
-        self._take_over = script(client, "take_over")
+        self._take = script(client, "streams", "take")
+        self._look = script(client, "streams", "look")
+        self._take_over = script(client, "streams", "take_over")
         self._renew = script(client, "renew_claims")
         self._settle = script(client, "settle_claims")
         self._give_back = script(client, "give_claims_back")
         self._forget = script(client, "forget_consumers")
 
-    async def join(self, topics: Iterable[str], *, from_start: bool) -> None:
-        self._from_start = from_start
+    async def join(
+        self, topics: Iterable[str], *, from_start: bool, finished: Mapping[TP, int] = {}
+    ) -> None:
         with our_errors(self._url):
             tps = await self._topics.expand(topics, default=self._default_partitions)
-        for tp in tps:
-            await self._join_partition(tp)
-            self._seen.setdefault(tp, BEGINNING)
+            await self._groups.join([self._group], tps, from_start=from_start, finished=finished)
+        self._seen = dict.fromkeys(tps, BEGINNING)
+        self._is_gone = False
         self._look_everywhere()
 
-    async def _join_partition(self, tp: TP) -> None:
-        where = "start" if self._from_start else "end"
-        with our_errors(self._url):
-            await self._join(keys=[keys.stream(tp)], args=[self._group, where])
-
     def _look_everywhere(self) -> None:
-        self._maybe_more = deque(self._seen)
+        self._maybe_more = deque(tp for tp in self._seen if tp not in self._blocked)
+
+    def _be_joined(self) -> None:
+        if self._is_gone:
+            raise GroupGone(
+                f"the group {printable(self._group)} has lost its place: it was destroyed, or its "
+                "topics were deleted and made again"
+            )
 
     # -- new entries -------------------------------------------------------------------------
 
@@ -90,42 +111,58 @@ class RedisSharing:
         return claims
 
     async def _take_what_is_there(self, limit: int) -> list[Claim]:
+        self._be_joined()
         claims: list[Claim] = []
         try:
-            while self._maybe_more and len(claims) < limit:
+            while self._maybe_more and len(claims) < limit and _size_of(claims) < TAKE_BYTES:
                 claims += await self._take_from(self._maybe_more[0], limit - len(claims))
         except BrokerError:
             self._look_everywhere()
             if not claims:
+                await self._look_for_blocked()
                 raise
         return claims
 
     async def _found_news(self, wait: float) -> bool:
+        seen = {tp: at for tp, at in self._seen.items() if tp not in self._blocked}
+        if not seen:  # to be joined again, or mended
+            await asyncio.sleep(wait)
+            return False
         try:
             with our_errors(self._url):
-                news = await self._reader.read(self._seen, limit=1, wait=wait)
+                news = await self._reader.read(seen, limit=1, wait=wait)
         except BrokerUnavailable:
             # What answers next may have lost what was seen here.
             self._look_everywhere()
+            raise
+        except BrokerError:
+            await self._look_for_blocked()
             raise
         self._maybe_more.extend(news)
         return bool(news)
 
     async def _take_from(self, tp: TP, limit: int) -> list[Claim]:
         with our_errors(self._url):
+            await self._sequences.ready()  # not once there are claims that would be lost with it
             reply = await self._take(
-                keys=[keys.stream(tp)], args=[self._group, self._consumer, limit]
+                keys=[keys.stream(tp)], args=[self._group, self._consumer, limit, TAKE_BYTES]
             )
         if reply is None:
-            await self._join_partition(tp)
+            self._is_gone = True
+            self._maybe_more.clear()
             return []
         entries, last = reply
-        if len(entries) < limit:
+        if last is not None:
             self._maybe_more.popleft()
             self._seen[tp] = offset_of(last) + 1
         else:
             self._maybe_more.rotate(-1)
-        return [Claim(tp, record, 1) for record in decode(entries)]
+        return [Claim(tp, record, 1) for record in await self._decode(tp, entries)]
+
+    async def _decode(self, tp: TP, entries: Entries) -> list[Record]:
+        stream = keys.stream(tp).encode()
+        with our_errors(self._url):
+            return (await self._sequences.decode({stream: entries}))[stream]
 
     async def wake(self) -> None:
         self._reader.wake()
@@ -134,11 +171,14 @@ class RedisSharing:
 
     async def take_over(self, limit: int) -> Sequence[Claim]:
         await self._forget_the_silent()
+        ended = await self._look_at_all()
+        self._be_joined()
         claims: list[Claim] = []
-        for tp in self._seen:
-            if len(claims) >= limit:
+        for tp in ended:
+            if len(claims) >= limit or _size_of(claims) >= TAKE_BYTES:
                 break
             with our_errors(self._url):
+                await self._sequences.ready()
                 reply = await self._take_over(
                     keys=[keys.stream(tp)],
                     args=[
@@ -146,10 +186,58 @@ class RedisSharing:
                         self._consumer,
                         _milliseconds(CLAIM_FOR),
                         limit - len(claims),
+                        TAKE_BYTES,
                     ],
                 )
-            claims += _claims(tp, reply)
+            records = await self._decode(tp, [entry for entry, _ in reply])
+            deliveries = [count for (_, fields), count in reply if fields]
+            claims += map(Claim, repeat(tp), records, deliveries)
         return claims
+
+    async def _look_at_all(self) -> list[TP]:
+        """Where claims have ended. Notes as well where the group has no place any more, where a log
+        ends before what was seen in it, and what is blocked."""
+        tps = list(self._seen)
+        with our_errors(self._url):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for tp in tps:
+                    arguments: list[str | int] = [self._group, _milliseconds(CLAIM_FOR)]
+                    await self._look(keys=[keys.stream(tp)], args=arguments, client=pipeline)
+                replies = await pipeline.execute(raise_on_error=False) if tps else []
+            blocked, ended = set(), []
+            for tp, reply in zip(tps, replies, strict=True):
+                match reply:
+                    case Exception() if str(reply).startswith(WRONG_TYPE):
+                        blocked.add(tp)
+                    case Exception():
+                        raise reply
+                    case [count, last] if self._seen[tp] <= max(BEGINNING, offset_of(last) + 1):
+                        if count:
+                            ended.append(tp)
+                    case _:
+                        self._is_gone = True
+        self._note_blocked(frozenset(blocked))
+        return ended
+
+    async def _look_for_blocked(self) -> None:
+        with suppress(BrokerError):
+            await self._look_at_all()
+
+    def _note_blocked(self, blocked: frozenset[TP]) -> None:
+        for tp in blocked - self._blocked:
+            logger.error(
+                "%s waits: %s", printable(self._group), wrong_type(keys.stream(tp), "stream")
+            )
+        self._maybe_more = deque(tp for tp in self._maybe_more if tp not in blocked)
+        self._maybe_more.extend(self._blocked - blocked)
+        self._blocked = blocked
+
+    async def finished(self) -> Mapping[TP, int]:
+        with our_errors(self._url):
+            floors = await self._groups.floors(self._seen, of=self._group)
+            bounds = await self._groups.bounds(floors)
+        # A place behind the end was in a log that is gone.
+        return {tp: at for tp, at in floors.items() if tp in bounds and at <= bounds[tp][1]}
 
     async def renew(self, offsets: Offsets) -> Offsets:
         lost: dict[TP, set[int]] = {}
@@ -176,30 +264,29 @@ class RedisSharing:
                 )
 
     async def _forget_the_silent(self) -> None:
-        if time.monotonic() < self._forget_at:
-            return
-        for tp in self._seen:
-            await self._forget_in(tp)
-        self._forget_at = time.monotonic() + FORGET_AFTER
+        if time.monotonic() >= self._forget_at:
+            await self._forget_consumers()
+            self._forget_at = time.monotonic() + FORGET_AFTER
 
-    async def _forget_in(self, tp: TP, *, leaving: str = "") -> None:
+    async def _forget_consumers(self, *, leaving: str = "") -> None:
         with our_errors(self._url):
-            await self._forget(
-                keys=[keys.stream(tp)],
-                args=[self._group, _milliseconds(FORGET_AFTER), leaving],
-            )
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for tp in self._seen:
+                    arguments: list[str | int] = [self._group, _milliseconds(FORGET_AFTER), leaving]
+                    await self._forget(keys=[keys.stream(tp)], args=arguments, client=pipeline)
+                replies = await pipeline.execute(raise_on_error=False) if self._seen else []
+            for reply in replies:
+                if isinstance(reply, Exception) and not str(reply).startswith(WRONG_TYPE):
+                    raise reply
 
     async def close(self) -> None:
         await self._reader.close()
         with suppress(BrokerUnavailable):  # others strike it off later
-            for tp in self._seen:
-                await self._forget_in(tp, leaving=self._consumer)
+            await self._forget_consumers(leaving=self._consumer)
 
 
-def _claims(tp: TP, reply: Iterable[tuple[Any, int]]) -> list[Claim]:
-    return [
-        Claim(tp, record, deliveries) for entry, deliveries in reply for record in decode([entry])
-    ]
+def _size_of(claims: Iterable[Claim]) -> int:
+    return sum(len(claim.record.value or b"") for claim in claims)
 
 
 def _by_stream(offsets: Offsets) -> Iterable[tuple[TP, list[str]]]:

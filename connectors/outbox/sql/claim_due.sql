@@ -1,10 +1,19 @@
--- $1 the lane, $2 its last number as the caller knows it, $3 rows at most.
+-- $1 the lane, $2 its last number as the caller knows it, $3 rows at most, $4 bytes after which no
+-- further row is claimed.
 -- Claims nothing if the lane has another last number by now.
-WITH due AS (
-    SELECT id, row_number() OVER (ORDER BY available_at NULLS LAST, id) AS place
+WITH candidates AS (
+    SELECT
+        id,
+        row_number() OVER claimed_first AS place,
+        sum(size) OVER claimed_first AS bytes
     FROM (
         (
-            SELECT id, available_at
+            SELECT
+                id,
+                available_at,
+                -- What a value's own bytes are is known without reading them.
+                coalesce(octet_length(value), 0) + coalesce(octet_length(key), 0)
+                + octet_length(headers::text) AS size
             FROM redfaust.outbox
             WHERE available_at <= now()
             ORDER BY available_at, id
@@ -12,15 +21,23 @@ WITH due AS (
         )
         UNION ALL
         (
-            SELECT id, available_at
+            SELECT
+                id,
+                available_at,
+                coalesce(octet_length(value), 0) + coalesce(octet_length(key), 0)
+                + octet_length(headers::text) AS size
             FROM redfaust.outbox
             WHERE available_at IS NULL
             ORDER BY id
             LIMIT $3
         )
-    ) AS candidates
-    ORDER BY available_at NULLS LAST, id
-    LIMIT $3
+    ) AS ready
+    WINDOW claimed_first AS (ORDER BY available_at NULLS LAST, id)
+),
+due AS (
+    SELECT id, place
+    FROM candidates
+    WHERE place <= $3 AND (place = 1 OR bytes <= $4)
 ),
 counter AS (
     UPDATE redfaust.lanes

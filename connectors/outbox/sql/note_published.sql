@@ -1,5 +1,5 @@
 -- $1 lanes and $2 last numbers of batches, and of their lanes' places $3 lane, $4 topic, $5 partition,
--- $6 mark, $7 position.
+-- $6 mark, $7 position; $8 the broker's incarnation.
 -- Does not wait for the disk: a batch that a crash of the server makes unpublished again is
 -- appended again, which is harmless.
 WITH place AS (
@@ -9,7 +9,7 @@ WITH place AS (
     GROUP BY lane
 )
 UPDATE redfaust.batches AS batch
-SET published_at = now(), places = coalesce(place.places, '{}')
+SET published_at = now(), places = coalesce(place.places, '{}'), incarnation = $8
 FROM unnest($1::text[], $2::bigint[]) AS published (lane, last_number)
 LEFT JOIN place USING (lane)
 WHERE

@@ -1,8 +1,14 @@
--- $1 lanes, $2 batches of each at most. How far each has come in each log.
-SELECT latest.lane, place.topic, place.partition, max(place.mark) AS mark
+-- $1 lanes, $2 batches of each at most. How far each has come in each log, and under which
+-- incarnations of the broker.
+SELECT
+    latest.lane,
+    place.topic,
+    place.partition,
+    max(place.mark) AS mark,
+    array_agg(DISTINCT latest.incarnation) AS incarnations
 FROM unnest($1::text[]) AS given (name)
 CROSS JOIN LATERAL (
-    SELECT lane, places
+    SELECT lane, places, incarnation
     FROM redfaust.batches
     WHERE lane = given.name AND published_at IS NOT NULL
     ORDER BY last_number DESC

@@ -1,10 +1,23 @@
--- $1 lanes, $2 batches at most. The transaction's end waits until a synchronous standby has them: one
--- whose own commit was interrupted while it waited for that is there, and would be lost with us.
+-- $1 lanes, $2 and $3 the lane and last number of the batch behind which to begin, $4 batches at most,
+-- $5 bytes after which no further batch is selected. The transaction's end waits until a synchronous
+-- standby has them: one whose own commit was interrupted while it waited for that is there, and would
+-- be lost with us.
 SELECT lane, first_number, last_number, entries
-FROM redfaust.batches
+FROM (
+    SELECT
+        *,
+        row_number() OVER in_order AS place,
+        sum(pg_column_size(entries)) OVER in_order AS bytes
+    FROM (
+        SELECT lane, first_number, last_number, entries
+        FROM redfaust.batches
+        WHERE published_at IS NULL AND lane = ANY ($1) AND (lane, last_number) > ($2, $3)
+        ORDER BY lane, last_number
+        LIMIT $4
+    ) AS first
+    WINDOW in_order AS (ORDER BY lane, last_number)
+) AS page
 WHERE
-    published_at IS NULL
-    AND lane = ANY ($1)
+    (place = 1 OR bytes <= $5)
     AND (SELECT pg_logical_emit_message(true, 'redfaust', '')) IS NOT NULL
 ORDER BY lane, last_number
-LIMIT $2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,14 +18,14 @@ from mode import Service
 from connectors import crash
 from connectors.brokers import sharing
 from connectors.brokers.broker import Broker, TopicSpec
-from connectors.brokers.sharing import RENEW_EVERY, Claim, shared_group
+from connectors.brokers.sharing import RENEW_EVERY, Claim, GroupGone, shared_group
 from connectors.errors import BrokerError, ConnectorError, DatabaseError
 from connectors.processing.backing import backing_of
-from connectors.processing.dead_letters import ADDRESSEE_HEADER, excused
+from connectors.processing.dead_letters import ADDRESSEE_HEADER, excused, line_of
 from connectors.processing.failures import set_aside
 from connectors.processing.queue import EventQueue
 from connectors.processing.shared.hand import Hand, message_of, offsets_of
-from connectors.processing.shared.inbox import Known, Noting
+from connectors.processing.shared.inbox import Finished, Known, Noting
 from connectors.processing.shared.message import SharedMessage, State
 from connectors.processing.shared.settling import Settling
 from connectors.processing.topic import Topic
@@ -44,6 +44,10 @@ TAKE_OVER_EVERY = 2.0
 
 MAX_POSTPONED = 1000
 """Events of one agent that wait here for another attempt. With more, nothing new is begun."""
+
+HAND_BYTES = 64 << 20
+"""Bytes of events in the hand of one agent, those included that wait for another attempt, with
+which nothing new is begun."""
 
 MAX_DELIVERIES = 16
 """Times that an event may be claimed without being finished or noted as failed. It is taken for one
@@ -117,10 +121,8 @@ class SharedDelivery(Service):
                 tasks.create_task(self._deliver())
                 tasks.create_task(self._renew())
                 tasks.create_task(self._drain_when_the_app_stops())
-                if (backing := backing_of(self.app)) is not None:
+                if backing_of(self.app) is not None:
                     tasks.create_task(self._keep_house())
-                    if self is deliveries_of(self.app)[0]:
-                        tasks.create_task(backing.relay(self._broker, self._closing))
         finally:
             self._drained.set()
 
@@ -143,18 +145,25 @@ class SharedDelivery(Service):
 
     async def _has_joined(self) -> bool:
         from_start = self.app.conf.consumer_auto_offset_reset == "earliest"
-        partitions = self._channel.partitions or self.app.conf.topic_partitions
         try:
-            for topic in self._channel.topics:
-                await self._broker.create_topic(TopicSpec(topic, partitions))
-            await self._sharing.join(self._channel.topics, from_start=from_start)
-            if (backing := backing_of(self.app)) is not None:
-                log = await self._broker.identity()
-                self._inbox = backing.inbox(self._group, log)
-        except BrokerError as error:
-            self.log.warning("%s waits for the broker: %s", self.agent.name, error)
+            await self._join(from_start=from_start)
+        except (BrokerError, DatabaseError) as error:
+            self.log.warning("%s waits to join its group: %s", self.agent.name, error)
             return False
         return True
+
+    async def _join(self, *, from_start: bool) -> None:
+        partitions = self._channel.partitions or self.app.conf.topic_partitions
+        for topic in self._channel.topics:
+            await self._broker.create_topic(TopicSpec(topic, partitions))
+        finished: Mapping[TP, int] = {}
+        if (backing := backing_of(self.app)) is not None:
+            log = await self._broker.identity()
+            if self._inbox is None:
+                self._inbox = backing.inbox(self._group, log)
+            self._inbox.log = log
+            finished = await self._inbox.floors()
+        await self._sharing.join(self._channel.topics, from_start=from_start, finished=finished)
 
     # -- events come -------------------------------------------------------------------------
 
@@ -166,21 +175,26 @@ class SharedDelivery(Service):
                 due = self._hand.take_due(room)
                 self._queue.put_first(due)
                 room -= len(due)
-                if room > 0:
+                if room <= 0:
+                    await self._wait_for_a_change(TAKE_WAIT)
+                elif self._may_claim():
                     await self._accept(await self._claim(room))
                 else:
-                    await self._wait_for_room()
+                    await self._wait_for_a_change(min(TAKE_WAIT, self._hand.seconds_until_due))
         finally:
             self._delivered_last.set()
 
     def _room(self) -> int:
-        if self._settling.waits or self._hand.postponed >= MAX_POSTPONED:
-            return 0
-        return self.agent.concurrency - self._hand.busy
+        """How many events could be begun now."""
+        return 0 if self._settling.waits else self.agent.concurrency - self._hand.busy
 
-    async def _wait_for_room(self) -> None:
+    def _may_claim(self) -> bool:
+        """Whether no more wait here than should."""
+        return self._hand.postponed < MAX_POSTPONED and self._hand.size < HAND_BYTES
+
+    async def _wait_for_a_change(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(TAKE_WAIT):
+            async with asyncio.timeout(seconds):
                 await self._changed.wait()
         except TimeoutError:
             return
@@ -194,6 +208,10 @@ class SharedDelivery(Service):
                 self._look_at = time.monotonic() + TAKE_OVER_EVERY
             wait = min(TAKE_WAIT, max(0.0, self._hand.seconds_until_due))
             claims = await self._sharing.take(room, wait=wait)
+        except GroupGone as error:
+            self.log.warning("%s begins anew with what is there: %s", self.agent.name, error)
+            await self._join_again()
+            return ()
         except BrokerError as error:
             self.log.warning("%s waits for the broker: %s", self.agent.name, error)
             await asyncio.sleep(RETRY_EVERY)
@@ -201,6 +219,14 @@ class SharedDelivery(Service):
         if claims:
             crash.point("shared.taken")
         return claims
+
+    async def _join_again(self) -> None:
+        """From the oldest entries on, but for those that the inbox says are finished."""
+        try:
+            await self._join(from_start=True)
+        except (BrokerError, DatabaseError) as error:
+            self.log.warning("%s waits to join its group: %s", self.agent.name, error)
+            await asyncio.sleep(RETRY_EVERY)
 
     async def _accept(self, claims: Sequence[Claim]) -> None:
         messages = []
@@ -274,11 +300,13 @@ class SharedDelivery(Service):
             stream.settle(event)
         elif retries.allow(attempts, error):
             pause = retries.pause(attempts)
-            self.log.info("%s: attempt %s failed, the next is in %.1f s", error, attempts, pause)
+            line = line_of(error)
+            self.log.info("%s: attempt %s failed, the next is in %.1f s", line, attempts, pause)
             message.attempts = attempts
             del stream.in_hand[event]
             self._hand.postpone(event, pause)
-            self._settling.fail(message, pause)
+            self.agent.retried_total += 1
+            self._settling.fail(message, pause, error)
             self._changed.set()
             await self._sharing.wake()
         else:
@@ -330,13 +358,11 @@ class SharedDelivery(Service):
 
     async def _forget(self) -> None:
         assert self._inbox is not None
-        partitions = await self._broker.topics()
-        tps = [
-            TP(topic, partition)
-            for topic in self._channel.topics
-            for partition in range(partitions.get(topic, 0))
-        ]
-        await self._inbox.forget(await self._broker.floors(tps))
+        floors = await self._sharing.finished()
+        bounds = await self._broker.bounds(floors)
+        await self._inbox.forget(
+            {tp: Finished(floor, bounds[tp][1]) for tp, floor in floors.items() if tp in bounds}
+        )
 
     # -- the end -----------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ class Hand:
 
     def __init__(self) -> None:
         self._messages: dict[tuple[TP, int], SharedMessage] = {}
+        self.size = 0
+        """Bytes of their values."""
         self._postponed: list[tuple[float, int, EventT[Any]]] = []
         self._order = count()
 
@@ -29,11 +31,16 @@ class Hand:
     def add(self, message: SharedMessage) -> None:
         """Take a message."""
         self._messages[message.tp, message.offset] = message
+        self.size += message.size
 
     def remove(self, messages: Iterable[SharedMessage]) -> None:
         """Have done with messages, or with those of them that are here."""
         for message in messages:
-            self._messages.pop((message.tp, message.offset), None)
+            self._forget(message)
+
+    def _forget(self, message: SharedMessage) -> None:
+        if self._messages.pop((message.tp, message.offset), None) is not None:
+            self.size -= message.size
 
     @property
     def busy(self) -> int:
@@ -59,7 +66,7 @@ class Hand:
         """Forget messages, which are somebody else's now."""
         for message in lost:
             message.state = State.LOST
-            self._messages.pop((message.tp, message.offset), None)
+            self._forget(message)
 
     # -- another attempt ---------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from faust.types import TP, ConsumerMessage, Message
 from connectors.brokers.broker import Outgoing
 from connectors.brokers.sharing import Claim
 from connectors.outbox.outbox import Scheduled
+from connectors.processing.changes import Causes
 from connectors.processing.scope import acknowledging
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ class Effects:
     scheduled: list[Scheduled] = field(default_factory=list)
     letters: list[NewDeadLetter] = field(default_factory=list)
 
-    def send(self, source: TP, entry: Outgoing) -> None:  # noqa: ARG002 - it has no order to keep
+    def send(self, source: TP, entry: Outgoing, causes: Causes) -> None:  # noqa: ARG002 - in no order
         """See :class:`~connectors.processing.scope.Outlet`."""
         self.sent.append(entry)
 
-    def schedule(self, entry: Outgoing, at: datetime) -> None:
+    def schedule(self, entry: Outgoing, at: datetime, causes: Causes) -> None:  # noqa: ARG002
         """See :class:`~connectors.processing.scope.Outlet`."""
         self.scheduled.append(Scheduled(entry, at))
 
@@ -85,6 +86,8 @@ class SharedMessage(ConsumerMessage):
         self.topic, self.partition = self.tp = claim.tp
         record = claim.record
         self.offset, self.timestamp, self.key, self.value, headers, self.source = record
+        self.size = len(record.value or b"")
+        """Bytes of its value."""
         self.headers = headers  # type: ignore[assignment] # a sequence, as Faust reads them
         self.deliveries = claim.deliveries
         self.attempts = 0

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from connectors import crash
 from connectors.brokers.sharing import Sharing
 from connectors.errors import BrokerError, BrokerUnavailable, DatabaseError
+from connectors.processing.dead_letters import name_of, text_of
 from connectors.processing.shared.hand import Hand, offsets_of
 from connectors.processing.shared.inbox import Known
 from connectors.processing.shared.message import SharedMessage, State
@@ -27,6 +28,9 @@ from connectors.processing.shared.store import Effecting
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
+
+ERROR_LENGTH = 1_000
+"""Characters that are noted of an error whose event is tried again."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +77,11 @@ class Settling:
         self._batch.finished.append(message)
         self._notify()
 
-    def fail(self, message: SharedMessage, pause: float) -> None:
-        """Have it noted that a message has failed, and is postponed for so many seconds."""
+    def fail(self, message: SharedMessage, pause: float, error: Exception) -> None:
+        """Have it noted why a message has failed, and that it is postponed for so many seconds."""
         if self._store is not None:
-            self._batch.failed[message] = Known(message.attempts, pause)
+            why = text_of(error)[:ERROR_LENGTH]
+            self._batch.failed[message] = Known(message.attempts, pause, name_of(error), why)
             self._notify()
 
     def skip(self, message: SharedMessage) -> None:

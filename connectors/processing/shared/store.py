@@ -12,7 +12,8 @@ from faust.types import AppT
 from connectors import crash
 from connectors.errors import DatabaseError
 from connectors.outbox.outbox import publish_all, schedule
-from connectors.postgres.database import REFUSED, Connection, Database
+from connectors.postgres.database import Connection, Database
+from connectors.postgres.driver_errors import is_refusal
 from connectors.processing.dead_letters import DeadLetters, letter_about
 from connectors.processing.shared.inbox import Inbox, Known
 from connectors.processing.shared.message import Effects, SharedMessage, State
@@ -60,24 +61,40 @@ class Store:
         try:
             try:
                 await self._commit(finished, failed)
-            except REFUSED:
+            except (asyncpg.PostgresError, UnicodeEncodeError) as error:
+                if not is_refusal(error):
+                    raise
                 await self._commit_one_by_one(finished)
                 await self._commit((), failed)
-        except asyncpg.PostgresError as error:
-            raise DatabaseError(f"The inbox cannot be written ({error})") from error
+        except (asyncpg.PostgresError, UnicodeEncodeError) as error:
+            raise DatabaseError(
+                f"What agents have done cannot be written ({type(error).__name__}: {error}): mend "
+                "that in Postgres, it is tried again"
+            ) from error
 
     async def _commit_one_by_one(self, finished: Sequence[SharedMessage]) -> None:
         for message in finished:
             try:
                 await self._commit([message], {})
-            except REFUSED as error:
-                logger.warning("%s: what an event sent was refused: %s", self._agent, error)
-                attempts = message.attempts + 1
-                letter = letter_about(
-                    self._app, message, error, agent=self._agent, attempts=attempts
-                )
-                message.effects = Effects(letters=[letter])
+            except (asyncpg.PostgresError, UnicodeEncodeError) as error:
+                if not is_refusal(error):
+                    raise
+                logger.warning("%s: what an event did was refused: %s", self._agent, error)
+                await self._give_up(message, error)
+
+    async def _give_up(self, message: SharedMessage, error: Exception) -> None:
+        """Commit an event as a dead letter, in a shorter form if Postgres takes no other."""
+        attempts = message.attempts + 1
+        letter = letter_about(self._app, message, error, agent=self._agent, attempts=attempts)
+        for each in (letter, letter.shortened(error)):
+            message.effects = Effects(letters=[each])
+            try:
                 await self._commit([message], {})
+            except (asyncpg.PostgresError, UnicodeEncodeError) as refusal:
+                if each.is_short or not is_refusal(refusal):
+                    raise
+            else:
+                return
 
     async def _commit(
         self, finished: Sequence[SharedMessage], failed: Mapping[SharedMessage, Known]

@@ -1,42 +1,43 @@
--- Append what a lane has not put on a stream yet, and move its mark.
+-- Append entries of a lane to a stream, and move the lane's mark, if the mark is what it is expected
+-- to be. The mark is the source of the lane's last entry; numbers are compared by the caller alone.
 -- KEYS[1] the stream, KEYS[2] the marks of its lanes
--- ARGV: lane, the mark below which entries were lost, then for each entry: number, how many fields
--- and values follow, these
--- Returns OK, the mark and an ID at or behind the lane's last entry; or SETBACK, and nothing has
--- changed; or REFUSED, the number (0: of all entries) and why, and what lies before is appended.
-local stream, marks, lane, after = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
+-- ARGV: lane, the mark as it is expected (empty: none), then for each entry: how many fields and
+-- values follow, these, of which the last value is its source
+-- Returns OK and an ID at or behind the lane's last entry; or MARK and the mark that is there, and
+-- nothing has changed; or BLOCKED and why nothing can be appended to this stream; or REFUSED, which
+-- of the entries (from 1) and why. What lies before such an entry is appended.
+local stream, marks, lane, expected = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local LONGEST_MARK = 512 -- bytes; what is longer is none, and is not handed around
 
-local function is_refused_unless(key, wanted)
-  local found = redis.call('TYPE', key).ok
-  if found ~= wanted and found ~= 'none' then
-    return {'REFUSED', '0', 'WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. wanted}
-  end
-end
-local refusal = is_refused_unless(stream, 'stream') or is_refused_unless(marks, 'hash')
-if refusal then return refusal end
+local blocked = why_blocked(stream, marks)
+if blocked then return {'BLOCKED', blocked} end
 
-local mark = tonumber(redis.call('HGET', marks, lane) or '0')
-if not mark then return {'REFUSED', '0', 'the mark of a lane in ' .. marks .. ' is no number'} end
-if mark < after then return {'SETBACK'} end
+local mark = redis.call('HGET', marks, lane) or ''
+if #mark > LONGEST_MARK then mark = '' end
+if mark ~= expected then return {'MARK', mark} end
 
 -- An error behind the first entry must not leave the mark behind what was appended.
-local last, id, failure = mark, nil, nil
-local at = 3
+local source, id, failure = nil, nil, nil
+local at, count = 3, 0
 while at <= #ARGV do
-  local number, length = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  if number > last then
-    local reply = redis.pcall('XADD', stream, '*', unpack(ARGV, at + 2, at + 1 + length))
-    if type(reply) == 'table' and reply.err then
-      failure = reply
-      -- Other codes (OOM, READONLY, NOPERM) say nothing about the entry.
-      if string.find(reply.err, '^ERR ') then failure = {'REFUSED', ARGV[at], reply.err} end
-      break
+  local last = at + ARGV[at]
+  local reply = redis.pcall('XADD', stream, '*', unpack(ARGV, at + 1, last))
+  count = count + 1
+  if type(reply) == 'table' and reply.err then
+    failure = reply
+    if string.find(reply.err, 'last possible ID') then
+      failure = {'BLOCKED', why_ended(stream)}
+    elseif string.find(reply.err, '^ERR ') and not string.find(reply.err, 'ACL failure')
+      and not string.find(reply.err, 'The user executing') then
+      -- Other codes (OOM, READONLY) and missing rights say nothing about the entry.
+      failure = {'REFUSED', count, reply.err}
     end
-    last, id = number, reply
+    break
   end
-  at = at + 2 + length
+  source, id = ARGV[last], reply
+  at = last + 1
 end
-if last > mark then redis.call('HSET', marks, lane, string.format('%.0f', last)) end
+if source then redis.call('HSET', marks, lane, source) end
 if failure then return failure end
 
 if not id and redis.call('EXISTS', stream) == 1 then
@@ -45,4 +46,4 @@ if not id and redis.call('EXISTS', stream) == 1 then
     if info[i] == 'last-generated-id' then id = info[i + 1] end
   end
 end
-return {'OK', string.format('%.0f', last), id or '0-0'}
+return {'OK', id or '0-0'}

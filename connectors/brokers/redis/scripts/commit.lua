@@ -2,11 +2,17 @@
 -- KEYS[1] the stream; ARGV: group, ID of the last finished entry, entries finished since last time
 local stream, group, id, finished = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 
+local function set_back()
+  return redis.error_reply('SETBACK ' .. stream .. ' ends before the position ' .. id)
+end
+
 if redis.call('EXISTS', stream) == 0 then
+  if is_beyond(id, '0-0') then return set_back() end
   return redis.call('XGROUP', 'CREATE', stream, group, id, 'MKSTREAM')
 end
 
 local info = redis.call('XINFO', 'STREAM', stream)
+if is_beyond(id, field(info, 'last-generated-id')) then return set_back() end
 local read, delivered
 for _, g in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   if field(g, 'name') == group then
@@ -15,10 +21,6 @@ for _, g in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
 end
 if read == nil then
   return redis.call('XGROUP', 'CREATE', stream, group, id)
-end
-
-if is_beyond(id, field(info, 'last-generated-id')) then
-  return redis.error_reply('SETBACK ' .. stream .. ' ends before the position ' .. id)
 end
 if not is_beyond(id, delivered) then return 'PASSED' end
 

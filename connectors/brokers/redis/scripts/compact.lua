@@ -21,7 +21,7 @@ local bytes = redis.call('MEMORY', 'USAGE', stream)
 limit = math.max(1, math.min(limit, math.floor(AT_ONCE * length / bytes)))
 
 local function key_of(fields)
-  if fields[1] ~= '_v' and fields[1] ~= '_n' then return nil end -- it has other fields of its own
+  if not field(fields, '_v') and not field(fields, '_n') then return nil end -- its fields are its own
   local key = field(fields, '_k')
   return key and 'k' .. key
 end
@@ -54,7 +54,7 @@ if is_beyond(old, cleaned) then
   for _, entry in ipairs(entries) do
     local id, fields = unpack(entry)
     if id == newest then break end
-    local key = fields[1] == '_n' and key_of(fields)
+    local key = not field(fields, '_v') and key_of(fields)
     if key and redis.call('HGET', known, key) == id then
       removed = removed + redis.call('XDEL', stream, id)
       redis.call('HDEL', known, key)

@@ -18,3 +18,10 @@ local function is_beyond(one, other)
   end
   return false
 end
+
+-- Bytes of an entry: of its names and values.
+local function size_of(entry)
+  local size = 0
+  for _, part in ipairs(entry[2]) do size = size + #part end
+  return size
+end

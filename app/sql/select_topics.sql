@@ -1,0 +1,2 @@
+-- Topics that an application has processed.
+SELECT DISTINCT topic FROM redfaust.positions WHERE app = $1

@@ -1,0 +1,3 @@
+SELECT namespace, max(number) AS applied
+FROM redfaust.migrations
+GROUP BY namespace

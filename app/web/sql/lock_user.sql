@@ -1,2 +1,0 @@
--- The user stays until the transaction ends.
-SELECT user_id FROM users WHERE user_id = $1 FOR KEY SHARE

@@ -1,0 +1,2 @@
+-- What a commit would check, now.
+SET CONSTRAINTS ALL IMMEDIATE

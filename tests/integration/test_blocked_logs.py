@@ -1,0 +1,338 @@
+"""A log that takes nothing holds back what is for it, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+
+import pytest
+from faust.types import TP
+from redis.asyncio import Redis
+
+from connectors.brokers.broker import (
+    LaneBatch,
+    LogsBlocked,
+    LogSetBack,
+    Outgoing,
+    Place,
+    TopicSpec,
+)
+from connectors.brokers.partitioner import partition_of_numbered
+from connectors.brokers.redis import keys
+from connectors.brokers.redis.broker import RedisBroker
+from connectors.errors import BrokerUnavailable
+from connectors.outbox.lanes import Lane
+from connectors.outbox.outbox import Outbox
+from connectors.outbox.publisher import Publisher
+from connectors.outbox.relay import Relay
+from connectors.postgres.database import Database
+from connectors.postgres.migrate import migrate_connectors
+from tests.integration.outbox_streams import (
+    commit,
+    drained,
+    eventually,
+    is_active,
+    new_publisher,
+    publishing,
+    running,
+)
+
+PARTITIONS = 2
+GOOD, BAD = TP("orders", 0), TP("orders", 1)
+REASON = "{orders:1}:lanes is a string"
+
+
+class Logs:
+    """Two logs, one of which can be blocked."""
+
+    def __init__(self) -> None:
+        self.entries: dict[TP, list[bytes | None]] = defaultdict(list)
+        self.all_marks: dict[tuple[str, TP], int] = {}
+        self.stuck: set[TP] = set()
+        self.fails_with: bytes | None = None
+        """The value that is not appended at the first attempt, since nobody answers."""
+        self.asked = 0
+        """How often something was to be appended."""
+
+    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+        self.asked += 1
+        places: dict[str, dict[TP, Place]] = defaultdict(dict)
+        blocked: dict[TP, str] = {}
+        for lane, entries, after in batches:
+            for number, entry in entries:
+                tp = TP(entry.topic, partition_of_numbered(entry.key, number, PARTITIONS))
+                if tp in self.stuck:
+                    blocked[tp] = REASON
+                    continue
+                if entry.value == self.fails_with:
+                    self.fails_with = None
+                    raise BrokerUnavailable("away for a moment")
+                mark = self.all_marks.get((lane, tp), 0)
+                if mark < after.get(tp, 0):
+                    raise LogSetBack([lane])
+                if number > mark:
+                    self.entries[tp].append(entry.value)
+                    self.all_marks[lane, tp] = number
+                places[lane][tp] = Place(self.all_marks[lane, tp], len(self.entries[tp]))
+        if blocked:
+            raise LogsBlocked(blocked, places)
+        return places
+
+    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
+        for (lane, tp), mark in self.all_marks.items():
+            if lane in found and tp not in self.stuck:
+                found[lane][tp] = mark
+        return found
+
+    async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:
+        return {tp: REASON for tp in tps if tp in self.stuck}
+
+    async def topics(self) -> Mapping[str, int]:
+        return {"orders": PARTITIONS}
+
+    async def identity(self) -> str:
+        return "log"
+
+    async def incarnation(self) -> str:
+        return "the same"
+
+    async def floors(self, _: Iterable[TP]) -> Mapping[TP, int]:
+        return {}
+
+    def values(self, tp: TP) -> list[bytes | None]:
+        return self.entries[tp]
+
+
+KEY_OF = {GOOD: b"c", BAD: b"d"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.05)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = await Database.connect(database_url)
+    await migrate_connectors(database)
+    yield database
+    await database.close()
+
+
+def test_the_keys_belong_to_these_logs() -> None:
+    for tp, key in KEY_OF.items():
+        assert partition_of_numbered(key, 1, PARTITIONS) == tp.partition
+
+
+async def publish(database: Database, *tps_and_values: tuple[TP, bytes]) -> None:
+    async with Outbox(database).transaction() as tx:
+        for tp, value in tps_and_values:
+            await tx.publish("orders", value, key=KEY_OF[tp])
+
+
+async def letters(database: Database) -> int:
+    count: int = await database.pool.fetchval("SELECT count(*) FROM redfaust.dead_letters")
+    return count
+
+
+async def test_a_blocked_log_holds_back_its_own_entries_alone(database: Database) -> None:
+    logs = Logs()
+    logs.stuck = {BAD}
+    async with running(database, logs, poll=0.05) as relay:
+        await is_active(relay)
+        for number in range(5):
+            await publish(database, (BAD, b"bad %d" % number), (GOOD, b"good %d" % number))
+        await eventually(lambda: has(logs, GOOD, 5))
+        assert relay.blocked == {BAD: REASON}
+        assert logs.values(BAD) == []
+
+        logs.stuck = set()
+        await eventually(lambda: has(logs, BAD, 5))
+        await publish(database, (BAD, b"bad 5"))
+        await eventually(lambda: has(logs, BAD, 6))
+        await drained(database)
+    assert logs.values(BAD) == [b"bad %d" % number for number in range(6)]
+    assert logs.values(GOOD) == [b"good %d" % number for number in range(5)]
+    assert relay.blocked == {}
+    assert await letters(database) == 0
+
+
+async def test_a_relay_that_is_started_meanwhile_holds_back_too(database: Database) -> None:
+    logs = Logs()
+    logs.stuck = {BAD}
+    for round_ in range(2):
+        async with running(database, logs, poll=0.05) as relay:
+            await is_active(relay)
+            await publish(database, (BAD, b"bad %d" % round_), (GOOD, b"good %d" % round_))
+            await eventually(lambda: has(logs, GOOD, round_ + 1))  # noqa: B023 - awaited here
+    logs.stuck = set()
+    async with running(database, logs, poll=0.05):
+        await eventually(lambda: has(logs, BAD, 2))
+        await drained(database)
+    assert logs.values(BAD) == [b"bad 0", b"bad 1"]
+    assert logs.values(GOOD) == [b"good 0", b"good 1"]
+
+
+async def test_what_was_published_before_its_log_was_blocked_is_no_dead_letter(
+    database: Database,
+) -> None:
+    logs = Logs()
+    async with running(database, logs, poll=0.05):
+        await publish(database, (BAD, b"1"), (GOOD, b"2"))
+        await drained(database)
+    logs.stuck = {BAD}
+    async with running(database, logs, poll=0.05) as relay:
+        await eventually(lambda: blocks(relay, BAD))
+        asked = logs.asked
+        await publish(database, (GOOD, b"3"))
+        await eventually(lambda: has(logs, GOOD, 2))
+        assert logs.asked <= asked + 2, "what cannot be appended is not tried all the time"
+    # The key is deleted, and with it the marks: what is kept is appended again.
+    logs.stuck = set()
+    del logs.all_marks[next(place for place in logs.all_marks if place[1] == BAD)]
+    async with running(database, logs, poll=0.05):
+        await eventually(lambda: has(logs, BAD, 2))
+    assert logs.values(BAD) == [b"1", b"1"]  # which readers know by its number
+    assert await letters(database) == 0
+
+
+async def test_an_owner_goes_on_beside_a_blocked_log(database: Database) -> None:
+    logs = Logs()
+    logs.stuck = {BAD}
+    publisher = new_publisher(database, logs)
+    lane = (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
+    async with publishing(publisher):
+        for number in range(3):
+            lane = await send(database, publisher, lane, number)
+        async with asyncio.timeout(10):
+            await publisher.drained()
+            await publisher.has_room()
+        assert logs.values(GOOD) == [b"good 0", b"good 1", b"good 2"]
+        assert publisher.blocked == {BAD: REASON}
+        logs.stuck = set()
+        await eventually(lambda: has(logs, BAD, 3))
+        lane = await send(database, publisher, lane, 3)
+        await eventually(lambda: has(logs, BAD, 4))
+        await drained(database)
+    assert logs.values(BAD) == [b"bad 0", b"bad 1", b"bad 2", b"bad 3"]
+
+
+@pytest.mark.parametrize("fails_with", [b"bad 0", b"bad 1", b"bad 2", b"bad 3"])
+async def test_nothing_passes_what_was_held_back_where_the_broker_fails_just_then(
+    database: Database, monkeypatch: pytest.MonkeyPatch, fails_with: bytes
+) -> None:
+    monkeypatch.setattr("connectors.outbox.journal.PAGE", 1)
+    monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.0)
+    logs = Logs()
+    logs.stuck = {BAD}
+    publisher = new_publisher(database, logs)
+    lane = (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
+    async with publishing(publisher):
+        for number in range(3):
+            lane = await send(database, publisher, lane, number)
+        await eventually(lambda: has(logs, GOOD, 3))
+        logs.stuck, logs.fails_with = set(), fails_with
+        await eventually(lambda: has(logs, BAD, 1))
+        for number in range(3, 10):
+            lane = await send(database, publisher, lane, number)
+        await eventually(lambda: has(logs, GOOD, 10))
+        await drained(database)
+    assert logs.values(BAD) == [b"bad %d" % number for number in range(10)]
+    assert logs.values(GOOD) == [b"good %d" % number for number in range(10)]
+
+
+async def test_a_blocked_log_is_named_once_however_many_lanes_wait_for_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("connectors.outbox.journal.LEFT_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr("connectors.outbox.housekeeping.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("connectors.outbox.retention.KEEP_FOR", 0.0)
+    logs = Logs()
+    owners = [f"shop/orders/{number}" for number in range(3)]
+    lanes = dict(await new_publisher(database, logs).take_over(owners))
+    async with running(database, logs, poll=0.01) as relay:
+        for owner in owners:
+            lanes |= {owner: await left(database, lanes[owner], 0)}
+        await drained(database)
+        logs.stuck = {BAD}  # and what was published there cannot be seen any more
+        for owner in owners:
+            await left(database, lanes[owner], 1)
+        await eventually(lambda: has(logs, GOOD, 2 * len(owners)))
+        rounds = logs.asked
+        await eventually(lambda: looks(logs, rounds + 20))
+        assert relay.blocked == {BAD: REASON}
+        logs.stuck = set()
+        await drained(database)
+        await eventually(lambda: is_free(relay))
+    told = [record.message for record in caplog.records if "orders 1" in record.message]
+    assert told == [
+        f"orders 1 takes no entries, which wait: {REASON}",
+        "orders 1 takes entries again",
+    ]
+
+
+async def left(database: Database, lane: Lane, number: int) -> Lane:
+    """Commit one entry for each log, and leave it to others to publish them."""
+    entries = [Outgoing("orders", b"%d" % number, key) for key in KEY_OF.values()]
+    return lane._replace(last_number=(await commit(database, lane, entries=entries)).last_number)
+
+
+async def looks(logs: Logs, count: int) -> bool:
+    return logs.asked >= count
+
+
+async def is_free(relay: Relay) -> bool:
+    return not relay.blocked
+
+
+async def send(database: Database, publisher: Publisher, lane: Lane, number: int) -> Lane:
+    """Commit and publish one entry for each log."""
+    entries = [
+        Outgoing("orders", b"bad %d" % number, KEY_OF[BAD]),
+        Outgoing("orders", b"good %d" % number, KEY_OF[GOOD]),
+    ]
+    batch = await commit(database, lane, entries=entries)
+    publisher.put([batch])
+    return lane._replace(last_number=batch.last_number)
+
+
+async def has(logs: Logs, tp: TP, count: int) -> bool:
+    return len(logs.values(tp)) >= count
+
+
+async def blocks(publishing_: object, tp: TP) -> bool:
+    return tp in publishing_.blocked  # type: ignore[attr-defined]
+
+
+async def test_no_processed_event_becomes_a_dead_letter_while_its_log_is_blocked_in_redis(
+    database: Database, broker_url: str
+) -> None:
+    """Another type at the key of the marks, a relay that is started anew, then the key deleted."""
+    broker = RedisBroker(broker_url, default_partitions=PARTITIONS)
+    await broker.open()
+    await broker.create_topic(TopicSpec("orders", PARTITIONS))
+    marks = keys.lanes(BAD)
+    try:
+        async with running(database, broker):
+            await publish(database, (BAD, b"1"), (GOOD, b"2"))
+            await drained(database)
+        async with Redis.from_url(broker_url) as client:
+            await client.set(marks, "x")
+            async with running(database, broker, poll=0.05) as relay:
+                await eventually(lambda: blocks(relay, BAD))
+                await publish(database, (BAD, b"3"), (GOOD, b"4"))
+                await eventually(lambda: lies(broker, GOOD, [b"2", b"4"]))
+                assert marks in relay.blocked[BAD]
+                await client.delete(marks)
+                await drained(database)
+        assert await letters(database) == 0
+        assert await lies(broker, BAD, [b"1", b"1", b"3"])  # readers know the second by its number
+    finally:
+        await broker.close()
+
+
+async def lies(broker: RedisBroker, tp: TP, values: Sequence[bytes]) -> bool:
+    read = await broker.read({tp: 0}, limit=100, wait=0)
+    return [record.value for record in read.get(tp, ())] == values
