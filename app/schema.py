@@ -1,18 +1,13 @@
-"""The database's schema: the connectors' tables, and the shop's and its agents' in its own one."""
+"""The database's schema: the connectors' tables, and those of the shop in its own database."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import cast
 
-from app.settings import Settings
-from app.shop import create_shop
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate, migrate_connectors
-from connectors.tables.manager import TableManager
-from connectors.tables.store import PostgresStore
 
 SHOP = "shop"
 """The application that has tables of its own here. Any other one gets redfaust's alone."""
@@ -29,24 +24,6 @@ async def migrate_all(database: Database, app: str = SHOP) -> list[str]:
     if app == SHOP:
         applied += [f"shop/{name}" for name in await migrate(database, "shop", _shop())]
     return applied
-
-
-async def create_agents_tables(database: Database, settings: Settings) -> list[str]:
-    """Create what is missing of the shop's agents' tables and return their names, as
-    ``tables/name``.
-
-    Workers do it when they start, if they may; those of another application alone, here nothing is
-    known of its tables. Raises :class:`~connectors.errors.RightsMissing`.
-    """
-    if settings.app_id != SHOP:
-        return []
-    tables = cast("TableManager", create_shop(settings).tables).postgres_tables()
-    async with database.transaction() as connection:
-        return [
-            f"tables/{table.name}"
-            for table in tables
-            if await cast("PostgresStore", table.data).create(connection)
-        ]
 
 
 def newest_migrations(app: str) -> Mapping[str, int]:

@@ -16,12 +16,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from app.agents_tables import create_agents_tables
 from app.broker import open_broker
 from app.children import Child, Say, follow, spawn
 from app.embedded import DataDirectory
 from app.embedded.process import free_port
 from app.errors import SupervisorError
-from app.schema import create_agents_tables, migrate_all
+from app.schema import migrate_all
 from app.servers import SHELL, Installation, running_servers
 from app.settings import PREFIX, Given, Settings, variable
 from connectors.brokers.url import BrokerUrl

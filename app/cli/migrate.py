@@ -7,7 +7,8 @@ import json
 
 import click
 
-from app.schema import create_agents_tables, migrate_all
+from app.agents_tables import create_agents_tables
+from app.schema import migrate_all
 from app.settings import Settings
 from connectors.postgres.database import Database
 

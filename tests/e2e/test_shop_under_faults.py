@@ -17,9 +17,10 @@ import redis.asyncio
 from faust.types import TP
 from pydantic import SecretStr
 
+from app.agents_tables import create_agents_tables
 from app.embedded.logins import as_role
 from app.embedded.process import free_port
-from app.schema import create_agents_tables, migrate_all
+from app.schema import migrate_all
 from app.settings import Settings
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.offsets import BEGINNING

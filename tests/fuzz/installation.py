@@ -43,7 +43,7 @@ from tests.fuzz.acts import (
 )
 from tests.kafka_server import running_kafka
 from tests.redis_cluster import running_cluster
-from tests.rights import PASSWORD
+from tests.rights import PASSWORD, as_administrator
 from tests.torture.processes import Process
 
 WORKERS = 2
@@ -296,7 +296,7 @@ async def _client(kind: BrokerKind, url: str) -> Client:
     parsed = BrokerUrl.parse(url)
     match kind:
         case BrokerKind.VALKEY:
-            return OnRedis(Redis.from_url(url, protocol=2))
+            return OnRedis(Redis.from_url(as_administrator(url), protocol=2))
         case BrokerKind.CLUSTER:
             host, _, port = parsed.hosts[0].partition(":")
             return OnRedis(RedisCluster(host, int(port), password=PASSWORD, protocol=2))

@@ -15,6 +15,7 @@ from connectors.outbox.relay import CHANNEL
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from tests.integration.outbox_streams import drained, eventually
+from tests.rights import as_owner
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ async def test_a_relay_waits_for_the_schema_and_for_its_rights(
     caplog.set_level("INFO")
     settings = Settings(broker=SecretStr(any_broker_url), database=SecretStr(database_url))
     running = asyncio.create_task(relay._run(settings))
-    database = await Database.connect(database_url)
+    database = await Database.connect(as_owner(database_url))
 
     async def waits_for(what: str) -> bool:
         assert not running.done()

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from connectors.brokers import beats
 from connectors.brokers.broker import Beat, Roll
 from connectors.brokers.redis import keys
-from connectors.brokers.redis.client import script
+from connectors.brokers.redis.client import reading, script
 from connectors.brokers.redis.stored import Malformed, beat_entry, of_type, register_entry
 from connectors.brokers.shares import Register, as_json
 
@@ -54,11 +54,9 @@ class Registers:
 
     async def read(self, group: str) -> tuple[Roll, list[str]]:
         """The same, and what is wrong about what else stands there."""
-        names = _keys(group)
         with of_type(keys.register(group), KINDS):
-            # Read-only, for those who may do no more.
             reply = await self._client.execute_command(  # type: ignore[no-untyped-call]
-                "EVAL_RO", self._beat.script, len(names), *names, "", 0, b"", FORGET_AFTER
+                *reading(self._beat, _keys(group), "", 0, b"", FORGET_AFTER)
             )
         return _decode_roll(group, reply)
 

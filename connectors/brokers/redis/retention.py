@@ -22,7 +22,7 @@ from connectors.brokers.broker import (
     Trimmed,
 )
 from connectors.brokers.redis import keys
-from connectors.brokers.redis.client import WRONG_TYPE, script
+from connectors.brokers.redis.client import WRONG_TYPE, reading, script
 from connectors.brokers.redis.stored import Malformed, of_type, shown_name, topic_name
 from connectors.brokers.redis.stored import retention as decode_retention
 
@@ -116,9 +116,7 @@ class Retentions:
         async with self._client.pipeline(transaction=False) as pipeline:
             for of_call, arguments in calls.values():
                 if read_only:
-                    pipeline.execute_command(
-                        "EVAL_RO", script.script, len(of_call), *of_call, *arguments
-                    )
+                    pipeline.execute_command(*reading(script, of_call, *arguments))
                 else:
                     await script(keys=of_call, args=arguments, client=pipeline)
             replies = await pipeline.execute(raise_on_error=False)
