@@ -123,10 +123,10 @@ class Journal:
         """Follow the lanes of these producers, publish what is left of them, and say where each
         goes on: above its marks, by ``leave_out``."""
         async with self._one_at_a_time:
-            self.incarnation = self.incarnation or await self.find_incarnation()
             async with self._database.transaction() as connection:
                 lanes = await open_lanes(connection, producers)
                 former = await former_lanes(connection, lanes.values())
+            self.incarnation = self.incarnation or await self.find_incarnation()
             marks = await self._logs.marks([*lanes.values(), *former])
             # Before looking for what is left: who stages in between then changes this number.
             async with self._database.transaction() as connection:
@@ -146,11 +146,14 @@ class Journal:
             async with self._database.transaction() as connection:
                 rows = await connection.fetch(_query("select_left_lanes"), seconds)
             now = asyncio.get_running_loop().time()
-            for lane in [row["lane"] for row in rows]:
-                if self._tried_left.get(lane, -LEFT_AGAIN_AFTER) + LEFT_AGAIN_AFTER <= now:
-                    await self._publish_left_on([lane])
-                    if lane in self._held:
-                        self._tried_left[lane] = now
+            lanes = [
+                row["lane"]
+                for row in rows
+                if self._tried_left.get(row["lane"], -LEFT_AGAIN_AFTER) + LEFT_AGAIN_AFTER <= now
+            ]
+            if lanes:
+                await self._publish_left_on(lanes)
+                self._tried_left |= {lane: now for lane in lanes if lane in self._held}
 
     async def retry_held(self) -> None:
         """Publish what was held back for logs that are mended by now."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import pytest
 from faust.types import TP
@@ -34,6 +36,7 @@ from tests.integration.outbox_streams import (
     eventually,
     is_active,
     new_publisher,
+    new_relay,
     publishing,
     running,
 )
@@ -272,6 +275,76 @@ async def test_a_blocked_log_is_named_once_however_many_lanes_wait_for_it(
         f"orders 1 takes no entries, which wait: {REASON}",
         "orders 1 takes entries again",
     ]
+
+
+class Moody(Logs):
+    """Blocks its logs and goes away at random, before, between and after what it appends."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.random = random.Random(seed)
+        self.is_moody = True
+
+    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+        await self._be_moody()
+        if self.is_moody and self.random.random() < 0.1:
+            some = [
+                batch._replace(entries=batch.entries[: self.random.randint(0, len(batch.entries))])
+                for batch in batches
+            ]
+            await super().append_once(some)
+            raise BrokerUnavailable("away in between")
+        places = await super().append_once(batches)
+        await self._be_moody()
+        return places
+
+    async def _be_moody(self) -> None:
+        await asyncio.sleep(0)
+        if not self.is_moody:
+            self.stuck = set()
+            return
+        if self.random.random() < 0.3:
+            self.stuck ^= {self.random.choice([GOOD, BAD])}
+        if self.random.random() < 0.1:
+            raise BrokerUnavailable("away")
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_owner_and_relay_keep_the_order_of_logs_that_are_blocked_at_random(
+    database: Database, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.002)
+    monkeypatch.setattr("connectors.outbox.housekeeping.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("connectors.outbox.journal.LEFT_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr("connectors.outbox.journal.PAGE", 2)
+    monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.0)
+    logs = Moody(seed)
+    publisher = new_publisher(database, logs)
+    lane = await take_over(publisher)
+    stop = asyncio.Event()
+
+    async def relay() -> None:
+        relay = new_relay(database, logs, poll=0.001)
+        while not stop.is_set():
+            with suppress(BrokerUnavailable):
+                await relay.run(stop)
+
+    relaying = asyncio.create_task(relay())
+    async with publishing(publisher):
+        for number in range(100):
+            lane = await send(database, publisher, lane, number)
+        logs.is_moody = False
+        await drained(database)
+    stop.set()
+    await relaying
+    assert logs.values(BAD) == [b"bad %d" % number for number in range(100)]
+    assert logs.values(GOOD) == [b"good %d" % number for number in range(100)]
+
+
+async def take_over(publisher: Publisher) -> Lane:
+    while True:
+        with suppress(BrokerUnavailable):
+            return (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
 
 
 async def left(database: Database, lane: Lane, number: int) -> Lane:

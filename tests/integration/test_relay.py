@@ -107,6 +107,21 @@ async def test_large_rows_go_in_batches_of_bounded_size(
     assert stream.batches == [2, 1, 1, 1]
 
 
+async def test_headers_count_as_long_as_they_are_though_they_are_stored_compressed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.relay.BATCH_BYTES", 25_000)
+    await database.pool.execute(
+        "INSERT INTO redfaust.outbox (topic, value, headers)"
+        " SELECT 'orders', 'x', jsonb_build_object('long', repeat('x', 10000))"
+        " FROM generate_series(1, 5)"
+    )
+    stream = Stream()
+    async with running(database, stream):
+        await stream.reaches(5)
+    assert stream.batches == [2, 2, 1]
+
+
 async def test_large_batches_are_read_one_by_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +383,38 @@ async def test_rows_from_before_that_could_not_be_published_become_dead_letters(
         }
         [both] = [letter for letter in letters if letter.value == b"both"]
         assert sorted(both.headers) == [("n", digits), ("t", b"x")]
+    finally:
+        await database.close()
+
+
+async def test_a_row_that_was_claimed_before_and_could_not_be_read_is_published(
+    database_url: str, tmp_path: Path
+) -> None:
+    everything = resources.files("connectors.postgres").joinpath("migrations")
+    for migration in everything.iterdir():
+        if migration.name < "0012":
+            (tmp_path / migration.name).write_text(migration.read_text())
+    database = await Database.connect(database_url)
+    try:
+        await migrate(database, "connectors", tmp_path)
+        async with database.transaction() as connection:
+            [lane] = (await open_lanes(connection, ["relay"])).values()
+            await connection.execute(
+                "INSERT INTO redfaust.batches (lane, first_number, last_number, entries) VALUES"
+                " ($1, 1, 2, ARRAY["
+                """ROW(1, 'orders', NULL, NULL, 'odd', '{"n": 1e400}', NULL)::redfaust.entry,"""
+                """ROW(2, 'orders', NULL, NULL, 'good', '{"t": "x"}', NULL)::redfaust.entry])""",
+                lane,
+            )
+            await connection.execute("UPDATE redfaust.lanes SET last_number = 2")
+        await migrate_connectors(database)
+        stream = Stream()
+        async with running(database, stream):
+            assert await stream.reaches(2) == [b"odd", b"good"]
+        assert [entry.headers for entry in stream.entries] == [
+            (("n", b"1" + b"0" * 400),),
+            (("t", b"x"),),
+        ]
     finally:
         await database.close()
 

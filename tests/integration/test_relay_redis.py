@@ -165,6 +165,31 @@ async def test_what_was_claimed_before_redis_was_wiped_is_published(
     assert await values(broker) == [b"1", b"2"]
 
 
+async def test_a_row_for_a_partition_that_its_topic_has_not_got_is_a_dead_letter_at_once(
+    database: Database, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.02)
+    monkeypatch.setattr("connectors.outbox.retention.KEEP_FOR", 0.0)
+    await database.pool.execute(
+        "INSERT INTO redfaust.outbox (topic, partition, key, value) VALUES"
+        " ('orders', NULL, 'o-1', '1'), ('orders', 999, 'o-1', 'far'), ('orders', 0, 'o-1', '2')"
+    )
+
+    async def is_over() -> bool:
+        return not await database.pool.fetchval(
+            "SELECT (SELECT count(*) FROM redfaust.outbox)"
+            " + (SELECT count(*) FROM redfaust.batches)"
+        )
+
+    keep = keep_unsent(database, "shop")
+    async with running(database, broker, set_aside=keep, poll=0.05):
+        await eventually(is_over)
+    assert await values(broker) == [b"1", b"2"]
+    [letter] = await DeadLetters(database).list(app="shop")
+    assert (letter.topic, letter.value) == ("orders", b"far")
+    assert "no partition 999" in letter.error
+
+
 async def test_a_topic_that_was_deleted_does_not_come_back(
     database: Database, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

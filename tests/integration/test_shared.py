@@ -520,7 +520,7 @@ async def test_what_is_asked_of_the_wrong_kind_is_refused() -> None:
         @app.agent(app.topic("letters"), **options)
         async def mail(stream: Any) -> None: ...
 
-    with pytest.raises(ValueError, match="'sharde' is not a valid Delivery"):
+    with pytest.raises(ImproperlyConfigured, match="did you mean 'shared'"):
         declare_as(delivery="sharde")
     with pytest.raises(ImproperlyConfigured, match="no heed to partitions"):
         declare_as(delivery="shared", isolated_partitions=True)

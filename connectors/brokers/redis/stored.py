@@ -112,9 +112,10 @@ def _check_retention(
     entries: object = None,
     compacted: object = False,
     deletions: object = 0.0,
+    until: object = None,
 ) -> None:
     is_good = (
-        (age is None or _is_seconds(age))
+        all(seconds is None or _is_seconds(seconds) for seconds in (age, until))
         and all(bound is None or _is_count(bound) for bound in (size, entries))
         and isinstance(compacted, bool)
         and _is_seconds(deletions)

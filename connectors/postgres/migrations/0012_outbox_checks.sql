@@ -30,25 +30,50 @@ CREATE FUNCTION redfaust.header_of(name text, content text) RETURNS jsonb LANGUA
     )
 $$;
 
--- Rows that are there already keep what can be read of their headers, as texts.
-UPDATE redfaust.outbox AS row
-SET headers = CASE jsonb_typeof(row.headers)
-    WHEN 'object' THEN (
-        SELECT coalesce(jsonb_agg(redfaust.header_of(header.key, header.value)), '[]')
-        FROM jsonb_each_text(row.headers) AS header
-    )
-    ELSE (
-        SELECT jsonb_agg(
-            CASE
-                WHEN redfaust.are_headers(jsonb_build_array(header.pair)) THEN header.pair
-                ELSE redfaust.header_of('', header.pair #>> '{}')
-            END
-            ORDER BY header.place
-        )
-        FROM jsonb_array_elements(row.headers) WITH ORDINALITY AS header (pair, place)
-    )
-END
-WHERE NOT redfaust.are_headers(row.headers);
+-- What can be read of headers that are no texts, as texts.
+CREATE FUNCTION redfaust.readable(headers jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT
+        CASE
+            WHEN redfaust.are_headers(headers) THEN headers
+            WHEN jsonb_typeof(headers) = 'object' THEN (
+                SELECT jsonb_agg(redfaust.header_of(header.key, header.value))
+                FROM jsonb_each_text(headers) AS header
+            )
+            ELSE (
+                SELECT jsonb_agg(
+                    CASE
+                        WHEN redfaust.are_headers(jsonb_build_array(header.pair)) THEN header.pair
+                        ELSE redfaust.header_of('', header.pair #>> '{}')
+                    END
+                    ORDER BY header.place
+                )
+                FROM jsonb_array_elements(headers) WITH ORDINALITY AS header (pair, place)
+            )
+        END
+$$;
+
+UPDATE redfaust.outbox SET headers = redfaust.readable(headers)
+WHERE NOT redfaust.are_headers(headers);
+
+-- Rows of that kind which a relay has claimed, and could not read.
+UPDATE redfaust.batches
+SET entries = ARRAY(
+    SELECT
+        ROW(
+            entry.number,
+            entry.topic,
+            entry.partition,
+            entry.key,
+            entry.value,
+            redfaust.readable(entry.headers),
+            entry.timestamp
+        )::redfaust.entry
+    FROM unnest(entries) AS entry
+    ORDER BY entry.number
+)
+WHERE EXISTS (
+    SELECT FROM unnest(entries) AS entry WHERE NOT redfaust.are_headers(entry.headers)
+);
 
 UPDATE redfaust.outbox SET created_at = now() WHERE NOT isfinite(created_at);
 
@@ -107,6 +132,7 @@ SELECT
     1
 FROM refused;
 
+DROP FUNCTION redfaust.readable;
 DROP FUNCTION redfaust.header_of;
 
 ALTER TABLE redfaust.outbox
