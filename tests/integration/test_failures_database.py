@@ -261,10 +261,10 @@ async def test_a_session_that_the_server_has_ended_is_unavailable(migrated_url: 
 
 
 async def test_migrations_wait_though_statements_and_locks_have_timeouts(
-    database_url: str,
+    empty_database_url: str,
 ) -> None:
-    await have(database_url, {"lock_timeout": "20ms", "statement_timeout": "20ms"})
-    databases = [await Database.connect(database_url) for _ in range(3)]
+    await have(empty_database_url, {"lock_timeout": "20ms", "statement_timeout": "20ms"})
+    databases = [await Database.connect(empty_database_url) for _ in range(3)]
     applied = await asyncio.gather(*map(migrate_connectors, databases))
     assert sum(map(bool, applied)) >= 1
     assert len({name for names in applied for name in names}) == sum(map(len, applied))

@@ -226,7 +226,7 @@ async def test_rows_that_are_too_large_for_one_statement_are_written_by_several(
         await upsert(*args)
 
     monkeypatch.setattr(store, "_upsert", count)
-    database = await Database.connect(migrated_url)
+    database = await Database.connect(as_owner(migrated_url))
     async with database.transaction() as connection:
         await store.create(connection)
         await store.write(connection, rows)

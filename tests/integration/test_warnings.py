@@ -37,7 +37,7 @@ async def test_a_worker_warns_once_and_tells_the_others(
 async def test_a_broker_that_keeps_nothing_on_disk_says_so(empty_valkey_url: str) -> None:
     server: Any = redis.Redis.from_url(as_administrator(empty_valkey_url), decode_responses=True)
     before = {name: (await server.config_get(name))[name] for name in ("appendonly", "save")}
-    broker = RedisBroker(empty_valkey_url, default_partitions=4)
+    broker = RedisBroker(as_administrator(empty_valkey_url), default_partitions=4)
     await broker.open()
     try:
         await server.config_set("appendonly", "no")

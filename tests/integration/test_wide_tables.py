@@ -580,7 +580,7 @@ async def test_what_is_known_of_a_partitions_rows_is_read_anew_when_it_comes(
     """Another worker has had it since; also of what is in use, and of rows that there were not."""
     app = new_app("memory://gained", migrated_url, name="gained")
     store = store_of(app.Table("rows", key_type=str, options={"cached_rows": 10}))
-    database = await Database.connect(migrated_url)
+    database = await Database.connect(as_owner(migrated_url))
     async with database.transaction() as connection:
         await store.create(connection)
         await store.write(connection, {"used": (0, None, "1"), "idle": (0, None, "1")})
