@@ -37,7 +37,8 @@ check: $(VENV)/.tests ## Check format, lint, types, imports and deployment
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	POSTGRES_PASSWORD=check REDIS_PASSWORD=check REDFAUST_TOKEN=check \
+	POSTGRES_PASSWORD=check REDIS_PASSWORD=check REDFAUST_TOKEN=check OWNER_PASSWORD=check \
+		WORKER_PASSWORD=check RELAY_PASSWORD=check WEB_PASSWORD=check \
 		$(BIN)/docker-compose --file deploy/compose.yaml config --quiet
 	$(BIN)/hadolint deploy/Dockerfile
 

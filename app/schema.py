@@ -16,7 +16,9 @@ SHOP = "shop"
 async def migrate_all(database: Database, app: str = SHOP) -> list[str]:
     """Apply what an application is missing and return the names, as ``namespace/name``.
 
-    Raises :class:`~connectors.errors.SchemaTooNew` for a database that a newer release migrated.
+    Raises :class:`~connectors.errors.SchemaTooNew` for a database that a newer release migrated,
+    and :class:`~connectors.errors.RightsMissing` if something is missing that this role may not
+    create.
     """
     applied = [f"connectors/{name}" for name in await migrate_connectors(database)]
     if app == SHOP:

@@ -16,18 +16,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from app.agents_tables import create_agents_tables
 from app.broker import open_broker
 from app.children import Child, Say, follow, spawn
 from app.embedded import DataDirectory
 from app.embedded.process import free_port
 from app.errors import SupervisorError
 from app.schema import migrate_all
-from app.servers import running_servers
+from app.servers import SHELL, Installation, running_servers
 from app.settings import PREFIX, Given, Settings, variable
 from connectors.brokers.url import BrokerUrl
 from connectors.errors import ConnectorError
 from connectors.postgres.database import Database
 from connectors.postgres.queries import load
+from connectors.rights import Role
 from connectors.transports.by_url import MEMORY
 
 logger = logging.getLogger(__name__)
@@ -97,9 +99,10 @@ class Supervisor:
                 child.kill()
 
     async def _work(self) -> None:
-        async with running_servers(self._given) as settings:
-            fresh = await self._prepare(settings)
-            async with self._processes(settings):
+        async with running_servers(self._given) as installation:
+            fresh = await self._prepare(installation.settings_of(Role.OWNER))
+            settings = installation.settings_of(SHELL)
+            async with self._processes(installation):
                 await self._until_ready(settings)
                 if self._demo and fresh:
                     await self._play(settings)
@@ -118,12 +121,15 @@ class Supervisor:
             raise SupervisorError(f"{error}; `unset {names}` to have embedded ones") from error
 
     @asynccontextmanager
-    async def _processes(self, settings: Settings) -> AsyncIterator[None]:
-        environ = child_environment(settings)
-        web = Child("web", ["web"], environ, self._say)
-        relay = Child("relay", ["relay"], environ, self._say)
+    async def _processes(self, installation: Installation) -> AsyncIterator[None]:
+        environ = {
+            role: child_environment(installation.settings_of(role))
+            for role in (Role.WEB, Role.RELAY, Role.WORKER)
+        }
+        web = Child("web", ["web"], environ[Role.WEB], self._say)
+        relay = Child("relay", ["relay"], environ[Role.RELAY], self._say)
         workers = [
-            Child(name, ["worker", "--port", "0", "--name", name], environ, self._say)
+            Child(name, ["worker", "--port", "0", "--name", name], environ[Role.WORKER], self._say)
             for name in (f"worker-{number}" for number in range(1, self._workers + 1))
         ]
         self._children = [*workers, relay, web]
@@ -176,7 +182,7 @@ class Supervisor:
             "",
             f"ready: {url}/          status page",
             f"       {url}/docs      the web API",
-            "in another terminal:",
+            "in another terminal, with the rights of a worker:",
             f"       . {shlex.quote(str(self._directory.shell_environment))}",
             '       psql "$REDFAUST_DATABASE"',
             *_broker_client(settings),
@@ -228,7 +234,9 @@ async def prepare(settings: Settings) -> bool:
         pass
     database = await Database.connect(settings.database.get_secret_value())
     try:
-        for name in await migrate_all(database):
+        done = await migrate_all(database, settings.app_id)
+        done += await create_agents_tables(database, settings)
+        for name in done:
             logger.info("migrated %s", name)
         async with database.transaction() as connection:
             return not await connection.fetchval(load("app", "orders_exist"))

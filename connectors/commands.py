@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from faust.cli.base import option
+from faust.cli.base import AppCommand, option
 from faust.cli.reset import reset as faust_reset
 from faust.cli.worker import worker as faust_worker
+from faust.exceptions import ImproperlyConfigured
 from mode.types import ServiceT
 from yarl import URL
 
 from connectors.brokers.url import BrokerUrl
-from connectors.errors import ResetRefused
+from connectors.errors import ConnectorError, ResetRefused
+from connectors.postgres.database import Database
+from connectors.tables import manager as managing
 from connectors.tables import reset as tables
-from connectors.tables.manager import TableManager
+from connectors.tables.manager import POSTGRES, TableManager
 
 
 class reset(faust_reset):  # noqa: N801 - its name is the command's, and takes the place of Faust's
@@ -38,6 +41,40 @@ class reset(faust_reset):  # noqa: N801 - its name is the command's, and takes t
         for name, rows in deleted.items():
             self.say(f"Table {name}: {rows} rows deleted")
         self.say("Workers begin with the oldest events when they are started")
+
+
+class create_tables(AppCommand):  # noqa: N801 - the command is called create-tables
+    """Create what the application needs in Postgres: schema, tables, columns, indexes.
+
+    Run it as the role that owns them, before workers whose role may only read and write. It creates
+    what is missing, and nothing twice.
+    """
+
+    options = [  # noqa: RUF012 - as Faust declares it
+        option("--sql", is_flag=True, help="Print the tables' statements, and run none."),
+    ]
+
+    async def run(self, sql: bool) -> None:
+        """Execute the command."""
+        manager = self.app.tables
+        if not (isinstance(manager, TableManager) and URL(self.app.conf.store).scheme in POSTGRES):
+            raise self.UsageError('there is nothing to create: store is no "postgresql://…"')
+        try:
+            database = await managing.connect(manager)
+            try:
+                await self._create(manager, database, print_only=sql)
+            finally:
+                await database.close()
+        except (ConnectorError, ImproperlyConfigured) as error:
+            raise self.UsageError(str(error)) from None
+
+    async def _create(self, manager: TableManager, database: Database, *, print_only: bool) -> None:
+        if print_only:
+            for statement in await managing.missing_tables(manager, database):
+                self.say(f"{statement.strip()};")
+            return
+        done = await managing.create_tables(manager, database)
+        self.say("\n".join(each.strip() for each in done) or "Nothing is missing")
 
 
 class worker(faust_worker):  # noqa: N801

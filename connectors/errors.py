@@ -12,6 +12,7 @@
     ├── DatabaseError
     │   ├── DatabaseUnavailable    cannot be reached now; repeating may help
     │   │   └── DatabaseBusy       has ended one transaction: a lock, a timeout, a deadlock
+    │   ├── RightsMissing          the role may not do what is needed; an owner has to grant it
     │   ├── SchemaTooNew           migrated by a newer release than this one
     │   └── MigrationChanged       an applied migration was edited or removed
     ├── DeadLetterError
@@ -81,6 +82,10 @@ class DatabaseUnavailable(DatabaseError):
 
 class DatabaseBusy(DatabaseUnavailable):
     """The database has ended a transaction for what others do, or for a timeout."""
+
+
+class RightsMissing(DatabaseError):
+    """The role may not do what is needed: repeating will not help before somebody grants it."""
 
 
 class SchemaTooNew(DatabaseError):

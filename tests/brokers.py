@@ -24,6 +24,7 @@ from connectors.brokers.url import BrokerUrl
 from connectors.transports.by_url import broker_by_url
 from tests.kafka_server import delete_all_topics
 from tests.redis_cluster import nodes
+from tests.rights import as_administrator
 
 Empty = Callable[[str], None]
 """Removes all that the broker of a URL holds."""
@@ -62,6 +63,11 @@ def flush(url: str) -> None:
             client.script_flush()
 
 
+def flush_ours(url: str) -> None:
+    """The same of a Redis that fixtures have started, whoever's URL it is."""
+    flush(as_administrator(url))
+
+
 def _primary(url: str) -> str:
     parts = BrokerUrl.parse(url)
     with redis.Redis.from_url(f"redis://{parts.hosts[0]}", decode_responses=True) as sentinel:
@@ -71,11 +77,11 @@ def _primary(url: str) -> str:
 
 BROKERS = (
     BrokerInTests("memory", MemoryBroker.capabilities, "memory_url", nothing),
-    BrokerInTests("valkey", RedisBroker.capabilities, "valkey_url", flush),
-    BrokerInTests("redis-7.0", RedisBroker.capabilities, "redis_url", flush),
-    BrokerInTests("redis-8.2", RedisBroker.capabilities, "redis_8_url", flush),
-    BrokerInTests("sentinel", RedisBroker.capabilities, "sentinel_url", flush),
-    BrokerInTests("cluster", RedisBroker.capabilities, "cluster_url", flush),
+    BrokerInTests("valkey", RedisBroker.capabilities, "valkey_url", flush_ours),
+    BrokerInTests("redis-7.0", RedisBroker.capabilities, "redis_url", flush_ours),
+    BrokerInTests("redis-8.2", RedisBroker.capabilities, "redis_8_url", flush_ours),
+    BrokerInTests("sentinel", RedisBroker.capabilities, "sentinel_url", flush_ours),
+    BrokerInTests("cluster", RedisBroker.capabilities, "cluster_url", flush_ours),
     BrokerInTests("kafka", KafkaBroker.capabilities, "kafka_url", delete_all_topics),
 )
 

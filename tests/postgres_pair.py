@@ -25,6 +25,7 @@ from app.embedded.process import (
     working_directory,
 )
 from tests.proxy import Proxy
+from tests.rights import as_worker, with_known_password
 
 OPTIONS: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off"}
 """Nothing here has to survive the machine's power."""
@@ -43,8 +44,8 @@ class Pair:
 
     @property
     def url(self) -> str:
-        """Of both, whichever is the primary."""
-        return self._at(f"127.0.0.1:{self.primary.port},127.0.0.1:{self._standby_port}")
+        """Of both, whichever is the primary, for a worker."""
+        return as_worker(self._at(f"127.0.0.1:{self.primary.port},127.0.0.1:{self._standby_port}"))
 
     @property
     def standby_url(self) -> str:
@@ -97,7 +98,7 @@ async def running_pair(directory: Path) -> AsyncIterator[Pair]:
     """Both running, the standby with everything, and waited for by nobody."""
     options = {**OPTIONS, "wal_keep_size": "64MB"}
     async with (
-        running_postgres(directory / "primary", options=options) as primary,
+        running_postgres(with_known_password(directory / "primary"), options=options) as primary,
         Proxy(primary.port).listening() as way,
     ):
         await _copy(primary, directory / "standby", way.port)

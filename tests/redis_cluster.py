@@ -16,11 +16,11 @@ from redis.exceptions import RedisError
 from app.embedded.binaries import find_valkey
 from app.embedded.process import Server, free_port, start_server, until_ready, working_directory
 from app.embedded.secret import write_private
-from app.embedded.valkey import STOP
+from app.embedded.valkey import STOP, users_for
 from connectors.brokers.url import BrokerUrl
 from tests.integration.faust_apps import eventually
+from tests.rights import PASSWORD, as_worker
 
-PASSWORD = "let-me-in"
 NODE_TIMEOUT_MS = 600
 """After which a node counts as failing."""
 
@@ -79,9 +79,9 @@ class RedisCluster:
 
     @property
     def url(self) -> str:
-        """Of the broker."""
+        """Of the broker, for a worker."""
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
-        return f"redis+cluster://:{PASSWORD}@{hosts}"
+        return as_worker(f"redis+cluster://{hosts}")
 
     def owner(self, key: str) -> Node:
         """The primary that has a key as long as no slot has moved."""
@@ -137,7 +137,8 @@ async def start_node(
             timeout=NODE_TIMEOUT_MS,
             appendonly="yes" if durable else "no",
             password=PASSWORD,
-        ),
+        )
+        + users_for(PASSWORD),
     )
     server = await start_server(
         "Redis",

@@ -16,6 +16,7 @@ from app.embedded.process import Server, free_port, start_server
 from app.embedded.secret import write_private
 from app.embedded.valkey import STOP
 from tests.integration.outbox_streams import eventually
+from tests.rights import as_worker
 
 SENTINEL = shutil.which("redis-sentinel")
 NAME = "pair"
@@ -33,8 +34,8 @@ class RunningSentinel:
 
     @property
     def url(self) -> str:
-        """Of the broker that it leads to."""
-        return f"redis+sentinel://default:{self.password}@127.0.0.1:{self.port}/{NAME}"
+        """Of the broker that it leads to, for a worker."""
+        return as_worker(f"redis+sentinel://127.0.0.1:{self.port}/{NAME}")
 
     async def primary(self) -> tuple[str, int]:
         """Where it is now."""

@@ -90,14 +90,14 @@ def forget_consumer_group(name: str) -> None:
 @asynccontextmanager
 async def _servers() -> AsyncIterator[Settings]:
     """Those that are named, or else the embedded ones, which do not run while nothing else does."""
-    from app.servers import running_servers  # noqa: PLC0415
+    from app.servers import SHELL, running_servers  # noqa: PLC0415
 
     given = Given.load()
     if given.broker is not None and given.database is not None:
         yield Settings.load()
     else:
-        async with running_servers(given) as settings:
-            yield settings
+        async with running_servers(given) as installation:
+            yield installation.settings_of(SHELL)
 
 
 def _list(as_json: bool) -> None:

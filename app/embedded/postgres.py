@@ -16,6 +16,7 @@ import asyncpg
 
 from app.embedded.accounts import Account, runnable_by, unprivileged_account
 from app.embedded.binaries import PostgresInstallation, find_postgres
+from app.embedded.logins import as_role, password_of
 from app.embedded.predecessor import until_gone
 from app.embedded.process import (
     Server,
@@ -28,6 +29,8 @@ from app.embedded.process import (
 )
 from app.embedded.secret import password_in
 from app.errors import ServerFailed
+from connectors.postgres.identifiers import literal
+from connectors.rights import IN_POSTGRES, Role, roles_sql
 
 STOP: StopPlan = ((signal.SIGINT, 1.5), (signal.SIGQUIT, 0.5), (signal.SIGKILL, 0.5))
 """Fast shutdown, which ends sessions; then one that leaves recovery to the next start."""
@@ -46,8 +49,12 @@ class Postgres:
     """A running server."""
 
     url: str
-    """Of the database :data:`DATABASE`, with the password in it."""
+    """Of the database :data:`DATABASE`, with the superuser's password in it."""
     server: Server
+
+    def url_of(self, role: Role) -> str:
+        """The same for a role."""
+        return as_role(self.url, role)
 
     @property
     def port(self) -> int:
@@ -104,7 +111,7 @@ async def start_postgres(
         await until_ready(
             server,
             "database system is ready to accept connections",
-            lambda: _ensure_database(f"{origin}/{SUPERUSER}"),
+            lambda: _ensure_database(origin, password),
         )
         return Postgres(f"{origin}/{DATABASE}", server)
 
@@ -149,15 +156,33 @@ async def _init(
     partial.rename(data)
 
 
-async def _ensure_database(url: str) -> None:
-    connection = await asyncpg.connect(url, timeout=PROOF_PATIENCE)
+async def _ensure_database(origin: str, password: str) -> None:
+    connection = await asyncpg.connect(f"{origin}/{SUPERUSER}", timeout=PROOF_PATIENCE)
     try:
+        if await connection.fetchval("SELECT pg_is_in_recovery()"):
+            return  # a standby has what its primary has
         if not await connection.fetchval(
             "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", DATABASE
         ):
             await connection.execute(f'CREATE DATABASE "{DATABASE}"')
     finally:
         await connection.close()
+    connection = await asyncpg.connect(f"{origin}/{DATABASE}", timeout=PROOF_PATIENCE)
+    try:
+        await create_roles(connection, password)
+    finally:
+        await connection.close()
+
+
+async def create_roles(connection: asyncpg.Connection[asyncpg.Record], password: str) -> None:
+    """Give each role its login and its rights in a database, from the superuser's password."""
+    async with connection.transaction():
+        # A synchronous standby may be away when its primary is started again.
+        await connection.execute("SET LOCAL synchronous_commit = local")
+        await connection.execute(roles_sql())
+        for role in IN_POSTGRES:
+            secret = literal(password_of(role, password))
+            await connection.execute(f"ALTER ROLE {role} PASSWORD {secret}")
 
 
 @asynccontextmanager

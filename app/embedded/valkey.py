@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 
 from app.embedded.binaries import find_valkey
+from app.embedded.logins import as_role, password_of
 from app.embedded.predecessor import until_gone
 from app.embedded.process import (
     Server,
@@ -22,6 +23,7 @@ from app.embedded.process import (
     working_directory,
 )
 from app.embedded.secret import password_in, write_private
+from connectors.rights import Role, users_acl
 
 STOP: StopPlan = ((signal.SIGTERM, 1.0), (signal.SIGKILL, 0.5))
 PROOF_PATIENCE = 5.0
@@ -40,8 +42,12 @@ class Valkey:
     """A running server."""
 
     url: str
-    """With the password in it."""
+    """With the administrator's password in it."""
     server: Server
+
+    def url_of(self, role: Role) -> str:
+        """The same for a role."""
+        return as_role(self.url, role)
 
     @property
     def port(self) -> int:
@@ -73,7 +79,8 @@ async def start_valkey(
 
     async def start(free: int) -> Valkey:
         # In a file, since arguments can be seen by every user of the machine.
-        write_private(configuration, _CONFIGURATION.format(port=free, password=password))
+        text = _CONFIGURATION.format(port=free, password=password) + users_for(password)
+        write_private(configuration, text)
         server = await start_server(
             "Valkey",
             [str(binary), str(configuration)],
@@ -86,6 +93,11 @@ async def start_valkey(
         return Valkey(url, server)
 
     return await on_port(port, start)
+
+
+def users_for(password: str) -> str:
+    """Lines of a configuration that give each role its login, from the administrator's password."""
+    return "".join(f"{line} >{password_of(role, password)}\n" for role, line in users_acl().items())
 
 
 def _program(binary: Path) -> str:

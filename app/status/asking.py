@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from app.status.snapshot import Cause, Unknown
-from connectors.errors import BrokerUnavailable, ConnectorError, DatabaseUnavailable
+from connectors.errors import BrokerUnavailable, ConnectorError, DatabaseUnavailable, RightsMissing
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def unknown(error: BaseException) -> Unknown:
             cause = Cause.AWAY
         case TimeoutError():
             cause = Cause.SILENT
-        case asyncpg.InsufficientPrivilegeError():
+        case RightsMissing() | asyncpg.InsufficientPrivilegeError():
             cause = Cause.FORBIDDEN
         case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError():
             cause = Cause.MISSING

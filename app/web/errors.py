@@ -8,12 +8,12 @@ from http import HTTPStatus
 from typing import Any
 
 import asyncpg
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from app.web.limits import RETRY_AFTER
-from connectors.errors import ConnectorError
+from connectors.errors import ConnectorError, RightsMissing
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +86,15 @@ def install_handlers(web: FastAPI) -> None:
             return invalid((("header", "content-type"), _CALL_IT_JSON, "content_type"))
         return invalid(*((each["loc"], each["msg"], each["type"]) for each in error.errors()))
 
-    @web.exception_handler(asyncpg.InsufficientPrivilegeError)
-    async def not_allowed(_request: Request, error: asyncpg.InsufficientPrivilegeError) -> Response:
-        logger.warning("a request needs a right that this process has not: %s", error)
+    @web.exception_handler(RightsMissing)
+    async def not_granted(_request: Request, error: RightsMissing) -> JSONResponse:
+        logger.error("a request was turned away: %s", error)
         return JSONResponse(
-            {"detail": "this service may not do that: its database role has no right to"},
-            HTTPStatus.FORBIDDEN,
+            {
+                "detail": f"the shop lacks a right in its database ({error.__cause__}): "
+                "its operator has to grant it"
+            },
+            HTTPStatus.SERVICE_UNAVAILABLE,
         )
 
     @web.exception_handler(asyncpg.ReadOnlySQLTransactionError)

@@ -14,7 +14,7 @@ from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction
 
 from connectors import exact_json
-from connectors.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable
+from connectors.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, RightsMissing
 from connectors.postgres.driver_errors import DRIVER, Kind, kind_of
 from connectors.postgres.hosts import Hosts
 from connectors.postgres.pooling import refusal_of, refuse_shared_sessions
@@ -74,9 +74,10 @@ class Database:
     Whatever goes wrong on the way to the server is raised as
     :class:`~connectors.errors.DatabaseUnavailable`, and as
     :class:`~connectors.errors.DatabaseBusy`, which is one, what ended a single transaction: a
-    deadlock, a serialization failure, ``lock_timeout`` or ``statement_timeout``. Errors of the
-    statements themselves are raised as asyncpg raises them (:func:`our_statements`). A commit
-    whose answer was lost is unavailable too: it may have happened.
+    deadlock, a serialization failure, ``lock_timeout`` or ``statement_timeout``. A right that the
+    role lacks is raised as :class:`~connectors.errors.RightsMissing`, and other errors of the
+    statements themselves as asyncpg raises them (:func:`our_statements`). A commit whose answer
+    was lost is unavailable too: it may have happened.
 
     Transactions are READ COMMITTED, whatever the server's default is.
     """
@@ -176,6 +177,8 @@ class Database:
                 raise _unreachable(error, self._where) from error
             if kind_of(error) is Kind.BUSY:
                 raise _busy(error, self._where) from error
+            if isinstance(error, asyncpg.InsufficientPrivilegeError):
+                raise _not_granted(error, self._where) from error
             raise
         finally:
             # What was committed stays so, even where the connection cannot be used again.
@@ -214,6 +217,8 @@ class Database:
                 raise _unreachable(error, self._where) from error
             if kind_of(error) is Kind.BUSY:
                 raise _busy(error, self._where) from error
+            if isinstance(error, asyncpg.InsufficientPrivilegeError):
+                raise _not_granted(error, self._where) from error
             raise
         finally:
             with suppress(*DRIVER):
@@ -259,6 +264,13 @@ def _is_lost(error: BaseException, connection: Connection) -> bool:
         return connection.is_closed()
     except asyncpg.InterfaceError:  # the pool has taken it back, as it does with a dead one
         return True
+
+
+def _not_granted(error: asyncpg.PostgresError, where: str) -> RightsMissing:
+    return RightsMissing(
+        f"{where} refuses this role something ({error}): grant the role its rights, as "
+        "connectors/rights/roles.sql does"
+    )
 
 
 def _refused(error: BaseException, where: str) -> DatabaseError:

@@ -12,7 +12,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
-from connectors.errors import DatabaseBusy, MigrationChanged, SchemaTooNew
+import asyncpg
+
+from connectors.errors import DatabaseBusy, MigrationChanged, RightsMissing, SchemaTooNew
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.queries import load
 
@@ -49,8 +51,10 @@ async def migrate(database: Database, namespace: str, directory: Path | Traversa
     Timeouts that the server has for statements and locks do not count here.
 
     Raises :class:`~connectors.errors.SchemaTooNew` if the database has a higher number than the
-    directory, and :class:`~connectors.errors.MigrationChanged` if an applied file was edited or
-    removed since.
+    directory, :class:`~connectors.errors.MigrationChanged` if an applied file was edited or
+    removed since, and :class:`~connectors.errors.RightsMissing` if something is missing that this
+    role may not apply. Where nothing is missing, a role that may read ``redfaust.migrations`` is
+    enough.
     """
     known = _read(directory)
     applied: list[str] = []
@@ -85,24 +89,41 @@ async def _apply_next(
     async with database.transaction() as connection:
         await connection.execute(_query("have_no_timeouts"))
         await connection.execute(_query("lock_migrations"), LOCK, timeout=TIMEOUT)
-        if not await connection.fetchval(_query("has_migrations")):
-            await connection.execute(_query("create_schema"))
-            await connection.execute(_query("create_migrations"))
-        done = await _verify(connection, namespace, known)
+        is_new = not await connection.fetchval(_query("has_migrations"))
+        done = set() if is_new else await _verify(connection, namespace, known)
         pending = sorted(known.keys() - done)
         if not pending:
             return None
         migration = known[pending[0]]
-        await connection.execute(_query("set_search_path"))
-        await connection.execute(migration.sql, timeout=TIMEOUT)
-        await connection.execute(
-            _query("insert_migration"),
-            namespace,
-            migration.number,
-            migration.name,
-            migration.checksum,
-        )
+        try:
+            if is_new:
+                await _create_record(connection)
+            await _apply(connection, namespace, migration)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise RightsMissing(
+                f"the database lacks migration {migration.name} of {namespace!r}, which this role "
+                f"may not apply ({error}): run `redfaust migrate` or `faust -A … create-tables` "
+                "as the role that owns the schema redfaust, and start this again"
+            ) from error
         return migration.name
+
+
+async def _create_record(connection: Connection) -> None:
+    if not await connection.fetchval(_query("has_schema")):
+        await connection.execute(_query("create_schema"))
+    await connection.execute(_query("create_migrations"))
+
+
+async def _apply(connection: Connection, namespace: str, migration: Migration) -> None:
+    await connection.execute(_query("set_search_path"))
+    await connection.execute(migration.sql, timeout=TIMEOUT)
+    await connection.execute(
+        _query("insert_migration"),
+        namespace,
+        migration.number,
+        migration.name,
+        migration.checksum,
+    )
 
 
 async def _verify(

@@ -30,28 +30,55 @@ RETRY_EVERY = 0.5
 
 
 async def open_postgres(manager: TableManager) -> Backing:
-    """Connect to the database, and have all tables in it."""
-    app, url = manager.app, URL(manager.app.conf.store)
-    database = await Database.connect(
-        str(url.without_query_params(SCHEMA)), application_name=f"redfaust {app.conf.id}"
-    )
-    await migrate_connectors(database)
-    _must_differ(manager.stores())
-    for store in manager.stores():
-        await _create(manager, database, store)
+    """Connect to the database, and have all tables in it.
+
+    Raises RightsMissing if something is missing there that the role may not create.
+    """
+    app = manager.app
+    database = await connect(manager)
+    try:
+        await create_tables(manager, database)
+    except BaseException:
+        await database.close()
+        raise
     manager.prefetch = Prefetch(manager, database, manager.postgres_tables)
     broker = app.transport.broker  # type: ignore[attr-defined] # ours, as the store is
     return PostgresBacking(app, database, broker, manager.stores)
 
 
-async def _create(manager: TableManager, database: Database, store: PostgresStore) -> None:
-    """Have a table in the database. While others are in the way this waits."""
+async def connect(manager: TableManager) -> Database:
+    """The database of ``store="postgresql://…"``."""
+    conf = manager.app.conf
+    url = str(URL(conf.store).without_query_params(SCHEMA))
+    return await Database.connect(url, application_name=f"redfaust {conf.id}")
+
+
+async def create_tables(manager: TableManager, database: Database) -> list[str]:
+    """Create what is missing of redfaust's schema and of the application's tables.
+
+    Returns the migrations that were applied, and the statements. Raises RightsMissing.
+    """
+    done = await migrate_connectors(database)
+    _must_differ(manager.stores())
+    for store in manager.stores():
+        done += await _create(manager, database, store)
+    return done
+
+
+async def missing_tables(manager: TableManager, database: Database) -> list[str]:
+    """The statements that create what is missing of the application's tables."""
+    async with database.transaction() as connection:
+        return [each for store in manager.stores() for each in await store.missing(connection)]
+
+
+async def _create(manager: TableManager, database: Database, store: PostgresStore) -> list[str]:
+    """Have a table in the database, and return the statements that were needed. While others are in
+    the way this waits."""
     while True:
         try:
             with our_statements(f"{store.label} cannot be created"):
                 async with database.transaction() as connection:
-                    await store.create(connection)
-            return
+                    return await store.create(connection)
         except DatabaseBusy as error:
             if manager.should_stop:
                 raise

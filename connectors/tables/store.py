@@ -26,7 +26,7 @@ from faust.types.stores import StoreT
 from pydantic import BaseModel
 from yarl import URL
 
-from connectors.errors import RowUnreadable, TableNotShared, WrongPartition
+from connectors.errors import RightsMissing, RowUnreadable, TableNotShared, WrongPartition
 from connectors.postgres.database import Connection, Database
 from connectors.postgres.identifiers import identifier, index_name, literal, stored_name
 from connectors.postgres.queries import load
@@ -317,63 +317,91 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
 
     # -- Postgres's side ---------------------------------------------------------------------
 
-    async def create(self, connection: Connection) -> None:
-        """Create the table unless it exists. Safe when several workers start at once."""
-        await connection.execute(self._sql("lock_schema"), zlib.crc32(self._name.encode()))
-        if self._schema != "public":
-            await connection.execute(self._sql("create_schema"))
-        kind = await connection.fetchval(self._sql("select_kind"), self._name)
+    async def create(self, connection: Connection) -> list[str]:
+        """Create what is missing of the table, and return the statements that did. Safe when
+        several workers start at once.
+
+        Where nothing is missing, a role that may read and write the table is enough. Raises
+        RightsMissing if something is, and the role may not create it, and ImproperlyConfigured if
+        something else is in the way.
+        """
+        if not await self.missing(connection):
+            return []
+        await connection.execute(self._sql("lock_schema"), zlib.crc32(self._schema.encode()))
+        statements = await self.missing(connection)
+        for statement in statements:
+            try:
+                await connection.execute(statement)
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise RightsMissing(
+                    f"the table {self._name} is not as the application declares it, and this role "
+                    f"may not change that ({error}): run `faust -A … create-tables` as the role "
+                    "that owns it, or what that prints with --sql, and start this again"
+                ) from error
+            except asyncpg.DependentObjectsStillExistError as error:
+                [field] = [c.field for c in self._columns() if self._drop(c) == statement]
+                raise ImproperlyConfigured(
+                    f"Table {self.table_name!r}: the type of the field {field!r} has changed, and "
+                    f"its column cannot be made anew ({error.detail}): drop that, start again, and "
+                    "create it anew"
+                ) from error
+        return statements
+
+    async def missing(self, connection: Connection) -> list[str]:
+        """The statements that create what is missing of the table, in their order. Columns whose
+        field has changed are made anew. Raises ImproperlyConfigured if something else is in the
+        way."""
+        (schema, table), *_ = self.names
+        indexes = {
+            index_name(self.table_name, column): column
+            for column in ("partition", *(self.options or {}).get(INDEXES, ()))
+        }
+        found = await connection.fetchrow(self._sql("select_missing"), schema, table, list(indexes))
+        assert found is not None
+        lacks_schema, kind, without = found
         if kind not in {None, "r", "p"}:
             raise ImproperlyConfigured(
                 f"Table {self.table_name!r}: something else has the name {self._name}, an index or "
                 "a view: rename the table, or that"
             )
+        rows = await connection.fetch(self._sql("select_columns"), schema, table)
         primary_key = identifier(index_name(self.table_name, "key"))
-        await connection.execute(self._sql("create_table", primary_key=primary_key))
-        await self._add_typed_columns(connection)
-        for column in ("partition", *(self.options or {}).get(INDEXES, ())):
-            index = identifier(index_name(self.table_name, column))
-            await connection.execute(
-                self._sql("create_index", index=index, column=identifier(column))
-            )
+        return [
+            *([self._sql("create_schema")] if lacks_schema else []),
+            *([self._sql("create_table", primary_key=primary_key)] if kind is None else []),
+            *self._missing_columns({row["name"]: row for row in rows}),
+            *(
+                self._sql("create_index", index=identifier(name), column=identifier(indexes[name]))
+                for name in without
+            ),
+        ]
 
-    async def _add_typed_columns(self, connection: Connection) -> None:
-        """Add columns that are missing, and make those anew whose field has changed."""
-        rows = await connection.fetch(self._sql("select_columns"), self._name)
-        present = {row["name"]: row for row in rows}
-        for column in () if self._table.holds_sets else typed_columns(self.value_type):
+    def _missing_columns(self, present: Mapping[str, asyncpg.Record]) -> Iterator[str]:
+        """The statements that add columns, and make those anew whose field has changed."""
+        for column in self._columns():
             if (there := present.get(column.stored_name)) is not None:
                 if there["definition"] == column.definition:
                     continue
-                await self._drop(connection, column, is_generated=there["is_generated"])
-            added = self._sql(
+                if not there["is_generated"]:
+                    raise ImproperlyConfigured(
+                        f"Table {self.table_name!r}: {self._name} has a column {column.name} of "
+                        "its own, and its model a field of that name: rename one of them"
+                    )
+                yield self._drop(column)
+            yield self._sql(
                 "add_column",
                 column=column.name,
                 column_type=column.sql_type,
                 expression=column.expression,
             )
-            await connection.execute(added)
             definition = literal(column.definition)
-            await connection.execute(
-                self._sql("comment_on_column", column=column.name, definition=definition)
-            )
+            yield self._sql("comment_on_column", column=column.name, definition=definition)
 
-    async def _drop(
-        self, connection: Connection, column: TypedColumn, *, is_generated: bool
-    ) -> None:
-        if not is_generated:
-            raise ImproperlyConfigured(
-                f"Table {self.table_name!r}: {self._name} has a column {column.name} of its own, "
-                "and its model a field of that name: rename one of them"
-            )
-        try:
-            await connection.execute(self._sql("drop_column", column=column.name))
-        except asyncpg.DependentObjectsStillExistError as error:
-            raise ImproperlyConfigured(
-                f"Table {self.table_name!r}: the type of the field {column.field!r} has changed, "
-                f"and its column cannot be made anew ({error.detail}): drop that, start again, and "
-                "create it anew"
-            ) from error
+    def _columns(self) -> list[TypedColumn]:
+        return [] if self._table.holds_sets else typed_columns(self.value_type)
+
+    def _drop(self, column: TypedColumn) -> str:
+        return self._sql("drop_column", column=column.name)
 
     def start_over(self) -> None:
         """Forget all rows, and what was not committed of them."""

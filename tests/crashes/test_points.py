@@ -34,6 +34,7 @@ from tests.crashes.ways import (
     ways_to,
     worker,
 )
+from tests.rights import as_administrator
 
 ELSEWHERE = {
     "shares.handed_over": "tests/integration/test_workers.py",
@@ -80,7 +81,7 @@ async def forget_the_dead(place: Place) -> None:
     if place.broker.startswith("memory"):
         _logs[place.broker].registries.clear()
         return
-    async with Redis.from_url(place.broker) as client:
+    async with Redis.from_url(as_administrator(place.broker)) as client:
         await client.delete(keys.register(APP), keys.beats(APP))
 
 

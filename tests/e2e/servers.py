@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.embedded import Postgres, Valkey, start_postgres, start_valkey
+from tests.rights import with_known_password
 
 
 @dataclass
@@ -60,9 +61,11 @@ async def running_servers(
     directory: Path, postgres_options: Mapping[str, str]
 ) -> AsyncIterator[Servers]:
     """Both servers during the block."""
-    valkey = await start_valkey(directory / "valkey")
+    valkey = await start_valkey(with_known_password(directory / "valkey"))
     try:
-        postgres = await start_postgres(directory / "postgres", options=postgres_options)
+        postgres = await start_postgres(
+            with_known_password(directory / "postgres"), options=postgres_options
+        )
         servers = Servers(directory, postgres_options, valkey, postgres)
         try:
             yield servers

@@ -19,6 +19,10 @@ import asyncpg
 import httpx
 import redis
 
+from app.embedded.logins import as_role
+from connectors.rights import Role
+from tests.rights import as_administrator
+
 PATIENCE = 60.0
 """Seconds after which something that should happen counts as not happening."""
 
@@ -41,6 +45,7 @@ class ShopProcesses:
     """Where the shop is, and ways to look at it."""
 
     environ: dict[str, str]
+    """With the URLs of a worker."""
     port: int
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -50,7 +55,7 @@ class ShopProcesses:
 
     @cached_property
     def redis(self) -> redis.Redis:
-        return redis.Redis.from_url(self.environ["REDFAUST_BROKER"])
+        return redis.Redis.from_url(as_administrator(self.environ["REDFAUST_BROKER"]))
 
     def sql(self, query: str, *arguments: object) -> list[dict[str, Any]]:
         """Rows of a query, as anybody with psql gets them."""
@@ -64,11 +69,11 @@ class ShopProcesses:
 
         return asyncio.run(fetch())
 
-    def run(self, *arguments: str, codes: Collection[int] = (0,)) -> str:
+    def run(self, *arguments: str, role: Role = Role.WORKER, codes: Collection[int] = (0,)) -> str:
         """What a command prints; it has to end with one of these codes."""
         finished = subprocess.run(
             [sys.executable, "-m", "app", *arguments],
-            env=self.environ,
+            env=self._environ_of(role),
             capture_output=True,
             timeout=PATIENCE,
             check=False,
@@ -79,8 +84,19 @@ class ShopProcesses:
     def start(self, name: str) -> None:
         """Start one of worker, relay, web."""
         self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", "app", name], env=self.environ, start_new_session=True
+            [sys.executable, "-m", "app", name],
+            env=self._environ_of(Role[name.upper()]),
+            start_new_session=True,
         )
+
+    def _environ_of(self, role: Role) -> dict[str, str]:
+        """The servers' URLs for a role. Brokers that are no Redis have none."""
+        return self.environ | {
+            name: as_role(as_administrator(url), role)
+            for name, url in self.environ.items()
+            if name == "REDFAUST_DATABASE"
+            or (name == "REDFAUST_BROKER" and url.startswith("redis") and role is not Role.OWNER)
+        }
 
     def kill(self, name: str) -> None:
         """``kill -9``."""
@@ -134,7 +150,7 @@ def running_shop(broker_url: str, database_url: str) -> Iterator[ShopProcesses]:
         "REDFAUST_LOG_LEVEL": "warning",
     }
     shop = ShopProcesses(environ, port)
-    shop.run("migrate")
+    shop.run("migrate", role=Role.OWNER)
     try:
         for name in ("worker", "relay", "web"):
             shop.start(name)

@@ -50,8 +50,10 @@ from tests.e2e.bank import (
     UNREADABLE,
     Place,
     Processes,
+    new_app,
 )
 from tests.e2e.servers import Servers, running_servers
+from tests.rights import as_administrator, as_worker, create_tables_of
 
 SHOWS_WITHIN = 10.0
 """Seconds from a state's beginning until it has to show, on a machine with nothing else to do."""
@@ -84,7 +86,9 @@ class World:
 
     @property
     def redis(self) -> redis.asyncio.Redis:
-        return redis.asyncio.Redis.from_url(self.settings.broker.get_secret_value())
+        return redis.asyncio.Redis.from_url(
+            as_administrator(self.settings.broker.get_secret_value())
+        )
 
     async def config(self, **values: str) -> None:
         async with self.redis as client:
@@ -93,7 +97,9 @@ class World:
 
     async def execute(self, *statements: str) -> None:
         """Execute statements, each in a transaction of its own that may write."""
-        connection = await asyncpg.connect(self.settings.database.get_secret_value())
+        connection = await asyncpg.connect(
+            as_administrator(self.settings.database.get_secret_value())
+        )
         try:
             await connection.execute("SET default_transaction_read_only = off")
             for statement in statements:
@@ -487,8 +493,12 @@ async def a_role_may_not_publish(world: World) -> AsyncIterator[World]:
 @asynccontextmanager
 async def _as_role(world: World, role: str, *grants: str) -> AsyncIterator[World]:
     """The same, looked at as another role of the database."""
-    await world.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'", *grants)
     parts = urlsplit(world.settings.database.get_secret_value())
+    await world.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
+        f'GRANT CONNECT ON DATABASE "{parts.path[1:]}" TO {role}',
+        *grants,
+    )
     netloc = f"{role}:x@{parts.netloc.rpartition('@')[2]}"
     url = urlunsplit(parts._replace(netloc=netloc))
     settings = world.settings.model_copy(update={"database": SecretStr(url)})
@@ -526,18 +536,21 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     port = mute.sockets[0].getsockname()[1]
     async with running_servers(tmp_path_factory.mktemp("servers"), OPTIONS) as servers:
         settings = Settings(
-            broker=SecretStr(servers.valkey.url),
-            database=SecretStr(servers.postgres.url),
+            broker=SecretStr(as_worker(servers.valkey.url)),
+            database=SecretStr(as_worker(servers.postgres.url)),
             app_id=APP,
             partitions=PARTITIONS,
         )
         place = Place(
-            servers.valkey.url, servers.postgres.url, f"smtp://127.0.0.1:{port}", str(flags)
+            settings.broker.get_secret_value(),
+            settings.database.get_secret_value(),
+            f"smtp://127.0.0.1:{port}",
+            str(flags),
         )
+        await create_tables_of(new_app(place))
         processes = Processes(place, settings)
         async with looking(settings) as (database, broker, client):
             world = World(servers, settings, processes, database, broker, flags, client)
-            assert (await world.command("migrate")).exit_code == 0
             try:
                 processes.start_worker("w-1")
                 processes.start_relay("relay")

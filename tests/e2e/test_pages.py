@@ -27,6 +27,7 @@ from connectors.mail import ReceivedMail
 from connectors.outbox.outbox import Outbox
 from connectors.postgres.database import Database
 from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
+from tests.rights import as_owner, as_web
 
 CHROMIUM = Path("/usr/bin/chromium")
 PHONE = {"width": 360, "height": 740}
@@ -62,8 +63,9 @@ async def closed_site(database_url: str) -> AsyncIterator[Site]:
 
 
 async def serve(database_url: str, token: str | None) -> AsyncIterator[Site]:
-    database = await Database.connect(database_url)
+    database = await Database.connect(as_owner(database_url))
     await migrate_all(database)
+    webs = await Database.connect(as_web(database_url))
     broker = MemoryBroker(f"memory://{database_url.rpartition('/')[2]}", default_partitions=4)
     await broker.open()
     dead_letter = await something_to_show(database, broker)
@@ -72,7 +74,7 @@ async def serve(database_url: str, token: str | None) -> AsyncIterator[Site]:
         database=SecretStr(database_url),
         token=SecretStr(token) if token else None,
     )
-    services, sockets = Services(database, Outbox(database), broker), listen("127.0.0.1", 0)
+    services, sockets = Services(webs, Outbox(webs), broker), listen("127.0.0.1", 0)
     web = create_web(settings, services, bound_to=addresses(sockets))
     server, stop = WebServer(web, sockets), asyncio.Event()
     serving = asyncio.create_task(server.run_until(stop))
@@ -80,6 +82,7 @@ async def serve(database_url: str, token: str | None) -> AsyncIterator[Site]:
     stop.set()
     await serving
     await broker.close()
+    await webs.close()
     await database.close()
 
 

@@ -12,12 +12,13 @@ import pytest
 import redis
 
 from tests.e2e.shop_processes import ShopProcesses, eventually, running_shop
+from tests.rights import as_administrator
 
 
 @pytest.fixture(scope="module")
 def shop(valkey_url: str, module_database_url: str) -> Iterator[ShopProcesses]:
     """One shop for all tests of this module; they use users of their own."""
-    with redis.Redis.from_url(valkey_url) as client:
+    with redis.Redis.from_url(as_administrator(valkey_url)) as client:
         client.flushall()
     with running_shop(valkey_url, module_database_url) as running:
         yield running

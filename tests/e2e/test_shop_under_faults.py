@@ -15,21 +15,27 @@ import httpx
 import pytest
 import redis.asyncio
 from faust.types import TP
+from pydantic import SecretStr
 
+from app.agents_tables import create_agents_tables
+from app.embedded.logins import as_role
 from app.embedded.process import free_port
 from app.schema import migrate_all
+from app.settings import Settings
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.offsets import BEGINNING
 from connectors.mail import Mail, Mailer, MailSink, ReceivedMail
 from connectors.mail.recorded import AT_ONCE
 from connectors.outbox.outbox import outbox_status
 from connectors.postgres.database import Database
+from connectors.rights import Role
 from connectors.transports.by_url import broker_by_url
 from models.catalogue import EVENTS
 from models.events import Event, NotificationKind, NotificationRequested, OrderStatusChanged
 from models.orders import OrderStatus
 from tests.e2e.customers import PATIENCE, Customer, Visits
 from tests.e2e.servers import Servers, running_servers
+from tests.rights import as_owner
 from tests.torture.processes import Process, running
 
 SEED = 7
@@ -67,8 +73,11 @@ async def test_an_order_is_confirmed_once_and_mailed_once_whatever_is_killed(
     sink = MailSink(server.deliver)
     smtp_url = await sink.start()
     async with running_servers(tmp_path, NOT_SYNCED) as servers:
-        database = await Database.connect(servers.postgres.url)
+        owner = as_owner(servers.postgres.url)
+        database = await Database.connect(owner)
         await migrate_all(database)
+        settings = Settings(broker=SecretStr(servers.valkey.url), database=SecretStr(owner))
+        await create_agents_tables(database, settings)
         await database.close()
         processes, port = shop_processes(servers, smtp_url, tmp_path)
         async with (
@@ -106,15 +115,21 @@ def shop_processes(
     """Worker, relay and web, and the port of the web API."""
     port = free_port()
     environ = {
-        "REDFAUST_BROKER": servers.valkey.url,
-        "REDFAUST_DATABASE": servers.postgres.url,
         "REDFAUST_PORT": str(port),
         "REDFAUST_SMTP": smtp_url,
         "REDFAUST_MAIL_FROM": SENDER,
         "REDFAUST_LOG_LEVEL": "warning",
     }
-    names = ("worker", "relay", "web")
-    return {name: Process(name, ["app", name], environ, directory) for name in names}, port
+    urls = {"REDFAUST_BROKER": servers.valkey.url, "REDFAUST_DATABASE": servers.postgres.url}
+    return {
+        name: Process(
+            name,
+            ["app", name],
+            environ | {variable: as_role(url, role) for variable, url in urls.items()},
+            directory,
+        )
+        for name, role in (("worker", Role.WORKER), ("relay", Role.RELAY), ("web", Role.WEB))
+    }, port
 
 
 async def kill_at_random(

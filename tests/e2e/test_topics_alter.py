@@ -13,13 +13,14 @@ import redis
 
 from connectors.brokers.partitioner import partition_of
 from tests.e2e.shop_processes import PATIENCE, ShopProcesses, eventually, running_shop
+from tests.rights import as_administrator
 
 ALTER = ("topics", "alter", "--partitions", "8")
 
 
 @pytest.fixture
 def shop(valkey_url: str, module_database_url: str) -> Iterator[ShopProcesses]:
-    with redis.Redis.from_url(valkey_url) as client:
+    with redis.Redis.from_url(as_administrator(valkey_url)) as client:
         client.flushall()
     with running_shop(valkey_url, module_database_url) as running:
         yield running

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
+import os
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,7 +28,6 @@ from connectors.brokers.partitioner import partition_of
 from connectors.brokers.redis import keys
 from connectors.brokers.url import BrokerUrl
 from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
 from connectors.transports.by_url import broker_by_url
 from tests.fuzz import ledger
 from tests.fuzz.acts import (
@@ -42,7 +44,15 @@ from tests.fuzz.acts import (
     WriteField,
 )
 from tests.kafka_server import running_kafka
-from tests.redis_cluster import PASSWORD, running_cluster
+from tests.redis_cluster import running_cluster
+from tests.rights import (
+    PASSWORD,
+    as_administrator,
+    as_owner,
+    as_web,
+    as_worker,
+    with_known_password,
+)
 from tests.torture.processes import Process
 
 WORKERS = 2
@@ -243,12 +253,14 @@ async def running_installation(kind: BrokerKind, directory: Path) -> AsyncIterat
     async with AsyncExitStack() as stack:
         url = await _broker(kind, directory, stack)
         postgres = await stack.enter_async_context(
-            running_postgres(directory / "postgres", options=NO_SYNC)
+            running_postgres(with_known_password(directory / "postgres"), options=NO_SYNC)
         )
+        store = as_worker(postgres.url)
+        await _create_tables(url, as_owner(postgres.url))
+        # Whoever attacks may write everything.
         database = await Database.connect(postgres.url, application_name="fuzz")
         stack.push_async_callback(database.close)
-        await migrate_connectors(database)
-        broker = broker_by_url(url, default_partitions=ledger.PARTITIONS, store=postgres.url)
+        broker = broker_by_url(url, default_partitions=ledger.PARTITIONS, store=store)
         await broker.open()
         stack.push_async_callback(broker.close)
         for topic in ledger.TOPICS:
@@ -258,9 +270,9 @@ async def running_installation(kind: BrokerKind, directory: Path) -> AsyncIterat
         port = free_port()
         environ = {
             ledger.BROKER_VARIABLE: url,
-            ledger.DATABASE_VARIABLE: postgres.url,
+            ledger.DATABASE_VARIABLE: store,
             "REDFAUST_BROKER": url,
-            "REDFAUST_DATABASE": postgres.url,
+            "REDFAUST_DATABASE": store,
             "REDFAUST_APP_ID": ledger.APP,
             "REDFAUST_PORT": str(port),
             "REDFAUST_PARTITIONS": str(ledger.PARTITIONS),
@@ -271,7 +283,9 @@ async def running_installation(kind: BrokerKind, directory: Path) -> AsyncIterat
                 Process(f"worker-{number}", ["tests.fuzz.worker"], environ, directory)
                 for number in range(WORKERS)
             ),
-            Process("web", ["app", "web"], environ, directory),
+            Process(
+                "web", ["app", "web"], {**environ, **_urls_of_web(kind, url, store)}, directory
+            ),
         ]
         timeout = aiohttp.ClientTimeout(total=ASK_WITHIN)
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
@@ -280,13 +294,33 @@ async def running_installation(kind: BrokerKind, directory: Path) -> AsyncIterat
         )
 
 
+def _urls_of_web(kind: BrokerKind, broker: str, store: str) -> Mapping[str, str]:
+    """A broker that is no Redis has no roles."""
+    return {
+        "REDFAUST_BROKER": broker if kind is BrokerKind.KAFKA else as_web(broker),
+        "REDFAUST_DATABASE": as_web(store),
+    }
+
+
+async def _create_tables(broker: str, store: str) -> None:
+    """As an owner does, before workers start that may only read and write."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "faust", "-A", "tests.fuzz.worker", "create-tables"),
+        env={**os.environ, ledger.BROKER_VARIABLE: broker, ledger.DATABASE_VARIABLE: store},
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    if await process.wait() != 0:
+        raise RuntimeError("the tables could not be created")
+
+
 async def _broker(kind: BrokerKind, directory: Path, stack: AsyncExitStack) -> str:
     match kind:
         case BrokerKind.VALKEY:
-            return (await stack.enter_async_context(running_valkey(directory / "valkey"))).url
+            running = running_valkey(with_known_password(directory / "valkey"))
+            return as_worker((await stack.enter_async_context(running)).url)
         case BrokerKind.CLUSTER:
-            running = running_cluster(directory / "cluster", with_replica=False)
-            return (await stack.enter_async_context(running)).url
+            cluster = running_cluster(directory / "cluster", with_replica=False)
+            return (await stack.enter_async_context(cluster)).url
         case BrokerKind.KAFKA:
             return await stack.enter_async_context(running_kafka(directory / "kafka"))
 
@@ -295,7 +329,7 @@ async def _client(kind: BrokerKind, url: str) -> Client:
     parsed = BrokerUrl.parse(url)
     match kind:
         case BrokerKind.VALKEY:
-            return OnRedis(Redis.from_url(url, protocol=2))
+            return OnRedis(Redis.from_url(as_administrator(url), protocol=2))
         case BrokerKind.CLUSTER:
             host, _, port = parsed.hosts[0].partition(":")
             return OnRedis(RedisCluster(host, int(port), password=PASSWORD, protocol=2))

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 
 from app.embedded import Valkey, running_valkey
-from app.embedded.secret import password_in, write_private
 from tests.integration.outbox_streams import eventually
 from tests.proxy import Proxy
+from tests.rights import as_worker, with_known_password
 
 
 class Pair:
@@ -23,7 +23,7 @@ class Pair:
         self.second = second
         self.clients = clients
         self.peers = peers
-        self.url = first.url.replace(f":{first.port}/", f":{clients.port}/")
+        self.url = as_worker(first.url).replace(f":{first.port}/", f":{clients.port}/")
 
     @property
     def password(self) -> str:
@@ -63,10 +63,7 @@ class Pair:
 @asynccontextmanager
 async def running_pair(directory: Path, binary: Path | None) -> AsyncIterator[Pair]:
     """Both running, the second a replica of the first."""
-    directories = [directory / "first", directory / "second"]
-    for each in directories:
-        each.mkdir(mode=0o700)
-        write_private(each / "password", password_in(directories[0] / "password"))
+    directories = [with_known_password(directory / name) for name in ("first", "second")]
     async with AsyncExitStack() as stack:
         first, second = [
             await stack.enter_async_context(running_valkey(each, binary=binary))

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 
 from connectors.processing.shared.hand import message_of
 from tests.integration import faust_apps
+from tests.rights import as_administrator
 
 APP = "processes"
 GROUP = f"{APP}/mail"
@@ -77,7 +78,7 @@ def new_app(place: Place, concurrency: int) -> faust.App:
     app = faust_apps.new_app(place.broker, place.database, name=APP, partitions=PARTITIONS)
     letters = app.topic("letters", key_type=str)
     receipts = app.topic("receipts", key_type=str)
-    client = Redis.from_url(place.broker, socket_timeout=None)
+    client = Redis.from_url(as_administrator(place.broker), socket_timeout=None)
 
     @app.agent(letters, name="mail", delivery="shared", concurrency=concurrency)
     async def mail(stream: Any) -> None:

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from connectors.postgres.database import Database
 from tests.integration.faust_apps import eventually, new_app, running
+from tests.rights import as_administrator
 
 LOG = "{numbers:0}"
 SHARED_LOG = "{letters:0}"
@@ -43,7 +44,7 @@ WAYS = [delete, rename, set_back, empty]
 
 @pytest.fixture
 async def client(any_broker_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(any_broker_url) as client:
+    async with Redis.from_url(as_administrator(any_broker_url)) as client:
         yield client
 
 
@@ -133,8 +134,10 @@ def cluster_client(url: str) -> Any:
     from redis.asyncio import RedisCluster  # noqa: PLC0415
 
     if url.startswith("redis+cluster"):
-        return RedisCluster.from_url(url.replace("redis+cluster", "redis").split(",")[0])
-    return Redis.from_url(url)
+        return RedisCluster.from_url(
+            as_administrator(url).replace("redis+cluster", "redis").split(",")[0]
+        )
+    return Redis.from_url(as_administrator(url))
 
 
 async def test_a_worker_that_runs_reads_what_comes_after_everything_was_deleted(

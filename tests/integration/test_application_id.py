@@ -16,6 +16,7 @@ from app.settings import Settings
 from connectors.brokers.broker import Beat, TopicSpec
 from connectors.brokers.memory.broker import MemoryBroker
 from connectors.postgres.database import Database
+from tests.rights import as_owner
 
 
 class Place(NamedTuple):
@@ -39,7 +40,10 @@ class Place(NamedTuple):
 @pytest.fixture
 async def place(database_url: str) -> AsyncIterator[Place]:
     url = f"memory://{uuid4().hex}"
-    broker, database = MemoryBroker(url, default_partitions=2), await Database.connect(database_url)
+    broker, database = (
+        MemoryBroker(url, default_partitions=2),
+        await Database.connect(as_owner(database_url)),
+    )
     await broker.open()
     await migrate_all(database)
     yield Place(url, broker, database_url, database)

@@ -8,6 +8,7 @@ import redis.asyncio
 from tests.bench.events import OUTPUT, PARTITIONS, TOPIC
 from tests.bench.peers.environments import Unavailable
 from tests.bench.peers.processes import BARE, PEERS, Peer, measure
+from tests.rights import as_administrator
 
 EVENTS = 2500
 
@@ -16,12 +17,12 @@ EVENTS = 2500
 async def test_a_peer_works_on_its_events_and_prints_how_fast(
     any_broker_url: str, peer: Peer
 ) -> None:
-    result = await measure(peer, "consume", any_broker_url, events=EVENTS)
+    result = await measure(peer, "consume", as_administrator(any_broker_url), events=EVENTS)
     assert (result["row"], result["events"]) == ("consume", EVENTS)
     assert result["events_per_second"] > 0
     assert result["cpu"] > 0
     assert "hiredis" in result["versions"]
-    client = redis.asyncio.Redis.from_url(any_broker_url)
+    client = redis.asyncio.Redis.from_url(as_administrator(any_broker_url))
     for number in range(PARTITIONS):
         (group,) = await client.xinfo_groups(f"{TOPIC}:{number}")
         assert (group["entries-read"], group["pending"]) == (EVENTS // PARTITIONS, 0)
@@ -29,21 +30,21 @@ async def test_a_peer_works_on_its_events_and_prints_how_fast(
 
 
 async def test_all_effects_of_each_row_are_there(any_broker_url: str) -> None:
-    client = redis.asyncio.Redis.from_url(any_broker_url)
-    await measure(BARE, "produce", any_broker_url, events=EVENTS)
+    client = redis.asyncio.Redis.from_url(as_administrator(any_broker_url))
+    await measure(BARE, "produce", as_administrator(any_broker_url), events=EVENTS)
     assert await entries(client, TOPIC) == EVENTS
     await client.flushall()
-    await measure(BARE, "transform", any_broker_url, events=EVENTS)
+    await measure(BARE, "transform", as_administrator(any_broker_url), events=EVENTS)
     assert await entries(client, OUTPUT) == EVENTS
     await client.flushall()
-    await measure(BARE, "count", any_broker_url, events=EVENTS)
+    await measure(BARE, "count", as_administrator(any_broker_url), events=EVENTS)
     assert sum(map(int, await client.hvals("counts"))) == EVENTS
     await client.aclose()
 
 
 async def test_a_peer_that_fails_is_unavailable_with_its_last_word(any_broker_url: str) -> None:
     with pytest.raises(Unavailable, match="KeyError: 'juggle'"):
-        await measure(BARE, "juggle", any_broker_url, events=1)
+        await measure(BARE, "juggle", as_administrator(any_broker_url), events=1)
 
 
 async def entries(client: redis.asyncio.Redis, topic: str) -> int:

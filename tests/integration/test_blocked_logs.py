@@ -40,6 +40,7 @@ from tests.integration.outbox_streams import (
     publishing,
     running,
 )
+from tests.rights import as_administrator
 
 PARTITIONS = 2
 GOOD, BAD = TP("orders", 0), TP("orders", 1)
@@ -391,7 +392,7 @@ async def test_no_processed_event_becomes_a_dead_letter_while_its_log_is_blocked
         async with running(database, broker):
             await publish(database, (BAD, b"1"), (GOOD, b"2"))
             await drained(database)
-        async with Redis.from_url(broker_url) as client:
+        async with Redis.from_url(as_administrator(broker_url)) as client:
             await client.set(marks, "x")
             async with running(database, broker, poll=0.05) as relay:
                 await eventually(lambda: blocks(relay, BAD))

@@ -26,7 +26,6 @@ from tests.conftest import REDIS_SERVER
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failover import quickly, relaying
 from tests.redis_cluster import (
-    PASSWORD,
     Node,
     RedisCluster,
     has_taken_over,
@@ -34,6 +33,7 @@ from tests.redis_cluster import (
     running_cluster,
     start_node,
 )
+from tests.rights import PASSWORD, as_administrator
 
 __all__ = ["quickly"]
 
@@ -241,7 +241,7 @@ async def test_who_waits_for_news_asks_for_them_once(cluster_url: str) -> None:
 
 
 async def test_commands_are_sent_to_the_node_that_has_their_key(cluster_url: str) -> None:
-    servers = servers_by_url(cluster_url)
+    servers = servers_by_url(as_administrator(cluster_url))
     client = servers.client
     increment = client.register_script("return redis.call('INCR', KEYS[1])")
     before = await redirections(cluster_url)
@@ -262,7 +262,7 @@ async def test_commands_are_sent_to_the_node_that_has_their_key(cluster_url: str
 async def redirections(cluster_url: str) -> int:
     count = 0
     for url in nodes(cluster_url):
-        async with Redis.from_url(url) as node:
+        async with Redis.from_url(as_administrator(url)) as node:
             count += (await node.info("errorstats")).get("errorstat_MOVED", {"count": 0})["count"]
     return count
 
@@ -270,7 +270,7 @@ async def redirections(cluster_url: str) -> int:
 async def reads(cluster_url: str) -> int:
     count = 0
     for url in nodes(cluster_url):
-        async with Redis.from_url(url) as node:
+        async with Redis.from_url(as_administrator(url)) as node:
             stats = await node.info("commandstats")
         count += stats.get("cmdstat_xread", {}).get("calls", 0)
     return count

@@ -43,6 +43,7 @@ HOST = """
 import asyncio, sys
 from pathlib import Path
 from app.embedded import DataDirectory, running_postgres, running_valkey
+from tests.rights import as_administrator
 
 async def main():
     directory = DataDirectory(Path(sys.argv[1]))

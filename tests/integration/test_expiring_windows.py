@@ -15,6 +15,7 @@ from connectors.processing.retries import NO_RETRIES
 from connectors.tables.expiry import ExpiringStore
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
+from tests.rights import as_owner
 
 KEYS = [f"key-{number}" for number in range(20)]
 SIZE = 10.0
@@ -170,9 +171,9 @@ async def test_a_window_that_cannot_be_closed_is_kept_and_the_others_are_closed(
             counting.closed[key[0]] = "a" * 5
 
     counting.windows.table._on_window_close = fail
-    await fetch(database_url, "CREATE SCHEMA test")
+    await fetch(as_owner(database_url), "CREATE SCHEMA test")
     await fetch(
-        database_url,
+        as_owner(database_url),
         "CREATE TABLE test.closed (key text PRIMARY KEY, value jsonb NOT NULL CHECK "
         "(jsonb_typeof(value) = 'number'), partition int NOT NULL, updated_at timestamptz "
         "NOT NULL DEFAULT now())",

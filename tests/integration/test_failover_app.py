@@ -23,6 +23,7 @@ from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.redis_pair import Pair, running_pair
 from tests.integration.test_failover import relaying
 from tests.integration.test_failures_agents import all_finished
+from tests.rights import as_administrator
 
 KEYS = 8
 ROUNDS = 15
@@ -221,7 +222,7 @@ async def test_what_comes_again_after_everything_was_lost_is_not_applied_again(
             return await numbers()
 
     assert await work(range(5), in_all=5) == list(range(5))
-    async with Redis.from_url(broker_url) as client:
+    async with Redis.from_url(as_administrator(broker_url)) as client:
         await client.flushall()
     assert await work(range(5, 10), in_all=10) == list(range(10))
     await relay_broker.close()

@@ -22,6 +22,7 @@ from connectors.errors import BrokerUnavailable
 from connectors.transports.consumer import Consumer
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished, dead_letters
+from tests.rights import as_administrator, as_worker, with_known_password
 
 
 class Server:
@@ -30,7 +31,7 @@ class Server:
     def __init__(self, directory: Path, running: Valkey) -> None:
         self._directory = directory
         self.running = running
-        self.url = running.url
+        self.url = as_worker(running.url)
 
     def signal(self, number: signal.Signals) -> None:
         self.running.server.process.send_signal(number)
@@ -45,7 +46,7 @@ class Server:
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    directory = tmp_path / "valkey"
+    directory = with_known_password(tmp_path / "valkey")
     server = Server(directory, await start_valkey(directory))
     yield server
     with suppress(ProcessLookupError):
@@ -55,7 +56,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[Redis]:
-    client = Redis.from_url(server.url)
+    client = Redis.from_url(as_administrator(server.url))
     yield client
     await client.aclose()
 
@@ -209,9 +210,9 @@ async def test_an_entry_that_makes_no_sense_stops_nobody(
 async def test_partitions_are_lost_while_postgres_is_away(
     server: Server, client: Redis, tmp_path: Path
 ) -> None:
-    postgres = await start_postgres(tmp_path / "postgres")
+    postgres = await start_postgres(with_known_password(tmp_path / "postgres"))
     try:
-        app, numbers, seen = collecting_app(server.url, postgres.url)
+        app, numbers, seen = collecting_app(server.url, as_worker(postgres.url))
         async with running(app):
             await send(numbers, range(100))
             await all_seen(app, seen, 100)

@@ -17,6 +17,7 @@ from connectors.processing.retries import Retries
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_failures_tables import fetch
+from tests.rights import as_owner
 
 RAISE = """
 CREATE FUNCTION test.look() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -54,7 +55,7 @@ REFUSING = {
 
 
 async def execute(database_url: str, statements: str) -> None:
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(as_owner(database_url))
     try:
         await connection.execute(statements)
     finally:

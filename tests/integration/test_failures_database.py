@@ -18,6 +18,7 @@ from connectors.processing.retries import Retries
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_failures_tables import fetch
+from tests.rights import as_administrator
 
 SETTINGS = {
     "serializable": {"default_transaction_isolation": "serializable"},
@@ -27,7 +28,7 @@ SETTINGS = {
 
 
 async def execute(database_url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(as_administrator(database_url))
     try:
         for statement in statements:
             await connection.execute(statement)
@@ -47,7 +48,7 @@ async def have(database_url: str, settings: dict[str, str]) -> None:
 @asynccontextmanager
 async def locked(database_url: str, *tables: str) -> AsyncIterator[None]:
     """Nobody else can read or write these tables."""
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(as_administrator(database_url))
     try:
         async with connection.transaction():
             await connection.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
@@ -181,7 +182,7 @@ async def test_a_worker_that_may_not_write_says_so_and_waits(database_url: str) 
 
     async with running(app):
         await have(database_url, {"default_transaction_read_only": "on"})
-        connection = await asyncpg.connect(database_url)
+        connection = await asyncpg.connect(as_administrator(database_url))
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -192,7 +193,7 @@ async def test_a_worker_that_may_not_write_says_so_and_waits(database_url: str) 
         await eventually(lambda: "takes no writes now" in (waiting.reason or ""))
         info = cast("Any", app.consumer)._introduce()
         assert info["waits"] == {"reason": waiting.reason, "since": waiting.since}
-        connection = await asyncpg.connect(database_url)
+        connection = await asyncpg.connect(as_administrator(database_url))
         await connection.execute("SET default_transaction_read_only = off")
         name = database_url.rpartition("/")[2]
         await connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
@@ -260,10 +261,10 @@ async def test_a_session_that_the_server_has_ended_is_unavailable(migrated_url: 
 
 
 async def test_migrations_wait_though_statements_and_locks_have_timeouts(
-    database_url: str,
+    empty_database_url: str,
 ) -> None:
-    await have(database_url, {"lock_timeout": "20ms", "statement_timeout": "20ms"})
-    databases = [await Database.connect(database_url) for _ in range(3)]
+    await have(empty_database_url, {"lock_timeout": "20ms", "statement_timeout": "20ms"})
+    databases = [await Database.connect(empty_database_url) for _ in range(3)]
     applied = await asyncio.gather(*map(migrate_connectors, databases))
     assert sum(map(bool, applied)) >= 1
     assert len({name for names in applied for name in names}) == sum(map(len, applied))

@@ -21,6 +21,7 @@ from connectors.processing.unit_of_work import Batch
 from connectors.tables.store import PostgresStore
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
+from tests.rights import as_owner
 
 TOO_LONG = "".join(random.Random(1).choices(string.ascii_letters, k=20_000))
 """For an entry of an index, also when it is compressed."""
@@ -110,7 +111,7 @@ async def test_looking_for_refused_rows_holds_no_more_locks_the_more_there_are(
     store = new_app("memory://locks", migrated_url, name="locks").Table("rows", key_type=str).data
     assert isinstance(store, PostgresStore)
     rows: dict[Any, Row] = {f"{number} {TOO_LONG}": (0, 1, LATER) for number in range(20)}
-    database = await Database.connect(migrated_url)
+    database = await Database.connect(as_owner(migrated_url))
     async with database.transaction() as connection:
         await store.create(connection)
     changes = Changes()
@@ -225,7 +226,7 @@ async def test_rows_that_are_too_large_for_one_statement_are_written_by_several(
         return await upsert(*args)
 
     monkeypatch.setattr(store, "_upsert", count)
-    database = await Database.connect(migrated_url)
+    database = await Database.connect(as_owner(migrated_url))
     async with database.transaction() as connection:
         await store.create(connection)
         await store.write(connection, rows)
@@ -268,14 +269,14 @@ async def test_a_table_that_cannot_be_written_is_waited_for(
             seen.append(number)
 
     async with running(app):
-        await fetch(database_url, "ALTER TABLE test.kept RENAME TO away")
+        await fetch(as_owner(database_url), "ALTER TABLE test.kept RENAME TO away")
         for number in range(1000):
             await numbers.send(key="key", value=number)
             if number == 0:
                 await eventually(lambda: app.crashed or app.consumer.reading.held_back)  # type: ignore[attr-defined]
         assert not app.crashed
         assert len(seen) < 1000  # nothing is read that could not be committed
-        await fetch(database_url, "ALTER TABLE test.away RENAME TO kept")
+        await fetch(as_owner(database_url), "ALTER TABLE test.away RENAME TO kept")
         await eventually(lambda: all_finished(app))
     assert await fetch(database_url, "SELECT value::int FROM test.kept") == [(1000,)]
 

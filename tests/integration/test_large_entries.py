@@ -19,6 +19,7 @@ from connectors.brokers.redis.offsets import BEGINNING
 from connectors.transports import reading
 from connectors.transports.by_url import broker_by_url
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
+from tests.rights import as_administrator
 
 LARGE = 1 << 20
 PARTITIONS = 4
@@ -98,7 +99,10 @@ async def test_small_entries_are_read_by_the_thousand_again(
     any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await append(any_broker_url, [LARGE] * 8, partitions=1)
-    async with Redis.from_url(any_broker_url) as client, client.pipeline() as pipeline:
+    async with (
+        Redis.from_url(as_administrator(any_broker_url)) as client,
+        client.pipeline() as pipeline,
+    ):
         for number in range(4000):
             pipeline.xadd("{numbers:0}", {"_v": str(number)})
         await pipeline.execute()

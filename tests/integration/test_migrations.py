@@ -17,11 +17,12 @@ from connectors.errors import (
 )
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate, migrate_connectors
+from tests.rights import as_administrator
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = await Database.connect(database_url, max_size=3)
+async def database(empty_database_url: str) -> AsyncIterator[Database]:
+    database = await Database.connect(empty_database_url, max_size=3)
     yield database
     await database.close()
 
@@ -45,11 +46,11 @@ async def test_migrations_apply_once_and_in_order(database: Database, tmp_path: 
 
 
 async def test_five_processes_that_start_at_once_migrate_once(
-    database_url: str, tmp_path: Path
+    empty_database_url: str, tmp_path: Path
 ) -> None:
     # Without the lock the second CREATE fails; without the check under it, so does the insert.
     write(tmp_path, m0001_first="CREATE TABLE t (a int)", m0002_row="INSERT INTO t VALUES (1)")
-    databases = [await Database.connect(database_url) for _ in range(5)]
+    databases = [await Database.connect(empty_database_url) for _ in range(5)]
     try:
         results = await asyncio.gather(*(migrate(each, "test", tmp_path) for each in databases))
         assert sorted(name for names in results for name in names) == ["0001_first", "0002_row"]
@@ -156,14 +157,14 @@ async def test_a_wrong_url_is_no_case_for_waiting(url: str, advice: str) -> None
     assert "hush" not in str(caught.value)
 
 
-async def test_a_missing_database_is_no_case_for_waiting(database_url: str) -> None:
+async def test_a_missing_database_is_no_case_for_waiting(empty_database_url: str) -> None:
     with pytest.raises(DatabaseError, match="create it or correct the URL") as caught:
-        await Database.connect(database_url.rpartition("/")[0] + "/nowhere")
+        await Database.connect(empty_database_url.rpartition("/")[0] + "/nowhere")
     assert not isinstance(caught.value, DatabaseUnavailable)
 
 
-async def test_a_closed_pool_is_unavailable(database_url: str) -> None:
-    database = await Database.connect(database_url)
+async def test_a_closed_pool_is_unavailable(empty_database_url: str) -> None:
+    database = await Database.connect(empty_database_url)
     await database.close()
     with pytest.raises(DatabaseUnavailable) as caught:
         async with database.transaction():
@@ -172,10 +173,10 @@ async def test_a_closed_pool_is_unavailable(database_url: str) -> None:
 
 
 async def test_close_does_not_wait_for_a_transaction_for_ever(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connectors.postgres.database.CLOSE_TIMEOUT", 0.1)
-    database = await Database.connect(database_url)
+    database = await Database.connect(empty_database_url)
 
     async def close_meanwhile() -> None:
         async with database.transaction() as connection:
@@ -216,10 +217,10 @@ async def test_a_statement_over_its_time_is_unavailable(database: Database) -> N
 
 
 async def test_a_pool_without_a_free_connection_is_unavailable(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connectors.postgres.database.ACQUIRE_TIMEOUT", 0.1)
-    database = await Database.connect(database_url, max_size=1)
+    database = await Database.connect(empty_database_url, max_size=1)
     async with database.transaction():
         with pytest.raises(DatabaseUnavailable, match="TimeoutError"):
             async with database.transaction():
@@ -227,11 +228,12 @@ async def test_a_pool_without_a_free_connection_is_unavailable(
     await database.close()
 
 
-async def test_too_many_connections_is_unavailable(database_url: str) -> None:
-    url = URL(database_url)
+async def test_too_many_connections_is_unavailable(empty_database_url: str) -> None:
+    url = URL(empty_database_url)
     role = f"limited_{url.name}"
-    database = await Database.connect(database_url)
+    database = await Database.connect(as_administrator(empty_database_url))
     async with database.transaction() as connection:
+        await connection.execute(f'GRANT CONNECT ON DATABASE "{url.name}" TO PUBLIC')
         await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x' CONNECTION LIMIT 0")
     try:
         with pytest.raises(DatabaseUnavailable) as caught:
@@ -265,10 +267,10 @@ async def test_errors_of_the_caller_roll_back_and_stay(database: Database) -> No
 
 
 async def test_nobody_waits_for_a_transaction_whose_client_is_silent(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connectors.postgres.database.SILENT_FOR", 0.1)
-    database = await Database.connect(database_url)
+    database = await Database.connect(empty_database_url)
 
     heirs = []
 

@@ -19,6 +19,7 @@ from connectors.processing.retries import NO_RETRIES
 from connectors.tables.store import RowsElsewhere
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
+from tests.rights import as_administrator
 
 KEYS = [f"customer-{number}" for number in range(100)]
 OWN = partition_of(b"ann", 2)
@@ -67,7 +68,7 @@ async def test_what_three_producers_place_by_different_rules_is_counted_or_said_
     async with running(first.app), running(second.app):
         await eventually(lambda: first.owned() == second.owned() == partitions // 2)
         sent: Counter[str] = Counter()
-        async with Redis.from_url(empty_valkey_url) as redis:
+        async with Redis.from_url(as_administrator(empty_valkey_url)) as redis:
             for _ in range(4):
                 pipe = redis.pipeline(transaction=False)
                 for key in KEYS:

@@ -28,6 +28,7 @@ from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.outbox_streams import OWNER, Stream, commit, nothing_is_refused
 from tests.integration.test_failover import relaying
 from tests.postgres_pair import Pair, running_pair
+from tests.rights import as_owner
 
 KEYS = 8
 PARTITIONS = 4
@@ -124,6 +125,9 @@ async def working(broker_url: str, pair: Pair, *, sends: bool) -> AsyncIterator[
 
 @asynccontextmanager
 async def connected(pair: Pair) -> AsyncIterator[Database]:
+    owner = await Database.connect(as_owner(pair.url))
+    await migrate_connectors(owner)
+    await owner.close()
     database = await Database.connect(pair.url)
     yield database
     await database.close()
@@ -249,9 +253,8 @@ async def test_what_a_synchronous_standby_lacks_is_not_believed(
 
 
 async def test_what_is_left_is_published_when_the_synchronous_standby_has_it(pair: Pair) -> None:
-    await pair.wait_for_standby()
     async with connected(pair) as database:
-        await migrate_connectors(database)
+        await pair.wait_for_standby()
         async with database.transaction() as connection:
             lane = (await open_lanes(connection, [OWNER]))[OWNER]
         pair.cut_off()

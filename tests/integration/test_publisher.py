@@ -36,6 +36,7 @@ from tests.integration.outbox_streams import (
     publishing,
     running,
 )
+from tests.rights import as_owner
 
 
 @pytest.fixture
@@ -347,7 +348,9 @@ async def test_what_is_published_in_one_go_is_bounded_by_bytes(
     assert stream.batches == [2, 1, 1, 1]
 
 
-async def test_a_refused_entry_is_set_aside_once_and_the_others_go_on(database: Database) -> None:
+async def test_a_refused_entry_is_set_aside_once_and_the_others_go_on(
+    database: Database, database_url: str
+) -> None:
     class Picky(Stream):
         async def append_once(
             self, batches: Sequence[LaneBatch]
@@ -361,8 +364,9 @@ async def test_a_refused_entry_is_set_aside_once_and_the_others_go_on(database: 
     async def keep(connection: Connection, entry: Outgoing, error: BrokerError) -> None:
         await connection.execute("INSERT INTO kept VALUES ($1, $2)", entry.value, str(error))
 
-    async with database.transaction() as connection:
-        await connection.execute("CREATE TABLE kept (value bytea, error text)")
+    owner = await Database.connect(as_owner(database_url))
+    await owner.pool.execute("CREATE TABLE kept (value bytea, error text)")
+    await owner.close()
     stream = Picky()
     # Two of them publish the same batches, as an owner and a relay may.
     first, second = (new_publisher(database, stream, keep) for _ in range(2))

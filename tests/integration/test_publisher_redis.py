@@ -18,10 +18,10 @@ from connectors.brokers.redis.offsets import BEGINNING
 from connectors.outbox.lanes import Lane, stage
 from connectors.outbox.publisher import Publisher
 from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import DeadLetters
 from connectors.processing.unsent import keep_unsent
 from tests.integration.outbox_streams import TIMEOUT
+from tests.rights import as_owner
 
 PARTITIONS = 2
 OWNERS = ["shop/orders/0", "shop/orders/1"]
@@ -35,8 +35,7 @@ SENDS = 5
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    database = await Database.connect(as_owner(database_url))
     async with database.transaction() as connection:
         await connection.execute("CREATE TABLE done AS SELECT 0 AS commits")
     yield database

@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 
 from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_faust_app import fetch
+from tests.rights import as_owner
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -119,9 +119,8 @@ async def test_many_things_are_done_at_a_time(database_url: str) -> None:
 
 async def test_rows_and_events_are_sent_from_elsewhere(database_url: str) -> None:
     """By SQL and by Python, as they stand there."""
-    database = await Database.connect(database_url)
+    database = await Database.connect(as_owner(database_url))
     try:
-        await migrate_connectors(database)
         [sql] = re.findall(r"```sql\n(.*?)```", README.read_text(), re.DOTALL)
         await database.pool.execute(sql)
         module: dict[str, Any] = {"__name__": "readme"}

@@ -21,6 +21,7 @@ from connectors.brokers.redis.entry import MAX_HEADERS
 from connectors.brokers.redis.lanes import CALL_BYTES
 from connectors.errors import BrokerError
 from tests.integration.test_redis_lanes import everything_said
+from tests.rights import as_administrator
 
 SECRET = b"4111-1111-1111-1111"
 HEADERS = tuple((f"h{number}", b"") for number in range(MAX_HEADERS + 1))
@@ -35,7 +36,7 @@ async def broker(broker_url: str) -> AsyncIterator[RedisBroker]:
 
 @pytest.fixture
 async def redis(broker_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(broker_url, protocol=2) as client:
+    async with Redis.from_url(as_administrator(broker_url), protocol=2) as client:
         yield client
 
 

@@ -23,6 +23,7 @@ from connectors.brokers.redis.entry import MAX_HEADERS
 from connectors.brokers.redis.lanes import CALL_BYTES
 from connectors.brokers.redis.offsets import offset_of
 from connectors.errors import BrokerUnavailable
+from tests.rights import as_administrator
 
 EVEN, ODD = TP("events", 0), TP("events", 1)
 STREAM, MARKS = "{events:0}", "{events:0}:lanes"
@@ -38,7 +39,7 @@ async def broker(broker_url: str) -> AsyncIterator[RedisBroker]:
 
 @pytest.fixture
 async def redis(broker_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(broker_url, protocol=2) as client:
+    async with Redis.from_url(as_administrator(broker_url), protocol=2) as client:
         yield client
 
 

@@ -15,6 +15,7 @@ from connectors.brokers.redis.broker import RedisBroker
 from connectors.brokers.redis.registers import FORGET_AFTER, KEPT
 from connectors.brokers.shares import Register
 from connectors.errors import BrokerError
+from tests.rights import as_administrator
 
 GROUP = "group"
 
@@ -29,7 +30,7 @@ async def broker(broker_url: str) -> AsyncIterator[RedisBroker]:
 
 @pytest.fixture
 async def client(broker_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(broker_url) as client:
+    async with Redis.from_url(as_administrator(broker_url)) as client:
         yield client
 
 

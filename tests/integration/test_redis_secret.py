@@ -14,6 +14,7 @@ from connectors.brokers.redis import RedisBroker
 from connectors.brokers.redis import sequences as redis_sequences
 from connectors.brokers.redis.keys import SECRETS
 from connectors.brokers.redis.sequences import KEPT, Sequences
+from tests.rights import as_administrator
 
 EVENTS = TP("events", 0)
 STREAM, MARKS = b"{events:0}", "{events:0}:lanes"
@@ -23,7 +24,7 @@ NewBroker = Callable[[], RedisBroker]
 
 @pytest.fixture
 async def redis(broker_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(broker_url, protocol=2) as client:
+    async with Redis.from_url(as_administrator(broker_url), protocol=2) as client:
         yield client
 
 

@@ -31,11 +31,12 @@ from tests.integration.outbox_streams import (
     publish,
     running,
 )
+from tests.rights import as_owner, as_relay
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = await Database.connect(database_url)
+    database = await Database.connect(as_relay(database_url))
     await migrate_connectors(database)
     yield database
     await database.close()
@@ -70,9 +71,10 @@ async def test_a_notification_wakes_the_relay(database: Database) -> None:
         assert await stream.reaches(2) == [b"1", b"2"]
 
 
-async def test_polling_finds_what_was_not_notified(database: Database) -> None:
-    async with database.transaction() as connection:
-        await connection.execute("ALTER TABLE redfaust.outbox DISABLE TRIGGER announce")
+async def test_polling_finds_what_was_not_notified(database: Database, database_url: str) -> None:
+    owner = await Database.connect(as_owner(database_url))
+    await owner.pool.execute("ALTER TABLE redfaust.outbox DISABLE TRIGGER announce")
+    await owner.close()
     stream = Stream()
     async with running(database, stream, poll=0.05) as relay:
         await is_active(relay)
@@ -305,13 +307,13 @@ async def test_what_is_claimed_goes_first_and_in_the_order_of_its_numbers(
 
 
 async def test_rows_that_were_claimed_before_there_were_batches_are_published(
-    database_url: str, tmp_path: Path
+    empty_database_url: str, tmp_path: Path
 ) -> None:
     everything = resources.files("connectors.postgres").joinpath("migrations")
     for migration in everything.iterdir():
         if migration.name < "0004":
             (tmp_path / migration.name).write_text(migration.read_text())
-    database = await Database.connect(database_url)
+    database = await Database.connect(empty_database_url)
     try:
         await migrate(database, "connectors", tmp_path)
         async with database.transaction() as connection:

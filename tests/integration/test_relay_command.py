@@ -15,6 +15,7 @@ from connectors.outbox.relay import CHANNEL
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from tests.integration.outbox_streams import drained, eventually
+from tests.rights import as_relay
 
 
 @pytest.fixture(autouse=True)
@@ -24,12 +25,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_relay_waits_for_the_schema_and_for_its_rights(
-    any_broker_url: str, database_url: str, caplog: pytest.LogCaptureFixture
+    any_broker_url: str, empty_database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    settings = Settings(broker=SecretStr(any_broker_url), database=SecretStr(database_url))
+    url = as_relay(empty_database_url)
+    settings = Settings(broker=SecretStr(any_broker_url), database=SecretStr(url))
     running = asyncio.create_task(relay._run(settings))
-    database = await Database.connect(database_url)
+    database = await Database.connect(empty_database_url)
 
     async def waits_for(what: str) -> bool:
         assert not running.done()

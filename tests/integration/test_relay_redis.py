@@ -24,6 +24,7 @@ from connectors.postgres.migrate import migrate_connectors
 from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
 from connectors.processing.unsent import keep_unsent
 from tests.integration.outbox_streams import eventually, new_relay, running
+from tests.rights import as_administrator
 
 TIMEOUT = 10.0
 ORDERS = TP("orders", 0)
@@ -112,7 +113,7 @@ async def test_after_redis_was_wiped_what_is_kept_follows_and_numbers_go_on(
     await publish(database, b"1", b"2")
     await relay_everything(database, broker)
     before = await mark(database, broker)
-    async with Redis.from_url(any_broker_url) as client:
+    async with Redis.from_url(as_administrator(any_broker_url)) as client:
         await client.flushall()
     await broker.create_topic(TopicSpec("orders", 1))  # as workers do that begin anew
     await publish(database, b"3")
@@ -158,7 +159,7 @@ async def test_what_was_claimed_before_redis_was_wiped_is_published(
     with pytest.raises(Dying):
         await new_relay(database, Unreached(), poll=1.0).run(asyncio.Event())
     assert await values(broker) == [b"1"]
-    async with Redis.from_url(any_broker_url) as client:
+    async with Redis.from_url(as_administrator(any_broker_url)) as client:
         await client.flushall()
     await relay_everything(database, broker)
     assert await values(broker) == [b"1", b"2"]

@@ -13,6 +13,7 @@ from connectors.brokers.broker import Outgoing
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.broker import RedisBroker
 from connectors.brokers.sharing import Sharing
+from tests.rights import as_administrator
 
 TOPICS = [f"topic-{number}" for number in range(50)]
 PARTITIONS = 4
@@ -27,7 +28,7 @@ async def broker(any_broker_url: str) -> AsyncIterator[RedisBroker]:
     """With topics of which each holds an entry that is larger than any answer should be."""
     broker = RedisBroker(any_broker_url, default_partitions=PARTITIONS)
     await broker.open()
-    async with Redis.from_url(any_broker_url) as client:
+    async with Redis.from_url(as_administrator(any_broker_url)) as client:
         await client.hset(keys.TOPICS, mapping=dict.fromkeys(TOPICS, PARTITIONS))
     await broker.append([Outgoing(tp.topic, b"x" * 100_000, partition=tp.partition) for tp in TPS])
     yield broker

@@ -21,6 +21,7 @@ from tests.integration.shared_workers import (
     worker,
 )
 from tests.integration.test_batches import sent_to
+from tests.rights import as_administrator
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ async def broker(place: Place) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 async def handler(place: Place) -> AsyncIterator[Handler]:
-    async with Redis.from_url(place.broker, socket_timeout=None) as client:
+    async with Redis.from_url(as_administrator(place.broker), socket_timeout=None) as client:
         yield Handler(client)
 
 

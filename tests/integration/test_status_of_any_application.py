@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -20,6 +21,7 @@ from connectors.brokers.broker import Beat, TopicSpec
 from connectors.brokers.shares import Register
 from connectors.postgres.database import Database
 from connectors.transports.by_url import broker_by_url
+from tests.rights import as_administrator, as_owner
 
 
 async def run(broker: str, database: str, *arguments: str, app: str = "bank") -> Result:
@@ -39,7 +41,7 @@ async def looked_at(services: Services, settings: Settings, path: str) -> httpx.
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(as_administrator(database_url))
     yield connection
     await connection.close()
 
@@ -47,7 +49,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyn
 async def test_another_application_gets_no_tables_of_the_shop(
     empty_valkey_url: str, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    result = await run(empty_valkey_url, database_url, "migrate")
+    result = await run(empty_valkey_url, as_owner(database_url), "migrate")
     assert result.exit_code == 0
     assert "shop/" not in result.output
     assert await connection.fetchval("SELECT to_regclass('public.orders')") is None
@@ -72,7 +74,7 @@ async def test_another_application_gets_no_tables_of_the_shop(
 async def test_the_command_shows_what_one_server_knows_while_the_other_is_away(
     empty_valkey_url: str, database_url: str
 ) -> None:
-    await run(empty_valkey_url, database_url, "migrate")
+    await run(empty_valkey_url, as_owner(database_url), "migrate")
     away = "redis://127.0.0.1:1"
     result = await run(away, database_url, "status")
     assert result.exit_code == 1
@@ -88,7 +90,7 @@ async def test_the_command_shows_what_one_server_knows_while_the_other_is_away(
 async def test_what_others_wrote_commands_no_terminal(
     empty_valkey_url: str, database_url: str
 ) -> None:
-    await run(empty_valkey_url, database_url, "migrate")
+    await run(empty_valkey_url, as_owner(database_url), "migrate")
     odd = "a\x1b]0;x\x07\n\u202eb"
     broker = broker_by_url(empty_valkey_url, default_partitions=1)
     await broker.open()
@@ -118,16 +120,21 @@ async def test_what_others_wrote_commands_no_terminal(
 async def test_a_role_without_rights_is_told_so_and_gets_no_error(
     empty_valkey_url: str, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    database = await Database.connect(database_url)
+    database = await Database.connect(as_owner(database_url))
     await migrate_all(database)
     await database.close()
+    name = urlsplit(database_url).path[1:]
     await connection.execute("CREATE ROLE nobody_here LOGIN PASSWORD 'x'")
+    await connection.execute(f'GRANT CONNECT ON DATABASE "{name}" TO nobody_here')
+    await connection.execute("GRANT USAGE ON SCHEMA public TO nobody_here")
     try:
         url = "postgresql://nobody_here:x@" + database_url.rpartition("@")[2]
         settings = Settings(broker=SecretStr(empty_valkey_url), database=SecretStr(url))
         async with open_services(settings) as services:
             for path in ("/api/users/u", "/api/notifications?user_id=u"):
-                assert (await looked_at(services, settings, path)).status_code == 403
+                answer = await looked_at(services, settings, path)
+                assert answer.status_code == 503
+                assert "permission denied for table" in answer.json()["detail"]
             status = await looked_at(services, settings, "/api/status")
             problems = status.json()["problems"]
             texts = " ".join(p["text"] for p in problems if p["kind"] == "rights_missing")
@@ -144,7 +151,7 @@ async def test_a_role_without_rights_is_told_so_and_gets_no_error(
 async def test_a_row_that_was_edited_by_hand_is_named_and_breaks_no_page(
     empty_valkey_url: str, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    database = await Database.connect(database_url)
+    database = await Database.connect(as_owner(database_url))
     await migrate_all(database)
     await database.close()
     await connection.execute(
@@ -154,6 +161,7 @@ async def test_a_row_that_was_edited_by_hand_is_named_and_breaks_no_page(
         INSERT INTO orders (order_id, user_id, items, currency, total)
             VALUES ('o-1', 'u', '[]', 'EUR', 1);
         INSERT INTO order_states VALUES ('o-1', '5');
+        GRANT SELECT ON order_states TO redfaust_worker;
         """
     )
     settings = Settings(broker=SecretStr(empty_valkey_url), database=SecretStr(database_url))
@@ -168,7 +176,7 @@ async def test_a_row_that_was_edited_by_hand_is_named_and_breaks_no_page(
 async def test_large_dead_letters_hold_up_nobody(
     empty_valkey_url: str, database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    database = await Database.connect(database_url)
+    database = await Database.connect(as_owner(database_url))
     await migrate_all(database)
     await database.close()
     await connection.execute(

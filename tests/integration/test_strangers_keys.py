@@ -21,6 +21,7 @@ from connectors.brokers.redis.topics import KNOWN_FOR
 from connectors.brokers.shares import Register
 from connectors.errors import BrokerError, BrokerUnavailable
 from tests.integration.faust_apps import eventually, new_app, running
+from tests.rights import as_administrator
 
 GROUP = "group"
 FIRST = TP("numbers", 0)
@@ -38,7 +39,7 @@ async def broker(broker_url: str) -> AsyncIterator[RedisBroker]:
 
 @pytest.fixture
 async def client(broker_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(broker_url) as client:
+    async with Redis.from_url(as_administrator(broker_url)) as client:
         yield client
 
 
@@ -320,7 +321,7 @@ async def test_a_worker_works_beside_all_of_it(
     any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connectors.transports.log_watch.LOOK_EVERY", 0.1)
-    client = Redis.from_url(any_broker_url)
+    client = Redis.from_url(as_administrator(any_broker_url))
     app, seen = new_app(any_broker_url, database_url, partitions=2), set()
     numbers = app.topic("numbers", key_type=str)
 
@@ -355,7 +356,7 @@ async def test_a_shared_agent_works_beside_a_log_of_another_type(
     any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connectors.processing.shared.delivery.TAKE_OVER_EVERY", 0.1)
-    client = Redis.from_url(any_broker_url)
+    client = Redis.from_url(as_administrator(any_broker_url))
     app, seen = new_app(any_broker_url, database_url, partitions=2), set()
 
     @app.agent(app.topic("letters"), delivery="shared", concurrency=2)

@@ -14,6 +14,7 @@ from connectors.processing.retries import NO_RETRIES
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_partitions_of_writes import fetch, send_all
+from tests.rights import as_owner
 
 LONG = "a" * LONGEST_NAME
 
@@ -108,7 +109,7 @@ async def test_a_column_that_cannot_follow_its_field_is_named_at_the_start(
 ) -> None:
     first, second = (create_model("Row", amount=(kind, kind(5))) for kind in (int, str))
     await written(memory_url, database_url, first())
-    await fetch(database_url, "CREATE VIEW test.amounts AS SELECT amount FROM test.rows")
+    await fetch(as_owner(database_url), "CREATE VIEW test.amounts AS SELECT amount FROM test.rows")
     app = new_app(memory_url, database_url)
     app.Table("rows", key_type=str, value_type=second)
     with pytest.raises(ImproperlyConfigured, match=r"field 'amount' has changed.*amounts"):
@@ -119,7 +120,7 @@ async def test_a_column_that_cannot_follow_its_field_is_named_at_the_start(
 async def test_a_name_that_a_view_has_is_refused_at_the_start(
     memory_url: str, database_url: str
 ) -> None:
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(as_owner(database_url))
     await connection.execute("CREATE SCHEMA test; CREATE VIEW test.rows AS SELECT 1")
     await connection.close()
     app = new_app(memory_url, database_url)

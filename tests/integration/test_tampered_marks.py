@@ -16,6 +16,7 @@ from connectors.tables.manager import TableManager
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.outbox_streams import is_active
 from tests.integration.outbox_streams import running as relaying
+from tests.rights import as_administrator
 
 PAYMENTS = TP("payments", 0)
 
@@ -45,7 +46,7 @@ async def test_what_was_processed_is_neither_a_dead_letter_nor_processed_again(
 
     broker = RedisBroker(any_broker_url, default_partitions=1)
     await broker.open()
-    client = Redis.from_url(any_broker_url)
+    client = Redis.from_url(as_administrator(any_broker_url))
     async with running(app):
         database = await Database.connect(database_url)
 

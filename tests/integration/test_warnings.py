@@ -10,13 +10,14 @@ import redis.asyncio as redis
 from connectors.brokers.redis.broker import RedisBroker
 from connectors.postgres.database import Database
 from tests.integration.faust_apps import eventually, new_app, running
+from tests.rights import as_administrator
 
 
 async def test_a_worker_warns_once_and_tells_the_others(
     empty_valkey_url: str, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = new_app(empty_valkey_url, database_url)
-    server: Any = redis.Redis.from_url(empty_valkey_url)
+    server: Any = redis.Redis.from_url(as_administrator(empty_valkey_url))
     before = {name: (await server.config_get(name))[name] for name in ("maxmemory-policy", "save")}
     try:
         await server.config_set("maxmemory-policy", "allkeys-lru")
@@ -34,9 +35,9 @@ async def test_a_worker_warns_once_and_tells_the_others(
 
 
 async def test_a_broker_that_keeps_nothing_on_disk_says_so(empty_valkey_url: str) -> None:
-    server: Any = redis.Redis.from_url(empty_valkey_url, decode_responses=True)
+    server: Any = redis.Redis.from_url(as_administrator(empty_valkey_url), decode_responses=True)
     before = {name: (await server.config_get(name))[name] for name in ("appendonly", "save")}
-    broker = RedisBroker(empty_valkey_url, default_partitions=4)
+    broker = RedisBroker(as_administrator(empty_valkey_url), default_partitions=4)
     await broker.open()
     try:
         await server.config_set("appendonly", "no")

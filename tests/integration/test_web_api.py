@@ -30,6 +30,7 @@ from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
 from models.catalogue import EVENTS
 from models.envelope import Message
 from models.events import CartUpdated, Event, OrderCreated, UserCreated
+from tests.rights import as_owner, as_web
 
 ITEM = {"sku": "tea", "quantity": 2, "unit_price": 450}
 ANN = {"email": "ann@example.org", "name": "Ann"}
@@ -38,8 +39,17 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = await Database.connect(database_url)
+    """For the tables' owner."""
+    database = await Database.connect(as_owner(database_url))
     await migrate_all(database)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def webs_database(database: Database, database_url: str) -> AsyncIterator[Database]:
+    """The same for the web API."""
+    database = await Database.connect(as_web(database_url))
     yield database
     await database.close()
 
@@ -53,8 +63,8 @@ async def broker(database_url: str) -> AsyncIterator[MemoryBroker]:
 
 
 @pytest.fixture
-async def services(database: Database, broker: MemoryBroker) -> Services:
-    return Services(database, Outbox(database), broker)
+async def services(webs_database: Database, broker: MemoryBroker) -> Services:
+    return Services(webs_database, Outbox(webs_database), broker)
 
 
 @pytest.fixture
@@ -742,3 +752,14 @@ async def test_the_api_describes_itself_without_other_servers(client: httpx.Asyn
     assert "https://" not in docs.text
     paths = (await client.get("/openapi.json")).json()["paths"]
     assert {"/api/users", "/api/orders/{order_id}", "/api/notifications"} <= paths.keys()
+
+
+async def test_a_right_that_the_web_api_lacks_is_named(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await database.pool.execute("REVOKE INSERT ON redfaust.outbox FROM redfaust_web")
+    answer = await client.post("/api/users", json=ANN)
+    assert answer.status_code == 503
+    assert "permission denied for table outbox" in answer.json()["detail"]
+    ready = await client.get("/health/ready")
+    assert "may_not_publish" in ready.json()["problems"]

@@ -24,6 +24,7 @@ from connectors.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_faust_app import fetch
+from tests.rights import as_owner
 
 
 class Account(BaseModel):
@@ -410,11 +411,11 @@ async def test_rows_that_cannot_be_loaded_now_are_waited_for(database_url: str) 
 
     async with running(app):
         own = partition_of(b"key", 4)
-        await fetch(database_url, "ALTER TABLE test.seen RENAME TO away")
+        await fetch(as_owner(database_url), "ALTER TABLE test.seen RENAME TO away")
         await send_all(numbers, ("key", "key"))
         await eventually(lambda: bool(store_of(table).cache.state("key")))
         await fetch(database_url, f"INSERT INTO test.away VALUES ('key', '41', {own})")
-        await fetch(database_url, "ALTER TABLE test.away RENAME TO seen")
+        await fetch(as_owner(database_url), "ALTER TABLE test.away RENAME TO seen")
         await eventually(lambda: all_finished(app, "numbers"))
     assert await errors(database_url) == []
     assert await fetch(database_url, "SELECT value::int FROM test.seen") == [(42,)]
@@ -477,7 +478,7 @@ async def test_a_row_that_postgres_refuses_stays_as_it_was(database_url: str) ->
             table[key] = Account.model_construct(owner=key, balance=balance or before)
 
     async with running(app):
-        await fetch(database_url, "ALTER TABLE test.accounts ADD CHECK (balance < 1000)")
+        await fetch(as_owner(database_url), "ALTER TABLE test.accounts ADD CHECK (balance < 1000)")
         for events in ([("a", 1)], [("a", 5000), ("b", 2)], [("a", 0)]):
             await send_all(accounts, *events)
             await eventually(lambda: all_finished(app, "accounts"))
@@ -579,7 +580,7 @@ async def test_what_is_known_of_a_partitions_rows_is_read_anew_when_it_comes(
     """Another worker has had it since; also of what is in use, and of rows that there were not."""
     app = new_app("memory://gained", migrated_url, name="gained")
     store = store_of(app.Table("rows", key_type=str, options={"cached_rows": 10}))
-    database = await Database.connect(migrated_url)
+    database = await Database.connect(as_owner(migrated_url))
     async with database.transaction() as connection:
         await store.create(connection)
         await store.write(connection, {"used": (0, None, "1"), "idle": (0, None, "1")})

@@ -14,7 +14,15 @@ from connectors.brokers.membership import NAME
 from connectors.postgres.database import Database
 from connectors.transports.by_url import broker_by_url
 from tests.integration.faust_apps import eventually
-from tests.integration.worker_processes import APP, PARTITIONS, Place, Workers, owned
+from tests.integration.worker_processes import (
+    APP,
+    PARTITIONS,
+    Place,
+    Workers,
+    new_app,
+    owned,
+)
+from tests.rights import create_tables_of
 
 KEYS = [f"k{number}" for number in range(40)]
 
@@ -31,7 +39,9 @@ async def broker(empty_valkey_url: str) -> AsyncIterator[Broker]:
 async def workers(
     broker: Broker, empty_valkey_url: str, database_url: str
 ) -> AsyncIterator[Workers]:
-    workers = Workers(Place(empty_valkey_url, database_url), broker)
+    place = Place(empty_valkey_url, database_url)
+    await create_tables_of(new_app(place))
+    workers = Workers(place, broker)
     yield workers
     workers.kill_all()
 

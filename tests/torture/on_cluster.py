@@ -16,13 +16,13 @@ from redis.exceptions import RedisError
 
 from app.embedded.binaries import find_valkey
 from tests.redis_cluster import (
-    PASSWORD,
     Node,
     RedisCluster,
     has_taken_over,
     running_cluster,
     start_node,
 )
+from tests.rights import PASSWORD
 from tests.torture.faults import Fault
 from tests.torture.strikes import Impossible, Strikes
 

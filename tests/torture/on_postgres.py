@@ -20,10 +20,9 @@ UNANSWERED_FOR = (0.2, 1.5)
 class OnPostgres:
     """Hits the server, and the way that workers and relays have to it."""
 
-    def __init__(self, seed: int, servers: Servers, database: Database) -> None:
+    def __init__(self, seed: int, servers: Servers) -> None:
         self._choose = Random(f"on Postgres {seed}")
         self._servers = servers
-        self._database = database
 
     @property
     def strikes(self) -> Strikes:
@@ -53,11 +52,15 @@ class OnPostgres:
             await self._servers.revive_postgres()
 
     async def _end_sessions(self) -> None:
-        async with self._database.transaction() as connection:
-            await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
+        administrator = await Database.connect(self._servers.postgres.url, max_size=1)
+        try:
+            async with administrator.transaction() as connection:
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+        finally:
+            await administrator.close()
 
     async def _lose_answers(self) -> None:
         self._servers.way.lose_answers_to(b"COMMIT;")

@@ -17,8 +17,10 @@ from redis.exceptions import RedisError
 from app.embedded import Valkey, start_valkey
 from app.embedded.binaries import find_valkey
 from app.embedded.process import Server, free_port, start_server
-from app.embedded.secret import password_in, write_private
+from app.embedded.secret import write_private
 from app.embedded.valkey import STOP
+from connectors.rights import Role
+from tests.rights import PASSWORD, as_worker, with_known_password
 from tests.torture import clock
 from tests.torture.clock import Clock
 
@@ -30,18 +32,18 @@ PATIENCE = 30.0
 """Seconds within which the two have to agree again."""
 LOOK_EVERY = 0.05
 ADMIN = "admin"
+USERS = ("default", Role.WORKER, Role.RELAY)
+"""Who is let in otherwise: Sentinel and replica, workers, relays."""
 """A user who gets in also where clients are not let in any more."""
 
 
 class Node:
     """One of the two, on a port that it keeps, by a clock of its own."""
 
-    def __init__(self, directory: Path, password: str) -> None:
-        directory.mkdir(mode=0o700)
-        write_private(directory / "password", password)
+    def __init__(self, directory: Path) -> None:
+        with_known_password(directory)
         self.clock = Clock(directory / "clock")
         self._directory = directory
-        self._password = password
         self._admin_password = secrets.token_hex(8)
         self._binary = _with_environment(directory / "valkey-server", self.clock)
         self._running: Valkey | None = None
@@ -56,8 +58,8 @@ class Node:
     async def start(self) -> None:
         """Run on the data that are there, as a primary."""
         self._running = await start_valkey(self._directory, port=self.port, binary=self._binary)
-        async with Redis(port=self.port, password=self._password) as client:
-            await client.config_set("masterauth", self._password)
+        async with Redis(port=self.port, password=PASSWORD) as client:
+            await client.config_set("masterauth", PASSWORD)
             await client.config_set("repl-diskless-sync-delay", 0)
             await client.acl_setuser(
                 ADMIN,
@@ -76,7 +78,8 @@ class Node:
     async def let_nobody_in(self) -> None:
         """Cut it off from the Sentinel and from its replica; clients that are there stay."""
         async with self.admin() as admin:
-            await admin.acl_setuser("default", enabled=False)
+            for user in USERS:
+                await admin.acl_setuser(user, enabled=False)
             for client in await admin.client_list():
                 if client["name"].startswith("sentinel-") or "S" in client["flags"]:
                     await admin.client_kill_filter(_id=client["id"])
@@ -84,7 +87,8 @@ class Node:
     async def let_in(self) -> None:
         """Let everybody in again."""
         async with self.admin() as admin:
-            await admin.acl_setuser("default", enabled=True)
+            for user in USERS:
+                await admin.acl_setuser(user, enabled=True)
 
     async def kill_clients(self) -> None:
         """End all connections, but for that of who asks."""
@@ -118,20 +122,19 @@ def _with_environment(script: Path, its_clock: Clock) -> Path:
 class Pair:
     """Clients find the primary by the Sentinel."""
 
-    def __init__(self, nodes: tuple[Node, Node], password: str, sentinel_port: int) -> None:
+    def __init__(self, nodes: tuple[Node, Node], sentinel_port: int) -> None:
         self.nodes = nodes
-        self._password = password
         self._sentinel_port = sentinel_port
 
     @property
     def url(self) -> str:
-        """Of the broker."""
-        return f"redis+sentinel://default:{self._password}@127.0.0.1:{self._sentinel_port}/{NAME}"
+        """Of the broker, for workers and relays."""
+        return as_worker(f"redis+sentinel://127.0.0.1:{self._sentinel_port}/{NAME}")
 
     def client(self, **options: Any) -> Any:
         """A client that finds the primary by itself."""
         sentinel = Sentinel([("127.0.0.1", self._sentinel_port)])  # type: ignore[no-untyped-call]
-        return sentinel.master_for(NAME, password=self._password, **options)
+        return sentinel.master_for(NAME, password=PASSWORD, **options)
 
     async def primary(self) -> Node:
         """As the Sentinel sees it."""
@@ -193,28 +196,27 @@ async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
 @asynccontextmanager
 async def running_pair(directory: Path) -> AsyncIterator[Pair]:
     """Both and their Sentinel during the block."""
-    password = password_in(directory / "password")
-    nodes = Node(directory / "redis-0", password), Node(directory / "redis-1", password)
+    nodes = Node(directory / "redis-0"), Node(directory / "redis-1")
     async with AsyncExitStack() as stack:
         for node in nodes:
             await node.start()
             stack.push_async_callback(node.stop)
         await nodes[1].follow(nodes[0])
-        sentinel, port = await _start_sentinel(directory, nodes[0].port, password)
+        sentinel, port = await _start_sentinel(directory, nodes[0].port)
         stack.push_async_callback(sentinel.stop)
-        pair = Pair(nodes, password, port)
+        pair = Pair(nodes, port)
         await pair.known()
         yield pair
 
 
-async def _start_sentinel(directory: Path, primary: int, password: str) -> tuple[Server, int]:
+async def _start_sentinel(directory: Path, primary: int) -> tuple[Server, int]:
     port = free_port()
     configuration = directory / "sentinel.conf"
     write_private(
         configuration,
         f"bind 127.0.0.1\nport {port}\ndir {directory}\n"
         f"sentinel monitor {NAME} 127.0.0.1 {primary} 1\n"
-        f"sentinel auth-pass {NAME} {password}\n"
+        f"sentinel auth-pass {NAME} {PASSWORD}\n"
         f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER * 1000:.0f}\n"
         f"sentinel failover-timeout {NAME} {FAILOVER_TIMEOUT * 1000:.0f}\n",
     )

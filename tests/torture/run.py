@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from connectors.errors import BrokerUnavailable, DatabaseUnavailable
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.transports.by_url import broker_by_url
+from tests.rights import as_owner, as_worker
 from tests.torture import ledger
 from tests.torture.appending import appending_to
 from tests.torture.checker import Violation, check
@@ -92,16 +95,18 @@ class Report:
 async def run(settings: Settings, directory: Path) -> Report:
     """Torture an installation that is set up in a directory, and check what came of it."""
     async with running_servers(directory, settings.postgres_options, settings.broker) as servers:
-        database = await Database.connect(servers.postgres.url, application_name="torture")
+        owner = as_owner(servers.postgres.url)
+        database = await Database.connect(owner, application_name="torture")
         broker = broker_by_url(
             servers.broker.url,
             default_partitions=ledger.PARTITIONS,
-            store=servers.postgres.url,
+            store=as_worker(servers.postgres.url),
         )
         try:
-            await broker.open()
             await migrate_connectors(database)
+            await broker.open()
             await database.pool.execute(CREATE)
+            await _create_tables({**_environ(settings, servers), ledger.DATABASE_VARIABLE: owner})
             await broker.create_topic(TopicSpec(ledger.TRANSFERS, ledger.PARTITIONS))
             return await _run(settings, directory, servers, broker, database)
         finally:
@@ -120,7 +125,7 @@ async def _run(
     strikes = {
         **OnProcesses(settings.seed, workers, joining, relays).strikes,
         **_on_broker(settings.seed, servers.broker, writer.appending),
-        **OnPostgres(settings.seed, servers, database).strikes,
+        **OnPostgres(settings.seed, servers).strikes,
     }
     torturer = Torturer(strikes, progress)
     async with running(processes) as stop:
@@ -188,11 +193,18 @@ def _not_graceful(endings: Iterable[tuple[Process, int | None]]) -> Sequence[Vio
     ]
 
 
-def _processes(
-    settings: Settings, directory: Path, servers: Servers
-) -> tuple[Sequence[Process], Process, Sequence[Process]]:
-    """Workers, the one that is to join, and relays."""
-    environ = {
+async def _create_tables(environ: Mapping[str, str]) -> None:
+    """As an owner does, before workers start that may only read and write."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "faust", "-A", "tests.torture.worker", "create-tables"),
+        env={**os.environ, **environ},
+    )
+    if await process.wait() != 0:
+        raise RuntimeError("the tables could not be created")
+
+
+def _environ(settings: Settings, servers: Servers) -> Mapping[str, str]:
+    return {
         ledger.SEED_VARIABLE: str(settings.seed),
         ledger.BROKER_VARIABLE: servers.broker.url,
         ledger.DATABASE_VARIABLE: servers.database_url,
@@ -201,6 +213,13 @@ def _processes(
         "REDFAUST_PARTITIONS": str(ledger.PARTITIONS),
         "REDFAUST_LOG_LEVEL": "warning",
     }
+
+
+def _processes(
+    settings: Settings, directory: Path, servers: Servers
+) -> tuple[Sequence[Process], Process, Sequence[Process]]:
+    """Workers, the one that is to join, and relays."""
+    environ = _environ(settings, servers)
     worker, relay = ["tests.torture.worker"], ["app", "relay"]
     if settings.build:
         worker, relay = (

@@ -14,7 +14,9 @@ from typing import TypeAlias
 import asyncpg
 
 from app.embedded import Postgres, start_postgres
+from app.embedded.secret import write_private
 from tests.proxy import Proxy
+from tests.rights import PASSWORD, as_worker
 from tests.torture.disk import Disk, small_disk
 from tests.torture.on_cluster import Cluster, running_nodes
 from tests.torture.on_kafka import Kafka, running_stand_in
@@ -45,7 +47,8 @@ class Servers:
     @property
     def database_url(self) -> str:
         """For workers and relays."""
-        return self.postgres.url.replace(f":{self.postgres.port}/", f":{self.way.port}/")
+        url = self.postgres.url.replace(f":{self.postgres.port}/", f":{self.way.port}/")
+        return as_worker(url)
 
     async def end_postgres(self, sig: signal.Signals) -> None:
         """End it (SIGKILL: kill; SIGQUIT: immediate shutdown) and start it again."""
@@ -103,6 +106,7 @@ async def running_servers(
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(_RUNNING[kind](directory))
         disk = stack.enter_context(small_disk(directory / "postgres"))
+        write_private(directory / "postgres" / "password", PASSWORD)
         options = {**WAL_KEPT, **options}
         postgres = await start_postgres(directory / "postgres", options=options)
         way = await stack.enter_async_context(Proxy(postgres.port).listening())

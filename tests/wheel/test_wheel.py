@@ -18,6 +18,8 @@ from zipfile import ZipFile
 
 import pytest
 
+from tests.rights import as_owner
+
 TOP = Path(__file__).parents[2]
 PARCELS = Path(__file__).parent / "parcels"
 SHOP = ("app", "agents", "models")
@@ -101,7 +103,7 @@ def test_faust_finds_what_is_registered(environment: Environment, url: str, tran
 
 
 def test_a_package_of_somebody_else_works(environment: Environment, database_url: str) -> None:
-    told = json.loads(environment.run("-m", "parcels", database_url))
+    told = json.loads(environment.run("-m", "parcels", as_owner(database_url)))
     assert told["parcels"] == [["p-1", "Bonn", 2]]
     refused = "Scan: place: String should have at least 1 character"
     assert told["errors"] == [

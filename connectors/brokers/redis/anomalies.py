@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from connectors.brokers.broker import Anomaly
 from connectors.brokers.redis import keys
-from connectors.brokers.redis.client import script
+from connectors.brokers.redis.client import reading, script
 from connectors.brokers.redis.registers import Registers
 from connectors.brokers.redis.retention import Retentions
 from connectors.brokers.redis.stored import shown_name, wrong_type
@@ -75,7 +75,7 @@ class Anomalies:
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp in tps:
                 of_partition = [keys.stream(tp), keys.lanes(tp), keys.known(tp)]
-                await self._inspect(keys=of_partition, client=pipeline)
+                pipeline.execute_command(*reading(self._inspect, of_partition))
             return zip(tps, await pipeline.execute(), strict=True)
 
     async def _of_members(self, groups: Iterable[str]) -> list[Anomaly]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, cast
@@ -86,6 +86,11 @@ def script(client: Redis, *names: str) -> AsyncScript:
     scripts = files(__package__).joinpath("scripts")
     sources = [scripts.joinpath(f"{name}.lua").read_text() for name in names]
     return client.register_script("\n".join(sources))
+
+
+def reading(script: AsyncScript, of_keys: Sequence[str], *arguments: Any) -> tuple[Any, ...]:
+    """The command that runs a script which only reads, for those too who may do no more."""
+    return ("EVAL_RO", script.script, len(of_keys), *of_keys, *arguments)
 
 
 TELLS_INCARNATION = ("server", "replication")

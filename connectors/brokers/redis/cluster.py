@@ -264,7 +264,7 @@ def _slot(key: str | bytes) -> Slot:
 def _key_of(arguments: Sequence[Any]) -> str | bytes:
     """A key of a command; all of a command have to be in one slot."""
     match arguments[0]:
-        case "EVAL" | "EVALSHA":
+        case "EVAL" | "EVALSHA" | "EVAL_RO":
             at = 3
         case "XREAD" | "XREADGROUP":
             at = 1 + next(n for n, word in enumerate(arguments) if word in _STREAMS)

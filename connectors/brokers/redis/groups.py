@@ -15,7 +15,7 @@ from redis.commands.core import AsyncScript
 
 from connectors.brokers.broker import Advance, PartitionStatus
 from connectors.brokers.redis import keys
-from connectors.brokers.redis.client import WRONG_TYPE, pipelined, script
+from connectors.brokers.redis.client import WRONG_TYPE, pipelined, reading, script
 from connectors.brokers.redis.offsets import BEGINNING, offset_of, stream_id
 from connectors.brokers.redis.stored import shown_name
 from connectors.printable import printable
@@ -110,16 +110,19 @@ class Groups:
     async def statuses(self, group: str, tps: Iterable[TP]) -> dict[TP, PartitionStatus]:
         """The partitions as the group sees them."""
         tps = list(tps)
-        replies = await self._each(self._status, tps, [[group]] * len(tps))
+        replies = await pipelined(
+            self._client, [reading(self._status, [keys.stream(tp)], group) for tp in tps]
+        )
         return {tp: _status(*reply) for tp, reply in zip(tps, map(_checked, replies), strict=True)}
 
     async def bounds(self, tps: Iterable[TP]) -> dict[TP, tuple[int, int]]:
         """The bounds of each log; what is no stream has none."""
         tps = list(tps)
         found = {}
-        for tp, reply in zip(
-            tps, await self._each(self._bounds, tps, [[]] * len(tps)), strict=True
-        ):
+        replies = await pipelined(
+            self._client, [reading(self._bounds, [keys.stream(tp)]) for tp in tps]
+        )
+        for tp, reply in zip(tps, replies, strict=True):
             if isinstance(reply, Exception) and str(reply).startswith(WRONG_TYPE):
                 continue
             match _checked(reply):

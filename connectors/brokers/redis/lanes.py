@@ -32,7 +32,7 @@ from connectors.brokers.broker import (
 )
 from connectors.brokers.lots import Lot
 from connectors.brokers.redis import keys
-from connectors.brokers.redis.client import script
+from connectors.brokers.redis.client import reading, script
 from connectors.brokers.redis.entry import encode_numbered
 from connectors.brokers.redis.offsets import offset_of
 from connectors.brokers.redis.sequences import Sequences
@@ -253,7 +253,8 @@ class Lanes:
         """The logs to which nothing can be appended as they are, with what to do."""
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp in tps:
-                await self._blocked(keys=[keys.stream(tp), keys.lanes(tp)], client=pipeline)
+                of_tp = [keys.stream(tp), keys.lanes(tp)]
+                pipeline.execute_command(*reading(self._blocked, of_tp))
             replies = await pipeline.execute(raise_on_error=False)
         found: dict[TP, str] = {}
         for tp, reply in zip(tps, replies, strict=True):

@@ -7,6 +7,7 @@ for another one reads the stream, and those before it show how it came about. Th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from redis.asyncio import Redis
@@ -14,9 +15,11 @@ from redis.asyncio import Redis
 from connectors.brokers import beats
 from connectors.brokers.broker import Beat, Roll
 from connectors.brokers.redis import keys
-from connectors.brokers.redis.client import script
+from connectors.brokers.redis.client import reading, script
 from connectors.brokers.redis.stored import Malformed, beat_entry, of_type, register_entry
 from connectors.brokers.shares import Register, as_json
+
+KINDS = "register (a stream) or beats (a hash)"
 
 KEPT = 20
 """Versions of a register that are kept to look at."""
@@ -37,7 +40,11 @@ class Registers:
     async def beat(self, group: str, member: str, beat: Beat) -> Roll:
         """Note a member's beat."""
         said = orjson.dumps(beats.as_json(beat))
-        roll, _ = await self._ask(group, member, beat.number, said)
+        with of_type(keys.register(group), KINDS):
+            reply = await self._beat(
+                keys=_keys(group), args=[member, beat.number, said, FORGET_AFTER]
+            )
+        roll, _ = _decode_roll(group, reply)
         return roll
 
     async def roll(self, group: str) -> Roll:
@@ -47,37 +54,18 @@ class Registers:
 
     async def read(self, group: str) -> tuple[Roll, list[str]]:
         """The same, and what is wrong about what else stands there."""
-        return await self._ask(group, "", 0, b"")
-
-    async def _ask(
-        self, group: str, member: str, number: int, said: bytes
-    ) -> tuple[Roll, list[str]]:
-        with of_type(keys.register(group), "register (a stream) or beats (a hash)"):
-            entries, flat, now = await self._beat(
-                keys=_keys(group), args=[member, number, said, FORGET_AFTER]
+        with of_type(keys.register(group), KINDS):
+            reply = await self._client.execute_command(  # type: ignore[no-untyped-call]
+                *reading(self._beat, _keys(group), "", 0, b"", FORGET_AFTER)
             )
-        version, register, wrong = "", Register(), []
-        for entry in entries:
-            try:
-                version, register = register_entry(group, entry)
-            except Malformed as error:  # members write it anew
-                version = entry[0].decode()
-                wrong.append(str(error))
-        heard: dict[str, Beat] = {}
-        for name, value in sorted(zip(flat[::2], flat[1::2], strict=True)):
-            try:
-                sender, beat = beat_entry(name, value, now)
-                heard[sender] = beat
-            except Malformed as error:
-                wrong.append(str(error))
-        return Roll(version, register, heard), wrong
+        return _decode_roll(group, reply)
 
     async def write(
         self, group: str, register: Register, version: str, silent: Mapping[str, int]
     ) -> bool:
         """Write the register, unless something has changed."""
         dead = [each for pair in silent.items() for each in pair]
-        with of_type(keys.register(group), "register (a stream) or beats (a hash)"):
+        with of_type(keys.register(group), KINDS):
             done = await self._reassign(
                 keys=_keys(group), args=[version, encode(register), KEPT, *dead]
             )
@@ -97,3 +85,22 @@ def _keys(group: str) -> list[str]:
 def encode(register: Register) -> bytes:
     """A register as it is stored."""
     return orjson.dumps(as_json(register))
+
+
+def _decode_roll(group: str, reply: Any) -> tuple[Roll, list[str]]:
+    entries, flat, now = reply
+    version, register, wrong = "", Register(), []
+    for entry in entries:
+        try:
+            version, register = register_entry(group, entry)
+        except Malformed as error:  # members write it anew
+            version = entry[0].decode()
+            wrong.append(str(error))
+    heard: dict[str, Beat] = {}
+    for name, value in sorted(zip(flat[::2], flat[1::2], strict=True)):
+        try:
+            sender, beat = beat_entry(name, value, now)
+            heard[sender] = beat
+        except Malformed as error:
+            wrong.append(str(error))
+    return Roll(version, register, heard), wrong

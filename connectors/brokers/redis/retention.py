@@ -22,7 +22,7 @@ from connectors.brokers.broker import (
     Trimmed,
 )
 from connectors.brokers.redis import keys
-from connectors.brokers.redis.client import WRONG_TYPE, script
+from connectors.brokers.redis.client import WRONG_TYPE, reading, script
 from connectors.brokers.redis.stored import Malformed, of_type, shown_name, topic_name
 from connectors.brokers.redis.stored import retention as decode_retention
 
@@ -102,16 +102,23 @@ class Retentions:
             tp: ([keys.stream(tp)], [*_bounds(retention), limit])
             for tp, retention in retentions.items()
         }
-        return await self._call(self._trim, calls)
+        return await self._call(self._trim, calls, read_only=not limit)
 
     async def _call(
-        self, script: AsyncScript, calls: Mapping[TP, tuple[list[str], list[int]]]
+        self,
+        script: AsyncScript,
+        calls: Mapping[TP, tuple[list[str], list[int]]],
+        *,
+        read_only: bool = False,
     ) -> dict[TP, Trimmed]:
         if not calls:
             return {}
         async with self._client.pipeline(transaction=False) as pipeline:
             for of_call, arguments in calls.values():
-                await script(keys=of_call, args=arguments, client=pipeline)
+                if read_only:
+                    pipeline.execute_command(*reading(script, of_call, *arguments))
+                else:
+                    await script(keys=of_call, args=arguments, client=pipeline)
             replies = await pipeline.execute(raise_on_error=False)
         trimmed = {}
         for tp, reply in zip(calls, replies, strict=True):

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from connectors.brokers.broker import GroupProgress, PartitionSurvey, ServerTrouble, Trouble
 from connectors.brokers.redis import keys
-from connectors.brokers.redis.client import info, script
+from connectors.brokers.redis.client import info, reading, script
 from connectors.brokers.redis.offsets import before, offset_of
 
 AT_ONCE = 250
@@ -62,10 +62,14 @@ class Survey:
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp, group, progress in lagging:
                 delivered = before(progress.position)
-                await self._oldest(
-                    keys=[keys.stream(tp)],
-                    args=[_bytes(group), delivered, progress.claimed],
-                    client=pipeline,
+                pipeline.execute_command(
+                    *reading(
+                        self._oldest,
+                        [keys.stream(tp)],
+                        _bytes(group),
+                        delivered,
+                        progress.claimed,
+                    )
                 )
             ages = await pipeline.execute(raise_on_error=False)
         for (tp, group, progress), age in zip(lagging, ages, strict=True):

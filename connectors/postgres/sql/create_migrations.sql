@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS redfaust.migrations (
+CREATE TABLE redfaust.migrations (
     namespace text NOT NULL,
     number int NOT NULL,
     name text NOT NULL,

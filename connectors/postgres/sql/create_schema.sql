@@ -1,1 +1,1 @@
-CREATE SCHEMA IF NOT EXISTS redfaust
+CREATE SCHEMA redfaust

@@ -1,1 +1,1 @@
-ALTER TABLE {table} ADD COLUMN {column} {column_type} GENERATED ALWAYS AS ({expression}) STORED
+ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {column_type} GENERATED ALWAYS AS ({expression}) STORED

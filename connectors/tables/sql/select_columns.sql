@@ -1,7 +1,13 @@
--- Columns of a table, with what makes those that are generated.
+-- $1 schema, $2 table: its columns, with what makes those that are generated.
 SELECT
     attname AS name,
     attgenerated <> '' AS is_generated,
     col_description(attrelid, attnum) AS definition
 FROM pg_catalog.pg_attribute
-WHERE attrelid = pg_catalog.to_regclass($1) AND attnum > 0 AND NOT attisdropped
+JOIN pg_catalog.pg_class AS class ON class.oid = attrelid
+JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
+WHERE
+    namespace.nspname = $1::text::name
+    AND class.relname = $2::text::name
+    AND attnum > 0
+    AND NOT attisdropped
