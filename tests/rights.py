@@ -1,4 +1,4 @@
-"""Who tests are: the least privileged role for what they do.
+"""The roles of tests: the least privileged one for what each does.
 
 Fixtures give the URLs of workers. A test that does what an owner, an operator or an attacker does
 says so: ``as_owner(database_url)``, ``as_administrator(broker_url)``.
@@ -33,7 +33,7 @@ def with_known_password(directory: Path) -> Path:
 
 
 def as_administrator(url: str) -> str:
-    """The URL of who may do everything, from anybody's."""
+    """The URL of the administrator, who may do everything, from anybody's."""
     parts = urlsplit(url)
     name = "postgres" if parts.scheme.startswith("postgres") else "default"
     hosts = parts.netloc.rpartition("@")[2]
@@ -46,7 +46,7 @@ def as_worker(url: str) -> str:
 
 
 def as_owner(url: str) -> str:
-    """The URL of who owns the tables, from anybody's."""
+    """The URL of the owner of the tables, from anybody's."""
     return as_role(as_administrator(url), Role.OWNER)
 
 

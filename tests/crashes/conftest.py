@@ -10,7 +10,8 @@ import pytest
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from tests.crashes.oracle import Oracle
-from tests.crashes.scenario import IMPATIENT, Place, send_numbers
+from tests.crashes.scenario import IMPATIENT, Place, new_app, send_numbers
+from tests.rights import create_tables_of
 
 
 @pytest.fixture(params=["redis"])
@@ -32,6 +33,7 @@ def place(
 async def oracle(place: Place) -> AsyncIterator[Oracle]:
     database = await Database.connect(place.database)
     await migrate_connectors(database)
+    await create_tables_of(new_app(place))
     await send_numbers(place, database)
     oracle = Oracle(place, database)
     yield oracle

@@ -86,9 +86,9 @@ async def forget_the_dead(place: Place) -> None:
 
 
 async def end_long_transactions(place: Place) -> None:
-    """Who is stopped between the preparation of a statement and its execution counts as active,
-    and not as silent. Postgres 17 and newer can be told to end him too."""
-    database = await Database.connect(place.database)
+    """A process that is stopped between the preparation of a statement and its execution counts as
+    active, and not as silent. Postgres 17 and newer can be told to end its session too."""
+    database = await Database.connect(as_administrator(place.database))
     name = urlsplit(place.database).path.removeprefix("/")
     await database.pool.execute(f"ALTER DATABASE {name} SET transaction_timeout = '1s'")
     await database.close()

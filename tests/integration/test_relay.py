@@ -338,13 +338,13 @@ async def test_rows_that_were_claimed_before_there_were_batches_are_published(
 
 
 async def test_rows_from_before_that_could_not_be_published_become_dead_letters(
-    database_url: str, tmp_path: Path
+    empty_database_url: str, tmp_path: Path
 ) -> None:
     everything = resources.files("connectors.postgres").joinpath("migrations")
     for migration in everything.iterdir():
         if migration.name < "0012":
             (tmp_path / migration.name).write_text(migration.read_text())
-    database = await Database.connect(database_url)
+    database = await Database.connect(empty_database_url)
     try:
         await migrate(database, "connectors", tmp_path)
         async with database.transaction() as connection:
@@ -388,13 +388,13 @@ async def test_rows_from_before_that_could_not_be_published_become_dead_letters(
 
 
 async def test_a_row_that_was_claimed_before_and_could_not_be_read_is_published(
-    database_url: str, tmp_path: Path
+    empty_database_url: str, tmp_path: Path
 ) -> None:
     everything = resources.files("connectors.postgres").joinpath("migrations")
     for migration in everything.iterdir():
         if migration.name < "0012":
             (tmp_path / migration.name).write_text(migration.read_text())
-    database = await Database.connect(database_url)
+    database = await Database.connect(empty_database_url)
     try:
         await migrate(database, "connectors", tmp_path)
         async with database.transaction() as connection:

@@ -29,6 +29,7 @@ from connectors.processing.shared.message import State
 from connectors.processing.topic import Topic
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_batches import fetch, sent_to
+from tests.rights import as_administrator
 
 Work = Callable[[Any], Awaitable[object]]
 SOON = Retries(attempts=3, delay=0.01)
@@ -623,7 +624,7 @@ async def test_what_an_event_did_counts_whose_entry_was_removed_meanwhile(
 
     letters = declare(app, work)
     mail: Any = app.agents["mail"]
-    async with running(app), Redis.from_url(any_broker_url) as client:
+    async with running(app), Redis.from_url(as_administrator(any_broker_url)) as client:
         await letters.send(key="key", value=0)
         await asyncio.wait_for(begun.wait(), PATIENCE)
         renew = mail.delivery._sharing.renew
@@ -668,7 +669,7 @@ async def test_what_was_finished_before_a_group_was_destroyed_is_not_processed_a
         return not await fetch(database_url, "SELECT event FROM redfaust.inbox")
 
     async def destroy() -> None:
-        async with Redis.from_url(any_broker_url) as client:
+        async with Redis.from_url(as_administrator(any_broker_url)) as client:
             for key in await client.keys("{letters:?}"):
                 await client.xgroup_destroy(key, "test/mail")
 
