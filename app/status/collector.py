@@ -56,8 +56,8 @@ class _Extra(NamedTuple):
 class Watch:
     """Knows how an application is.
 
-    Whoever asks while it is looking gets what it sees then: broker and database are asked once,
-    however many look at it.
+    A caller that comes while it is looking gets what it sees then: broker and database are asked
+    once, however many look at it.
     """
 
     def __init__(self, sources: Sources, app: str, *, patience: float = PATIENCE) -> None:

@@ -87,7 +87,7 @@ async def ask_progress(database: Database, app: str) -> Progress:
 
 
 async def ask_locks(database: Database) -> Sequence[LockWait]:
-    """Who waits for locks."""
+    """Sessions that wait for locks."""
     rows = await database.fetch(_query("select_locks"), LOCKED_AFTER)
     return [LockWait(**{**row, "blocker": row["blocker"] or ""}) for row in rows]
 

@@ -38,7 +38,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def redis(any_broker_url: str) -> AsyncIterator[Redis]:
-    """Whoever may write to streams."""
+    """A client that may write to streams."""
     servers = servers_by_url(any_broker_url)
     await servers.open()
     yield servers.client

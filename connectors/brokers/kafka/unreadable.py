@@ -33,7 +33,7 @@ async def readable(
         except UNREADABLE:
             logger.error(
                 "Passing over entry %s of partition %s of %s: the name of a header is no text in "
-                "UTF-8. Whoever has written it has to send it again.",
+                "UTF-8. Its producer has to send it again.",
                 position,
                 tp.partition,
                 tp.topic,

@@ -22,7 +22,7 @@ held AS (
         (app, log, incarnation, topic, partition, position, epoch)
     SELECT $1, $2, $3, topic, partition, position, 1
     FROM taken
-    -- Everybody locks in the same order, so that nobody waits for whom he keeps waiting.
+    -- Everybody locks in the same order, so that no two wait for each other.
     ORDER BY topic, partition
     ON CONFLICT (app, topic, partition) DO UPDATE
     SET epoch = held.epoch + 1,

@@ -5,6 +5,6 @@ INSERT INTO redfaust.positions AS held (app, log, topic, partition, position)
 SELECT $1, '', topic, partition, 0
 FROM unnest($2::text[]) AS topic
 CROSS JOIN generate_series(0, $3::int - 1) AS partition
--- In the same order as everybody, so that nobody waits for whom he keeps waiting.
+-- In the same order as everybody, so that no two wait for each other.
 ORDER BY topic, partition
 ON CONFLICT (app, topic, partition) DO UPDATE SET epoch = held.epoch + 1

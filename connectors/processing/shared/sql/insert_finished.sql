@@ -4,7 +4,7 @@ INSERT INTO redfaust.inbox AS known (agent, event, topic, partition, position)
 SELECT $1, event, topic, partition, position
 FROM unnest($2::text[], $3::text[], $4::int[], $5::numeric[])
     AS row (event, topic, partition, position)
--- Everybody locks in the same order, so that nobody waits for whom he keeps waiting.
+-- Everybody locks in the same order, so that no two wait for each other.
 ORDER BY event
 ON CONFLICT (agent, event) DO UPDATE
 SET due_at = NULL,

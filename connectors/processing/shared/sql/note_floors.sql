@@ -3,7 +3,7 @@
 INSERT INTO redfaust.shared_floors AS known (agent, log, topic, partition, position)
 SELECT $1, $2, topic, partition, floor
 FROM unnest($3::text[], $4::int[], $5::numeric[]) AS row (topic, partition, floor)
--- Everybody locks in the same order, so that nobody waits for whom he keeps waiting.
+-- Everybody locks in the same order, so that no two wait for each other.
 ORDER BY topic, partition
 ON CONFLICT (agent, topic, partition) DO UPDATE
 SET log = excluded.log,
