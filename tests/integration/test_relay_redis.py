@@ -127,7 +127,7 @@ async def test_after_redis_was_wiped_what_is_kept_follows_though_nobody_declares
 ) -> None:
     await publish(database, b"1", b"2")
     await relay_everything(database, broker)
-    async with Redis.from_url(any_broker_url) as client:
+    async with Redis.from_url(as_administrator(any_broker_url)) as client:
         await client.flushall()
     await publish(database, b"3")
     await relay_everything(database, broker)

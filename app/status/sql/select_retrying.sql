@@ -27,8 +27,8 @@ SELECT
     agent,
     topic,
     count(*) AS events,
-    min(since) FILTER (WHERE error_type <> '') AS since,
-    min(due_at) FILTER (WHERE error_type <> '') AS next_attempt,
+    min(since) FILTER (WHERE attempts > 0 OR error_type <> '') AS since,
+    min(due_at) FILTER (WHERE attempts > 0 OR error_type <> '') AS next_attempt,
     max(attempts) AS attempts,
     (array_agg(error_type ORDER BY attempts DESC, error_type <> '' DESC NULLS LAST, since))[1] AS error_type,
     (array_agg(error ORDER BY attempts DESC, error_type <> '' DESC NULLS LAST, since))[1] AS error
