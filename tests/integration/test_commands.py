@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from tests.integration.faust_apps import PATIENCE, eventually
+from tests.rights import as_owner
 
 APPLICATION = '''
 import faust
@@ -111,7 +112,9 @@ class Commands:
 
 
 @pytest.fixture
-def commands(tmp_path: Path, empty_valkey_url: str, database_url: str) -> Commands:
+async def commands(tmp_path: Path, empty_valkey_url: str, database_url: str) -> Commands:
+    """With a worker's rights, behind an owner who has created the tables."""
+    await Commands(tmp_path, empty_valkey_url, as_owner(database_url)).run("create-tables")
     return Commands(tmp_path, empty_valkey_url, database_url)
 
 
