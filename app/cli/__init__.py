@@ -14,7 +14,7 @@ from app.errors import AppError, ServerFailed, SupervisorError
 COMMANDS: Mapping[str, str] = {
     "up": "Run everything from this one command: servers, workers, relay, web API and a demo.",
     "worker": "Run a worker: the agents that process the events. `worker drain` relieves one.",
-    "workers": "Show who works on which partitions, since when, and how much is left of them.",
+    "workers": "Show the partitions of each worker, since when it has them, and what is left.",
     "web": "Run the web API and the status page.",
     "relay": "Publish what the outbox holds onto its topics.",
     "migrate": "Bring the database's schema up to this release.",

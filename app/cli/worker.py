@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 
 import click
 
@@ -97,9 +97,11 @@ def forget_worker(name: str, relay: bool) -> None:
 
     async def run() -> None:
         async with open_broker(settings) as broker:
-            if not relay:
-                await forget(broker, settings.app_id, name)
-            with nullcontext() if relay else suppress(WorkerUnknown):  # a worker's own relay
+            if relay:
+                await forget(broker, GROUP, name)
+                return
+            await forget(broker, settings.app_id, name)
+            with suppress(WorkerUnknown):  # its relay has its name, and may have been forgotten
                 await forget(broker, GROUP, name)
 
     asyncio.run(run())

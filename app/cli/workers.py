@@ -12,8 +12,8 @@ from app.settings import Settings
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """Show who works on which partitions, since when, and how much is left of them; and who
-    publishes what the outbox holds.
+    """Show the partitions of each worker, since when it has them and how much is left of them, and
+    the relays that publish the outbox.
 
     Who has partition 3 works on partition 3 of every topic. The epoch counts how often it was
     taken: a commit under an older one is refused.

@@ -72,6 +72,6 @@ def unknown(error: BaseException) -> Unknown:
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Nobody may be left who asks how it ended."""
+    """Read how a task ended, since asyncio complains of errors that nobody has read."""
     if not task.cancelled():
         task.exception()

@@ -25,7 +25,7 @@ from connectors.processing.preview import masked_text
 COUNTED = 10_000
 """Rows at which counting ends."""
 LOCKED_AFTER = 3.0
-"""Seconds after which who waits for a lock is worth mentioning."""
+"""Seconds after which a session that waits for a lock is worth mentioning."""
 
 
 async def ask_server(database: Database) -> Server:

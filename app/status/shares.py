@@ -1,4 +1,4 @@
-"""Who works on which partitions, and who publishes: what ``redfaust workers`` shows."""
+"""The partitions of each worker, and the relays: what ``redfaust workers`` shows."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Membership of a process that owns no partitions, such as a relay: it is there, or it is lost.
 
 A member beats, enters itself into the group's register, and strikes out members that have been
-silent, which are then remembered as lost. Nobody decides anything by that but people who read it,
-so the broker's clock may say who is silent.
+silent, which are then remembered as lost. Only people read that, and no program
+decides by it, so the broker's clock may say which member is silent.
 """
 
 from __future__ import annotations

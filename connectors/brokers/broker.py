@@ -130,8 +130,8 @@ class Retention:
     """Seconds for which the last entry of a key stays there if it has no value, so that readers of
     a compacted topic see it."""
     until: float | None = None
-    """Seconds since the epoch after which the topic itself is deleted; its owner, who has it alone,
-    puts that off for as long as it lives. ``None``: it stays."""
+    """Seconds since the epoch after which the topic itself is deleted. The one process that owns
+    the topic puts that off for as long as it lives. ``None``: the topic stays."""
 
     @property
     def is_bounded(self) -> bool:

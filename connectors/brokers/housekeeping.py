@@ -151,7 +151,7 @@ def explain(tp: TP, held: HeldBack, retention: Retention) -> str:
     groups = ", ".join(sorted(map(printable, held.groups)))
     return (
         f"topic {printable(tp.topic)} keeps {much} (partition {tp.partition}), since it is not "
-        f"finished by {groups}: have it work, or, should it be gone for good, "
+        f"finished by {groups}: start what reads it, or, if that is gone for good, "
         "`redfaust topics forget-group NAME`"
     )
 

@@ -23,7 +23,6 @@ import httpx
 import pytest
 import pytest_asyncio
 import redis.asyncio
-from _pytest.mark import ParameterSet
 from click.testing import CliRunner, Result
 from pydantic import SecretStr
 
@@ -567,12 +566,11 @@ SHORT = {"a_worker_is_killed", "a_log_is_blocked", "a_row_cannot_be_read", "post
 """States that are always tried; the others take minutes."""
 
 
-def _by_length() -> list[ParameterSet]:
-    return [pytest.param(name, marks=() if name in SHORT else pytest.mark.long) for name in STATES]
-
-
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("name", _by_length())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in SHORT else pytest.mark.long) for name in STATES],
+)
 async def test_a_bad_state_shows_everywhere_as_what_it_is(world: World, name: str) -> None:
     bad = STATES[name]
     await world.is_well()

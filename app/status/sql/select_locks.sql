@@ -1,5 +1,5 @@
--- $1 seconds. Sessions of this database that have waited for a lock for longer, and who has it. Names
--- of other roles' sessions are not everybody's to see.
+-- $1 seconds. Sessions of this database that have waited for a lock for longer, and the sessions that
+-- hold it. A role without rights does not see the names of other roles' sessions.
 SELECT
     waiting.pid,
     coalesce(nullif(session.application_name, ''), 'a session') AS application,

@@ -22,8 +22,8 @@ FETCH_WAIT = 0.25
 """Seconds that a fetch waits at a node for news. What is asked for meanwhile waits behind it."""
 
 FETCH_BYTES = 16 << 20
-"""Bytes that a node sends in one go, and keeps ready for who reads. One entry is sent however large
-it is."""
+"""Bytes that a node sends in one go, and that the client keeps ready for its reader. One entry is
+sent however large it is."""
 
 START_FOR = 10.0
 """Seconds in which a client has to be connected."""

@@ -106,5 +106,5 @@ def _unreadable(groups: Mapping[bytes, TP]) -> Iterator[Anomaly]:
             yield Anomaly(
                 printable(keys.stream(tp)),
                 f"the name of its group {shown} is not UTF-8, and what it has not finished is "
-                f"kept: have it work, or `redfaust topics forget-group '{shown}'`",
+                f"kept: start what reads it, or run `redfaust topics forget-group '{shown}'`",
             )

@@ -21,7 +21,7 @@ from connectors.brokers.redis.stored import shown_name
 from connectors.printable import printable
 
 NOTHING = "0-0"
-"""The ID up to which a group has finished a log of which it is not known to have finished any."""
+"""The ID up to which a group has finished a log where nothing is known to be finished."""
 
 _NO_GROUPS = ("no such key", WRONG_TYPE, "The XGROUP subcommand requires the key to exist")
 """What Redis says of a stream that is not there."""

@@ -1,7 +1,8 @@
 """The secrets of one Redis, and reading entries with them.
 
-A secret is drawn by whoever comes first. If it is deleted, evicted or lost in a failover, whoever
-still knows it puts it back; what a new secret has replaced goes on to verify what it has signed.
+The first process that needs a secret draws it. If it is deleted, evicted or lost in a failover, a
+process that still knows it puts it back; what a new secret has replaced
+goes on to verify what it has signed.
 """
 
 from __future__ import annotations
