@@ -15,7 +15,6 @@ from connectors.brokers.attendance import silent_members
 from connectors.brokers.broker import SILENCE, Broker, PartitionSurvey, Roll
 from connectors.brokers.housekeeping import bounded_partitions, explain
 from connectors.brokers.shares import name_of
-from connectors.brokers.sharing import shared_group
 from connectors.outbox.relay_member import GROUP as RELAYS
 
 INTERNAL = "__leader"
@@ -134,11 +133,6 @@ def belongs(group: str, app: str) -> bool:
 def agent_of(group: str) -> str | None:
     """The agent with shared delivery whose group it is; ``None``: it is of ordered delivery."""
     return group.partition("/")[2] or None
-
-
-def group_of(app: str, agent: str) -> str:
-    """The group of an agent with shared delivery."""
-    return shared_group(app, agent)
 
 
 async def ask_held(broker: Broker) -> Mapping[str, HeldTopic]:
