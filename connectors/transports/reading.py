@@ -287,6 +287,7 @@ class Reading:
         consumer.commits.pace.delivered(len(records), size)
         if done_by:
             records = [r for r in records if done_by.get(r.offset) != EVERYBODY]
+            consumer.note_progress()  # of those that no agent will finish
         messages = Delivered.all(records, tenure, now)
         consumer.app.monitor.track_tp_end_offset(tenure.tp, tenure.log_end)
         await cast(Conductor, consumer.app.topics).deliver(tenure.tp, messages, done_by)

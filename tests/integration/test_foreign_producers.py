@@ -179,3 +179,19 @@ async def test_a_mark_that_a_stranger_writes_loses_nothing_and_raises_no_number(
         async with database.transaction() as connection:
             number = await connection.fetchval("SELECT max(last_number) FROM redfaust.lanes")
         assert number < 2**32
+
+
+async def test_repeats_at_the_end_of_a_log_count_as_finished(orders: Orders, redis: Redis) -> None:
+    async with running(orders.app), orders.relaying():
+        await orders.place("ann")
+        await orders.have_all_come(["ann"])
+        for tp in TPS:
+            for _, fields in await redis.xrange(keys.stream(tp)):
+                await redis.xadd(keys.stream(tp), fields)
+
+        async def nothing_is_left() -> bool:
+            status = await orders.app.consumer.broker.status("test", "orders")
+            return sum(each.length for each in status) == 2 and not any(each.lag for each in status)
+
+        await eventually(nothing_is_left)
+    assert await orders.counted() == Counter(["ann"])
