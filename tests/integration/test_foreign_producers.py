@@ -186,11 +186,13 @@ async def test_repeats_at_the_end_of_a_log_count_as_finished(orders: Orders, red
         await orders.place("ann")
         await orders.have_all_come(["ann"])
         for tp in TPS:
-            for _, fields in await redis.xrange(keys.stream(tp)):
+            there: Any = await redis.xrange(keys.stream(tp))
+            for _, fields in there:
                 await redis.xadd(keys.stream(tp), fields)
 
         async def nothing_is_left() -> bool:
-            status = await orders.app.consumer.broker.status("test", "orders")
+            consumer: Any = orders.app.consumer
+            status = await consumer.broker.status("test", "orders")
             return sum(each.length for each in status) == 2 and not any(each.lag for each in status)
 
         await eventually(nothing_is_left)
