@@ -306,16 +306,21 @@ async def test_what_is_claimed_goes_first_and_in_the_order_of_its_numbers(
         await drained(database)
 
 
+async def migrate_up_to(database: Database, directory: Path, first_left_out: str) -> None:
+    """Bring a database to an older release's schema."""
+    everything = resources.files("connectors.postgres").joinpath("migrations")
+    for migration in everything.iterdir():
+        if migration.name < first_left_out:
+            (directory / migration.name).write_text(migration.read_text())
+    await migrate(database, "connectors", directory)
+
+
 async def test_rows_that_were_claimed_before_there_were_batches_are_published(
     empty_database_url: str, tmp_path: Path
 ) -> None:
-    everything = resources.files("connectors.postgres").joinpath("migrations")
-    for migration in everything.iterdir():
-        if migration.name < "0004":
-            (tmp_path / migration.name).write_text(migration.read_text())
     database = await Database.connect(empty_database_url)
     try:
-        await migrate(database, "connectors", tmp_path)
+        await migrate_up_to(database, tmp_path, "0004")
         async with database.transaction() as connection:
             await connection.execute(
                 "INSERT INTO redfaust.lanes (lane, last_number, relay_of) SELECT 'relay-x', 8,"
@@ -340,13 +345,9 @@ async def test_rows_that_were_claimed_before_there_were_batches_are_published(
 async def test_rows_from_before_that_could_not_be_published_become_dead_letters(
     empty_database_url: str, tmp_path: Path
 ) -> None:
-    everything = resources.files("connectors.postgres").joinpath("migrations")
-    for migration in everything.iterdir():
-        if migration.name < "0012":
-            (tmp_path / migration.name).write_text(migration.read_text())
     database = await Database.connect(empty_database_url)
     try:
-        await migrate(database, "connectors", tmp_path)
+        await migrate_up_to(database, tmp_path, "0012")
         async with database.transaction() as connection:
             await connection.execute(
                 "INSERT INTO redfaust.positions (app, topic, partition, log, position)"
@@ -390,13 +391,9 @@ async def test_rows_from_before_that_could_not_be_published_become_dead_letters(
 async def test_a_row_that_was_claimed_before_and_could_not_be_read_is_published(
     empty_database_url: str, tmp_path: Path
 ) -> None:
-    everything = resources.files("connectors.postgres").joinpath("migrations")
-    for migration in everything.iterdir():
-        if migration.name < "0012":
-            (tmp_path / migration.name).write_text(migration.read_text())
     database = await Database.connect(empty_database_url)
     try:
-        await migrate(database, "connectors", tmp_path)
+        await migrate_up_to(database, tmp_path, "0012")
         async with database.transaction() as connection:
             [lane] = (await open_lanes(connection, ["relay"])).values()
             await connection.execute(

@@ -93,20 +93,25 @@ async def test_a_worker_that_runs_no_relay_leaves_the_outbox_alone(
         await database.close()
 
 
-async def test_whatever_goes_wrong_with_the_outbox_stops_no_agent(
-    any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, *, until_try: int) -> list[None]:
+    """Have relays fail until a try; returns the tries so far."""
     monkeypatch.setattr("connectors.processing.relaying.RETRY_EVERY", 0.01)
-    run, tries = Relay.run, 0
+    run, tries = Relay.run, list[None]()
 
     async def fail(self: Relay, stop: asyncio.Event) -> None:
-        nonlocal tries
-        tries += 1
-        if tries < 3:
-            raise ValueError("a row that nobody has thought of")
+        tries.append(None)
+        if len(tries) < until_try:
+            raise error
         await run(self, stop)
 
     monkeypatch.setattr(Relay, "run", fail)
+    return tries
+
+
+async def test_whatever_goes_wrong_with_the_outbox_stops_no_agent(
+    any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, ValueError("a row that nobody has thought of"), until_try=3)
     app, seen = collecting(any_broker_url, database_url)
     async with running(app):
         await app.topic("orders", key_type=str, value_type=str).send(key="k", value="now")
@@ -139,22 +144,12 @@ async def test_a_worker_waits_neither_for_its_relay_nor_for_a_database_that_hang
 async def test_the_relay_of_a_worker_is_known_as_one_until_it_stops(
     any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.processing.relaying.RETRY_EVERY", 0.01)
-    run, tries = Relay.run, 0
-
-    async def fail(self: Relay, stop: asyncio.Event) -> None:
-        nonlocal tries
-        tries += 1
-        if tries < 50:
-            raise BrokerUnavailable("away for a moment")
-        await run(self, stop)
-
-    monkeypatch.setattr(Relay, "run", fail)
+    tries = failing(monkeypatch, BrokerUnavailable("away for a moment"), until_try=50)
     app, _ = collecting(any_broker_url, database_url)
     broker = RedisBroker(any_broker_url, default_partitions=1)
     await broker.open()
     async with running(app):
-        await eventually(lambda: tries == 50)
+        await eventually(lambda: len(tries) == 50)
         [beat] = (await broker.roll(GROUP)).heard().values()
         assert beat.info["app"] == "test"
     roll = await broker.roll(GROUP)
