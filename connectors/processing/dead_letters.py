@@ -246,10 +246,13 @@ class DeadLetters:
     async def heading(self, number: int) -> DeadLetterHeading:
         """One dead letter, without what is long. Raises
         :class:`~connectors.errors.DeadLetterUnknown`."""
-        found = await self.list(after=number + 1, limit=1)
-        if not found or found[0].id != number:
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(
+                _query("select_dead_letter_heading"), number, HEADING_LENGTH
+            )
+        if row is None:
             raise _unknown(number)
-        return found[0]
+        return _heading(row)
 
     async def names(self, app: str | None = None) -> Mapping[str, Mapping[str, int]]:
         """How many letters wait by ``agent``, ``topic`` and ``error``, the commonest first."""
