@@ -23,13 +23,14 @@ from tests.fuzz.ledger import (
     PARTITIONS,
     PAYMENTS,
     RECEIPTS,
+    TELL,
     TOLD,
     Row,
     amount_of,
 )
 from tests.torture.processes import ROOT
 
-SHARED_GROUP = shared_group(APP, "__main__.tell")
+SHARED_GROUP = shared_group(APP, TELL)
 SETTLE_WITHIN = 60.0
 """Seconds without any progress after which nothing will come any more."""
 LOOK_EVERY = 0.2
@@ -69,6 +70,9 @@ async def _left(installation: Installation) -> Mapping[str, int]:
         "SELECT count(*) FROM redfaust.batches WHERE published_at IS NULL"
     )
     counts["parked"] = await pool.fetchval("SELECT count(*) FROM redfaust.parked")
+    counts["postponed"] = await pool.fetchval(
+        "SELECT count(*) FROM redfaust.inbox WHERE due_at IS NOT NULL"
+    )
     for topic in (PAYMENTS, RECEIPTS, TOLD):
         for partition in await broker.status(APP, topic):
             counts[topic] += partition.lag
@@ -113,9 +117,8 @@ async def _bad(
     """Each bad entry is processed or a dead letter."""
     on_streams = await _bad_entries(installation, topic)
     letters = await installation.database.pool.fetchval(
-        "SELECT count(*) FROM redfaust.dead_letters "
-        "WHERE app = $1 AND topic = $2 AND agent LIKE $3",
-        *(APP, topic, f"%.{agent}"),
+        "SELECT count(*) FROM redfaust.dead_letters WHERE app = $1 AND topic = $2 AND agent = $3",
+        *(APP, topic, agent),
     )
     processed = sum(
         row.count for key, row in rows.items() if key not in GOOD_KEYS and key not in EDITED_KEYS

@@ -26,6 +26,9 @@ NOTICES = "notices"
 TOLD = "told"
 TOPICS = (PAYMENTS, RECEIPTS, NOTICES, TOLD)
 
+TELL = "tell"
+"""The agent with shared delivery."""
+
 GOOD_KEYS = tuple(f"good-{number}" for number in range(12))
 """Keys under which only the good traffic sends."""
 

@@ -32,26 +32,26 @@ books, checks, heard = (
 )
 
 
-@app.agent(payments, retries=RETRIES)
+@app.agent(payments, name="book", retries=RETRIES)
 async def book(stream: Any) -> None:
     async for key, payment in stream.items():
         books[key] = books[key].and_then(payment)
         await receipts.send(key=key, value=payment)
 
 
-@app.agent(receipts, retries=RETRIES)
+@app.agent(receipts, name="check", retries=RETRIES)
 async def check(stream: Any) -> None:
     async for key, payment in stream.items():
         checks[key] = checks[key].and_then(payment)
 
 
-@app.agent(notices, retries=RETRIES, delivery="shared", concurrency=4)
+@app.agent(notices, name=ledger.TELL, retries=RETRIES, delivery="shared", concurrency=4)
 async def tell(stream: Any) -> None:
     async for event in stream.events():
         await told.send(key=event.key or "nobody", value=event.value)
 
 
-@app.agent(told, retries=RETRIES)
+@app.agent(told, name="hear", retries=RETRIES)
 async def hear(stream: Any) -> None:
     async for key, payment in stream.items():
         # Shared delivery keeps no order.
