@@ -562,7 +562,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     mute.close()
 
 
-SHORT = {"a_worker_is_killed", "a_log_is_blocked", "a_row_cannot_be_read", "postgres_is_down"}
+SHORT = {"a_worker_is_killed", "a_log_is_blocked", "a_row_cannot_be_read", "redis_is_down"}
 """States that are always tried; the others take minutes."""
 
 
