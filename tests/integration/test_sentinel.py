@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,49 @@ async def test_a_primary_that_is_cut_off_loses_its_clients_to_the_one_that_repla
         await each_is_there_once_and_in_order(pair.second.url, sender.sent)
     lost = await values(pair.first.url)
     assert all(len(of_key) > 20 for of_key in lost.values()), "this would prove nothing"
+
+
+async def test_what_a_process_asks_it_asks_of_one_server(
+    pair: Pair,
+    sentinel: RunningSentinel,
+    broker: RedisBroker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("connectors.brokers.redis.sentinel.LOOK_EVERY", 3600.0)
+    before = await broker.incarnation()
+    await asyncio.sleep(0.2)  # what has looked before looks no more
+    await cut_off_from_all_but_clients(pair)
+
+    async def clients_are_sent_to_the_second() -> bool:
+        masters: Any = await asking.sentinel_masters()
+        return bool(masters["pair"]["port"] == pair.second.port)
+
+    async with Redis(port=sentinel.port, protocol=2) as asking:
+        await eventually(clients_are_sent_to_the_second)
+    assert await broker.incarnation() == before, "this would prove nothing"
+    # One on the connection that is there, and the other one on a new one.
+    await asyncio.gather(broker.incarnation(), broker.incarnation(), return_exceptions=True)
+    first, second = await asyncio.gather(broker.incarnation(), broker.incarnation())
+    assert first == second != before
+
+
+async def test_a_cancellation_that_redis_py_swallows_does_not_keep_a_broker_from_closing(
+    sentinel: RunningSentinel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = asyncio.Event()
+
+    async def look(of: Sentinel, name: str) -> tuple[str, int]:
+        looking.set()
+        with suppress(asyncio.CancelledError):  # as asyncio.wait_for does before Python 3.12
+            await asyncio.Event().wait()
+        return await sentinel.primary()
+
+    broker = RedisBroker(sentinel.url, default_partitions=1)
+    await broker.open()
+    monkeypatch.setattr(Sentinel, "discover_master", look)
+    await asyncio.wait_for(looking.wait(), PATIENCE)
+    async with asyncio.timeout(PATIENCE):
+        await broker.close()
 
 
 async def cut_off_from_all_but_clients(pair: Pair) -> None:

@@ -32,7 +32,7 @@ def test_tls_goes_to_the_sentinels_as_well() -> None:
     address = Address.parse("rediss+sentinel://one/primary?ssl_ca_certs=/ca.pem")
     assert address.encrypted
     assert address.options == {"ssl_ca_certs": "/ca.pem"}
-    assert address.sentinel_options == {"ssl": True, "ssl_ca_certs": "/ca.pem"}
+    assert address.sentinel_options == {"ssl_ca_certs": "/ca.pem"}
 
 
 def test_a_cluster() -> None:

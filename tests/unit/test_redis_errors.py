@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 
 import pytest
+import uvloop
 from redis import exceptions
 from redis.asyncio import sentinel
 
 from connectors.brokers.broker import LogTooShort
 from connectors.brokers.redis.client import our_errors
+from connectors.brokers.redis.connections import PackedConnection
 from connectors.errors import BrokerError, BrokerUnavailable
 
 URL = "redis+sentinel://me:hidden@host/primary"
@@ -80,3 +83,22 @@ async def test_a_node_of_a_cluster_is_no_single_server() -> None:
 async def test_a_log_that_was_set_back_is_told() -> None:
     with pytest.raises(LogTooShort), our_errors(URL):
         raise exceptions.ResponseError("SETBACK {events:0} ends before the position 1-1")
+
+
+def test_a_connection_that_uvloop_has_closed_is_a_lost_one() -> None:
+    async def answer_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def write_to_a_closed_connection() -> None:
+        server = await asyncio.start_server(answer_nothing, "127.0.0.1", 0)
+        connection = PackedConnection(
+            port=server.sockets[0].getsockname()[1], protocol=2, driver_info=None
+        )
+        await connection.connect()
+        assert connection._writer is not None
+        connection._writer.transport.abort()
+        with pytest.raises(exceptions.ConnectionError, match="the handler is closed"):
+            await connection.send_command("PING")
+        server.close()
+
+    uvloop.run(write_to_a_closed_connection())

@@ -126,8 +126,9 @@ class Address:
             if option in options
         }
         if encrypted:
-            tls = {option: value for option, value in options.items() if option.startswith("ssl_")}
-            sentinel_options |= {"ssl": True, **tls}
+            sentinel_options |= {
+                option: value for option, value in options.items() if option.startswith("ssl_")
+            }
         return cls(kind, hosts, name, encrypted, options, sentinel_options)
 
 

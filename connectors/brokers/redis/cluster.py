@@ -31,7 +31,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from connectors.brokers.redis.address import Address, Host
 from connectors.brokers.redis.client import COMMANDS, incarnation_of
-from connectors.brokers.redis.connections import PackedConnection, PackedSSLConnection
+from connectors.brokers.redis.connections import packed
 from connectors.errors import BrokerError
 
 REDIRECTIONS = 16
@@ -77,7 +77,7 @@ class Cluster:
 
     def pool(self, host: Host, options: Mapping[str, Any]) -> ConnectionPool:
         """Connections to one node."""
-        kind = PackedSSLConnection if self._address.encrypted else PackedConnection
+        kind = packed(self._address.encrypted)
         name, port = host
         where = {"host": name, "port": port}
         return ConnectionPool(

@@ -1,7 +1,10 @@
-"""Connections that write their commands in C.
+"""Connections that write their commands in C, and fail with errors of redis-py alone.
 
-Redis-py has that in its synchronous client alone. An appending script has thousands of arguments,
-and packing them in Python costs more than all else that is done for an entry.
+Redis-py packs commands in C in its synchronous client alone. An appending script has thousands of
+arguments, and packing them in Python costs more than all else that is done for an entry.
+
+A transport of uvloop that was closed a moment ago raises ``RuntimeError`` where it is written to.
+Nobody expects that of a lost connection.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from typing import Any
 import hiredis
 from redis.asyncio import Connection, SSLConnection
 from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 
 class PackedConnection(Connection):
@@ -19,19 +24,27 @@ class PackedConnection(Connection):
     def pack_command(self, *args: Any) -> list[bytes]:
         return _pack(*args)
 
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            raise RedisConnectionError(f"the connection was lost: {error}") from error
 
-class PackedSSLConnection(SSLConnection):
+
+class PackedSSLConnection(PackedConnection, SSLConnection):
     """One with TLS."""
 
-    def pack_command(self, *args: Any) -> list[bytes]:
-        return _pack(*args)
 
-
-class PackedSentinelConnection(SentinelManagedConnection):
+class PackedSentinelConnection(PackedConnection, SentinelManagedConnection):
     """One to the primary that Sentinels name."""
 
-    def pack_command(self, *args: Any) -> list[bytes]:
-        return _pack(*args)
+    async def connect_to(self, address: Any) -> None:
+        await super().connect_to(address)  # type: ignore[no-untyped-call]
+        try:
+            self.connection_pool.check(self)
+        except RedisError:
+            await self.disconnect()
+            raise
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         # A client of a single connection comes here first after it was lost, and redis-py would
@@ -43,6 +56,11 @@ class PackedSentinelConnection(SentinelManagedConnection):
 
 class PackedSentinelSSLConnection(PackedSentinelConnection, SentinelManagedSSLConnection):
     """The same with TLS."""
+
+
+def packed(encrypted: bool) -> type[PackedConnection]:
+    """The class of plain connections to a server."""
+    return PackedSSLConnection if encrypted else PackedConnection
 
 
 def _pack(name: str | bytes, *arguments: Any) -> list[bytes]:

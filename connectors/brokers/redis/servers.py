@@ -15,7 +15,7 @@ from connectors.brokers.redis.client import COMMANDS, READS, incarnation_of, inf
 from connectors.brokers.redis.cluster import Cluster
 from connectors.brokers.redis.cluster_client import ClusterClient
 from connectors.brokers.redis.cluster_reader import ClusterReader
-from connectors.brokers.redis.connections import PackedConnection, PackedSSLConnection
+from connectors.brokers.redis.connections import packed
 from connectors.brokers.redis.reader import StreamReader
 from connectors.brokers.redis.sentinel import Primary
 from connectors.brokers.redis.sequences import Sequences
@@ -202,7 +202,7 @@ class ClusterServers:
 
 def _pool(address: Address, options: Mapping[str, Any]) -> ConnectionPool:
     [(host, port)] = address.hosts
-    kind = PackedSSLConnection if address.encrypted else PackedConnection
+    kind = packed(address.encrypted)
     return ConnectionPool(
         connection_class=kind, **{"host": host, "port": port, **options, **address.options}
     )
