@@ -25,6 +25,8 @@ APP = "torture"
 BROKER_VARIABLE = "TORTURE_BROKER"
 DATABASE_VARIABLE = "TORTURE_DATABASE"
 SEED_VARIABLE = "TORTURE_SEED"
+STARTED_VARIABLE = "TORTURE_STARTED"
+"""Names a file that a worker makes when it has started."""
 PARTITIONS = 4
 ATTEMPTS = 8
 """Runs of an agent for an event. What fails once needs two; but an event of a batch fails with the

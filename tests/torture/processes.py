@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from app.embedded.process import die_with_parent
 from tests.torture import clock
 from tests.torture.clock import Clock
+from tests.torture.ledger import STARTED_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 RESTART_AFTER = 0.5
@@ -22,6 +23,8 @@ LOOK_EVERY = 0.05
 """Seconds between two looks at whether a process has come up."""
 STOP_FOR = 30.0
 """Seconds that a graceful stop may take."""
+TOLD_WITHIN = 2.0
+"""Seconds that a process is given to tell what it is doing."""
 
 
 @dataclass
@@ -53,6 +56,11 @@ class Process:
         return process.pid if process is not None and process.returncode is None else None
 
     @property
+    def started(self) -> Path:
+        """Is there once a worker has started, of its present life."""
+        return self.directory / f"{self.name}.started"
+
+    @property
     def log(self) -> Path:
         """What it printed, all its lives in a row."""
         return self.directory / f"{self.name}.log"
@@ -64,14 +72,16 @@ class Process:
                 await self.wanted.wait()
                 if self._stopping:
                     return 0
+            self.started.unlink(missing_ok=True)
             with self.log.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", *self.argv),
+                    *(sys.executable, "-m", "tests.torture.telling", *self.argv),
                     cwd=self.directory,
                     env={
                         **os.environ,
                         **self.environ,
                         **self.clock.environ,
+                        STARTED_VARIABLE: str(self.started),
                         "PYTHONPATH": str(ROOT),
                     },
                     stdout=log,
@@ -100,10 +110,11 @@ class Process:
         return pid
 
     async def leave(self) -> None:
-        """Have it end gracefully; it is started again if it is wanted."""
+        """Let a worker that has started end gracefully. It starts again if it is wanted."""
         try:
             async with asyncio.timeout(STOP_FOR):
-                await self.until_it_can_be_stopped()
+                while not (self.started.exists() and self.pid):  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(LOOK_EVERY)
                 assert self._process is not None
                 self._killed = self._process.pid
                 self._process.terminate()
@@ -111,6 +122,10 @@ class Process:
         except TimeoutError:
             self.left_with.append(None)
             await self.kill()
+
+    def tail(self, size: int = 4_000) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-size:]
 
     def send(self, sig: signal.Signals) -> None:
         """Send a signal to the process that runs now, if one does."""
@@ -137,6 +152,13 @@ class Process:
         self.send(sig)
 
 
+async def tell(processes: Iterable[Process]) -> None:
+    """Let processes write to their logs what they are doing."""
+    for process in processes:
+        process.send(signal.SIGUSR1)
+    await asyncio.sleep(TOLD_WITHIN)
+
+
 @asynccontextmanager
 async def running(
     processes: Sequence[Process],
@@ -153,6 +175,8 @@ async def running(
                         await process.until_it_can_be_stopped()
                     process.stop()
                 await asyncio.wait(lives)
+        if not all(life.done() for life in lives):
+            await tell(process for process in processes if process.pid)
         return [life.result() if life.done() else None for life in lives]
 
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +28,7 @@ from tests.torture.on_postgres import OnPostgres
 from tests.torture.on_processes import OnProcesses
 from tests.torture.on_redis import OnRedis
 from tests.torture.plan import make_plan
-from tests.torture.processes import Process, running
+from tests.torture.processes import Process, running, tell
 from tests.torture.progress import Progress
 from tests.torture.redis_pair import Pair
 from tests.torture.servers import BrokerKind, Servers, running_servers
@@ -41,8 +40,6 @@ RELAYS = 2
 """One works and the other stands by, until it is the other way round."""
 LOOK_EVERY = 0.1
 """Seconds between two looks at what is still to be done."""
-TOLD_WITHIN = 2.0
-"""Seconds that a worker is given to tell what it is doing."""
 STALLED_AFTER = 60.0
 """Seconds without any progress after which nothing will come any more."""
 
@@ -90,6 +87,11 @@ class Report:
     def all_violations(self) -> list[Violation]:
         """Of all invariants."""
         return [violation for found in self.violations.values() for violation in found]
+
+    @property
+    def told(self) -> str:
+        """All violations, a line for each."""
+        return "\n".join(map(str, self.all_violations))
 
 
 async def run(settings: Settings, directory: Path) -> Report:
@@ -140,7 +142,7 @@ async def _run(
         with suppress(asyncio.CancelledError):
             await watching
         if stalled:
-            await _ask(workers)
+            await tell(processes)
         endings = zip(processes, await stop(), strict=True)
     failovers = torturer.done[Fault.REDIS_DIED] + torturer.done[Fault.REDIS_CUT_OFF]
     history = await collect(plan, broker, database, failed_over=failovers > 0)
@@ -177,16 +179,9 @@ def _too_late(longest: Mapping[Fault, float], within: float | None) -> Sequence[
     ]
 
 
-async def _ask(workers: Iterable[Process]) -> None:
-    """Have workers write to their logs what they are doing, as Faust's do."""
-    for worker in workers:
-        worker.send(signal.SIGUSR1)
-    await asyncio.sleep(TOLD_WITHIN)
-
-
 def _not_graceful(endings: Iterable[tuple[Process, int | None]]) -> Sequence[Violation]:
     return [
-        Violation(STOPPED, process.name, f"ended with {code} instead of 0, see {process.log}")
+        Violation(STOPPED, process.name, f"ended with {code} instead of 0: {process.tail()}")
         for process, last in endings
         for code in (*process.left_with, last)
         if code != 0

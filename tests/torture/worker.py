@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Any, cast
 
 import faust
@@ -53,6 +54,14 @@ debits = app.Table(
 audits = app.Table(TABLES[Agent.AUDIT], key_type=str, value_type=dict, default=dict)
 credits_ = app.Table(TABLES[Agent.CREDIT], key_type=str, value_type=dict, default=dict)
 batches = app.Table(TABLES[Agent.BATCH], key_type=str, value_type=dict, default=dict)
+
+
+async def tell_that_it_has_started() -> None:
+    """A worker that is stopped before may have found no server, and ends with an error."""
+    await asyncio.to_thread(Path(os.environ[ledger.STARTED_VARIABLE]).touch)
+
+
+app.task(tell_that_it_has_started)
 
 
 class OnPurpose(Exception):
