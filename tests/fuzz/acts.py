@@ -175,6 +175,7 @@ _SHARED_KEYS = st.sampled_from(
         "redfaust:topics",
         "redfaust:retentions",
         "redfaust:house",
+        "redfaust:identity",
         "redfaust:secret",
         "{redfaust:fuzz}:register",
         "{redfaust:fuzz}:beats",

@@ -300,6 +300,29 @@ async def test_an_identity_that_somebody_else_has_written_is_one(
     assert await broker.identity() == found
 
 
+@pytest.mark.parametrize("lost", keys.IDENTITIES)
+async def test_an_identity_is_known_by_its_copy(
+    broker: RedisBroker, client: Redis, lost: str
+) -> None:
+    known = await broker.identity()
+    await client.delete(lost)
+    assert await broker.identity() == known
+    await client.delete(lost)
+    await client.lpush(lost, "x")
+    assert await broker.identity() == known
+    await client.delete(lost)
+    await broker.identity()
+    assert await client.get(lost) == known.encode()
+
+
+async def test_logs_that_were_wiped_have_another_identity(
+    broker: RedisBroker, client: Redis
+) -> None:
+    known = await broker.identity()
+    await client.delete(*keys.IDENTITIES)
+    assert await broker.identity() != known
+
+
 async def test_the_keeper_names_each_once(
     broker: RedisBroker,
     client: Redis,

@@ -20,6 +20,10 @@ HOUSE = "redfaust:house"
 IDENTITY = "redfaust:identity"
 """String: drawn once by whoever comes first, and gone when the data is."""
 
+IDENTITIES = (IDENTITY, f"{IDENTITY}:copy")
+"""The same twice: where one of them is deleted or evicted, the other one tells that the logs are
+still the same."""
+
 SECRETS = "redfaust:secret"
 """String: what signs sequences. Nobody but workers and relays may read it."""
 

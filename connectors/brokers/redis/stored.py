@@ -21,7 +21,7 @@ from redis.exceptions import ResponseError
 from connectors.brokers import beats, shares
 from connectors.brokers.broker import MAX_PARTITIONS, Beat, Retention
 from connectors.brokers.redis import keys
-from connectors.brokers.redis.client import WRONG_TYPE
+from connectors.brokers.redis.client import WRONG_TYPE, pipelined
 from connectors.brokers.shares import Register
 from connectors.errors import BrokerUnavailable
 from connectors.printable import printable
@@ -162,11 +162,23 @@ def beat_entry(name: bytes, value: bytes, now: int) -> tuple[str, Beat]:
 
 async def identity_of(client: Redis) -> str:
     """See :meth:`~connectors.brokers.broker.Broker.identity`."""
-    with of_type(keys.IDENTITY, "string"):
-        await client.set(keys.IDENTITY, secrets.token_hex(8), nx=True)
-        found = cast("bytes", await client.get(keys.IDENTITY) or b"")
-    # What somebody else has put there tells logs apart as well.
-    return found.decode() if _IDENTITY.fullmatch(found) else hashlib.sha256(found).hexdigest()
+    copies = await pipelined(client, (("GET", key) for key in keys.IDENTITIES))
+    found = next((copy for copy in copies if _is_identity(copy)), None)
+    if found is None:
+        with of_type(keys.IDENTITY, "string"):
+            await client.set(keys.IDENTITY, secrets.token_hex(8), nx=True)
+            found = cast("bytes", await client.get(keys.IDENTITY) or b"")
+        if not _is_identity(found):
+            # What somebody else has put there tells logs apart as well.
+            return hashlib.sha256(found).hexdigest()
+    for key, copy in zip(keys.IDENTITIES, copies, strict=True):
+        if copy is None:
+            await client.set(key, found, nx=True)
+    return found.decode()
+
+
+def _is_identity(copy: object) -> bool:
+    return isinstance(copy, bytes) and _IDENTITY.fullmatch(copy) is not None
 
 
 def wrong_type(key: str, wanted: str) -> str:
