@@ -20,6 +20,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
+from typing import TYPE_CHECKING, cast
 
 import asyncpg
 from faust.types import AppT, Message
@@ -39,10 +40,15 @@ from connectors.postgres.queries import load
 from connectors.processing.preview import preview
 from connectors.processing.typed_values import problems_of
 
+if TYPE_CHECKING:
+    from connectors.processing.delivered import Delivered
+    from connectors.processing.shared.message import SharedMessage
+
 REPLAY_HEADER = "redfaust-replay-of"
 """Header of a replayed event: the number of its dead letter."""
 ADDRESSEE_HEADER = "redfaust-replay-for"
-"""Header of a replayed event: application and agent that it is for, with a slash between them."""
+"""Header of a replayed event: application and agent that it is for, with a slash between them. It
+counts in what the outbox has published alone: no other producer hides an event from an agent."""
 HEADING_LENGTH = 4_096
 """Bytes, or characters, that are read of what may be long where letters are listed."""
 NAMES_SHOWN = 20
@@ -365,6 +371,14 @@ def _heading(row: asyncpg.Record) -> DeadLetterHeading:
             "state": DeadLetterState(row["state"]),
         }
     )
+
+
+def addressee_of(message: Delivered | SharedMessage) -> bytes | None:
+    """What the header of a replayed event says; ``None`` where the event is for all."""
+    if message.source is None:
+        return None
+    headers = cast("Headers", message.headers or ())
+    return dict(headers).get(ADDRESSEE_HEADER)
 
 
 def excused(app: str, agents: Collection[str], addressee: bytes) -> Collection[str]:

@@ -17,6 +17,9 @@ class Delivered(Held):
 
     __slots__ = ("source",)
 
+    source: tuple[str, int] | None
+    """See :class:`~connectors.brokers.broker.Record`."""
+
     timestamp_type = 0
     checksum = None
     generation_id = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -18,7 +19,7 @@ from typing import Any
 
 from faust.types import TP
 
-from connectors.brokers.broker import Broker, Outgoing
+from connectors.brokers.broker import Broker, LaneBatch, Numbered, Outgoing
 from connectors.errors import DeadLetterResolved
 from connectors.outbox.headers import pack, unpack
 from connectors.outbox.outbox import Scheduled
@@ -49,6 +50,10 @@ class MemoryState:
         self._parked: dict[int, dict[str, Any]] = {}
         """By id, which grows."""
         self._numbers = count(1)
+        self._lane = secrets.token_hex(8)
+        """Of what is replayed."""
+        self._sent = count(1)
+        """Its numbers."""
         self._scheduled: list[tuple[datetime, int, Outgoing]] = []
         self._news = asyncio.Event()
         self.letters: dict[int, DeadLetter] = {}
@@ -186,7 +191,8 @@ class MemoryState:
         if letter.agent is not None:
             headers.append((ADDRESSEE_HEADER, f"{letter.app}/{letter.agent}".encode()))
         content = letter.value if value is None else value
-        await self._broker.append([Outgoing(letter.topic, content, letter.key, tuple(headers))])
+        entry = Outgoing(letter.topic, content, letter.key, tuple(headers))
+        await self._broker.append_once([LaneBatch(self._lane, [Numbered(next(self._sent), entry)])])
 
     async def commit_shared(self, finished: Iterable[SharedMessage]) -> None:
         """Commit what events of shared delivery have done."""

@@ -13,8 +13,9 @@ from mode import Service
 from mode.utils.futures import notify
 
 from connectors.errors import BrokerUnavailable
-from connectors.processing.dead_letters import ADDRESSEE_HEADER, excused
+from connectors.processing.dead_letters import addressee_of, excused
 from connectors.processing.decoding import Decoded
+from connectors.processing.delivered import Delivered
 from connectors.processing.failures import set_aside
 from connectors.processing.monitoring import only_monitor
 from connectors.processing.parking import ParkedMessage
@@ -202,9 +203,8 @@ class Conductor(FaustConductor):
         """``done_by``, with those agents for whom a message was not replayed."""
         addressees = {
             message.offset: addressee
-            for message in messages
-            if message.headers
-            and (addressee := dict(message.headers).get(ADDRESSEE_HEADER)) is not None
+            for message in cast("Sequence[Delivered]", messages)
+            if message.headers and (addressee := addressee_of(message)) is not None
         }
         if not addressees:
             return done_by

@@ -41,6 +41,8 @@ REST_FOR = 2.0
 COMMANDS = (("status",), ("workers",), ("topics",), ("dead-letters", "list"))
 COMMAND_WITHIN = 30.0
 READ_LIMIT = 1000
+OTHER_KEYS = [key.encode() for key in (*GOOD_KEYS, *EDITED_KEYS)]
+"""Whose events are not bad, or not always."""
 
 
 async def settle(installation: Installation) -> Sequence[str]:
@@ -117,8 +119,9 @@ async def _bad(
     """Each bad entry is processed or a dead letter."""
     on_streams = await _bad_entries(installation, topic)
     letters = await installation.database.pool.fetchval(
-        "SELECT count(*) FROM redfaust.dead_letters WHERE app = $1 AND topic = $2 AND agent = $3",
-        *(APP, topic, agent),
+        "SELECT count(*) FROM redfaust.dead_letters "
+        "WHERE app = $1 AND topic = $2 AND agent = $3 AND NOT coalesce(key = ANY ($4), false)",
+        *(APP, topic, agent, OTHER_KEYS),
     )
     processed = sum(
         row.count for key, row in rows.items() if key not in GOOD_KEYS and key not in EDITED_KEYS
@@ -132,7 +135,6 @@ async def _bad(
 
 async def _bad_entries(installation: Installation, topic: str) -> int:
     broker = installation.broker
-    other = {key.encode() for key in (*GOOD_KEYS, *EDITED_KEYS)}
     tps = [TP(topic, number) for number in range(PARTITIONS)]
     positions = {tp: first for tp, (first, _) in (await broker.bounds(tps)).items()}
     seen: set[tuple[str, int]] = set()
@@ -145,7 +147,7 @@ async def _bad_entries(installation: Installation, topic: str) -> int:
                     continue
                 if record.source is not None:
                     seen.add(record.source)
-                count += record.key not in other
+                count += record.key not in OTHER_KEYS
             positions[tp] = records[-1].offset + 1
     return count
 

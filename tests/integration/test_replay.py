@@ -6,9 +6,11 @@ from collections import Counter
 from typing import Any
 
 import faust
+import pytest
+from redis.asyncio import Redis
 
 from connectors.postgres.database import Database
-from connectors.processing.dead_letters import DeadLetters
+from connectors.processing.dead_letters import ADDRESSEE_HEADER, DeadLetters
 from connectors.processing.retries import NO_RETRIES
 from connectors.transports.consumer import Consumer
 from tests.integration.faust_apps import eventually, new_app, running
@@ -110,3 +112,23 @@ async def test_other_applications_do_not_get_what_is_replayed(database_url: str)
         await replay_all(two, database_url)
         await eventually(lambda: all_finished(one))
     assert seen == {("one", 1): 1, ("two", 1): 1}
+
+
+@pytest.mark.parametrize("delivery", ["ordered", "shared"])
+async def test_nobody_but_redfaust_addresses_an_event_to_an_agent(
+    empty_valkey_url: str, database_url: str, delivery: str
+) -> None:
+    app = new_app(empty_valkey_url, database_url)
+    seen: list[int] = []
+
+    @app.agent(app.topic("numbers", key_type=str), delivery=delivery)
+    async def see(stream: Any) -> None:
+        async for number in stream:
+            seen.append(number)
+
+    async with running(app), Redis.from_url(empty_valkey_url) as stranger:
+        for number, addressee in enumerate((b"test/see", b"test/other", b"other/see", b"junk")):
+            fields = {"_v": str(number), f"_h:{ADDRESSEE_HEADER}": addressee}
+            await stranger.xadd("{numbers:0}", fields)  # type: ignore[arg-type]
+        await eventually(lambda: len(seen) == 4)
+    assert sorted(seen) == [0, 1, 2, 3]

@@ -94,7 +94,7 @@ def test_a_connection_that_uvloop_has_closed_is_a_lost_one() -> None:
         connection = PackedConnection(
             port=server.sockets[0].getsockname()[1], protocol=2, driver_info=None
         )
-        await connection.connect()
+        await connection.connect()  # type: ignore[no-untyped-call]
         assert connection._writer is not None
         connection._writer.transport.abort()
         with pytest.raises(exceptions.ConnectionError, match="the handler is closed"):

@@ -21,7 +21,7 @@ from connectors.brokers.broker import Broker, TopicSpec
 from connectors.brokers.sharing import RENEW_EVERY, Claim, GroupGone, shared_group
 from connectors.errors import BrokerError, ConnectorError, DatabaseError
 from connectors.processing.backing import backing_of
-from connectors.processing.dead_letters import ADDRESSEE_HEADER, excused, line_of
+from connectors.processing.dead_letters import addressee_of, excused, line_of
 from connectors.processing.failures import set_aside
 from connectors.processing.queue import EventQueue
 from connectors.processing.shared.hand import Hand, message_of, offsets_of
@@ -276,7 +276,7 @@ class SharedDelivery(Service):
         return event
 
     def _is_for_this_agent(self, message: SharedMessage) -> bool:
-        addressee = dict(message.headers or ()).get(ADDRESSEE_HEADER)
+        addressee = addressee_of(message)
         if addressee is None:
             return True
         readers = readers_of(self.app, message.topic)
