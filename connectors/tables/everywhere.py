@@ -12,6 +12,7 @@ before it has written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from itertools import count
 from typing import Any, NamedTuple, cast
@@ -29,7 +30,10 @@ from connectors.tables.store import PostgresStore, own_copy
 from connectors.tables.table import Table
 
 WRITER = "redfaust-writer"
-"""The header that says who has written a row, and the how manyth of his it is: ``name/number``."""
+"""Header of a row: its writer, and its number among the rows of that writer, as ``name/number``."""
+
+_WRITER = re.compile(rb"([0-9a-f]{32})/([0-9]{1,18})")
+"""What stands there, if this program has written it."""
 
 _MISSING = object()
 
@@ -136,11 +140,10 @@ class EverywhereStore(MemoryStore[Any, Any]):
                 del self._ahead[key]
 
     def _own_number(self, event: EventT[Any]) -> int:
-        """The how manyth of this worker's rows it is, or 0."""
-        writer, _, number = bytes(dict(event.message.headers or ()).get(WRITER, b"")).partition(
-            b"/"
-        )
-        return int(number) if writer == self._writer.encode() else 0
+        """The number of the row among those of this worker; 0 if another one has written it."""
+        said = bytes(dict(event.message.headers or ()).get(WRITER, b""))
+        found = _WRITER.fullmatch(said)
+        return int(found[2]) if found and found[1] == self._writer.encode() else 0
 
     def start_over(self) -> None:
         """Forget what was not committed. What was comes with the changelog."""
