@@ -47,19 +47,19 @@ OTHER_KEYS = [key.encode() for key in (*GOOD_KEYS, *EDITED_KEYS)]
 
 async def settle(installation: Installation) -> Sequence[str]:
     """Wait until nothing is left to be done; what is left when nothing moves any more."""
-    seen: Mapping[str, int] = {}
     while True:
+        # Twice: while the first look was on its way, one agent may have sent something to the next.
+        seen = await _left(installation) or await _left(installation)
+        if not seen:
+            return []
         try:
             async with asyncio.timeout(SETTLE_WITHIN):
-                while (left := await _left(installation)) == seen:  # noqa: ASYNC110 - nobody tells
+                while await _left(installation) == seen:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(LOOK_EVERY)
         except TimeoutError:
             return [
                 f"nothing moves, and {count} are left of {what}" for what, count in seen.items()
             ]
-        if not left:
-            return []
-        seen = left
 
 
 async def _left(installation: Installation) -> Mapping[str, int]:
