@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import asyncpg
@@ -42,6 +42,7 @@ from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.transports.by_url import broker_by_url, check_url
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.kafka_server import delete_topics, running_admin
+from tests.rights import as_console, as_web
 
 TOPIC = "events"
 FIRST = TP(TOPIC, 0)
@@ -89,6 +90,26 @@ class Killed(Exception):
 
 def die() -> None:
     raise Killed
+
+
+@pytest.mark.parametrize("reader", [as_web, as_console])
+async def test_who_may_only_read_the_database_may_look_at_the_logs(
+    empty_kafka_url: str, kafka_store_url: str, reader: Callable[[str], str]
+) -> None:
+    looking = broker_by_url(empty_kafka_url, default_partitions=2, store=reader(kafka_store_url))
+    await looking.open()
+    try:
+        before = await looking.incarnation()
+        worker = broker_by_url(empty_kafka_url, default_partitions=2, store=kafka_store_url)
+        await worker.open()
+        await worker.create_topic(TopicSpec(TOPIC, 2))
+        await worker.append([Outgoing(TOPIC, b"1", partition=0)])
+        await worker.close()
+        assert await looking.topics() == {TOPIC: 2}
+        assert await values(looking) == [b"1"]
+        assert await looking.incarnation() == before
+    finally:
+        await looking.close()
 
 
 # -- doubt -----------------------------------------------------------------------------------

@@ -71,12 +71,17 @@ class Store:
         return self.log
 
     async def incarnation(self) -> str:
-        """Another one after somebody has noted a loss, and where another cluster answers."""
+        """Another one after somebody has noted a loss, and where another cluster answers.
+
+        A role that may not append, such as that of the web API, has no part in the secret, and
+        takes every entry for one of a foreign producer.
+        """
         await self.identity()
         async with self.transaction() as connection:
-            await connection.execute(query("enter_log"), self.log)
-            await connection.execute(query("draw_secret"), self.log)
-            self.signer = Signer([await connection.fetchval(query("select_secret"), self.log)])
+            if await connection.fetchval(query("select_may_sign")):
+                await connection.execute(query("enter_log"), self.log)
+                await connection.execute(query("draw_secret"), self.log)
+                self.signer = Signer([await connection.fetchval(query("select_secret"), self.log)])
         return await self.incarnation_of_log()
 
     async def incarnation_of_log(self) -> str:
