@@ -273,7 +273,8 @@ async def _create_database(postgres_url: str, name: str, *, of: str) -> None:
     # Rights on the database itself are not copied with it.
     await _execute(
         postgres_url,
-        f'CREATE DATABASE "{name}" TEMPLATE "{of}"',
+        # Half of the default strategy's time, since nothing is synced.
+        f'CREATE DATABASE "{name}" TEMPLATE "{of}" STRATEGY FILE_COPY',
         f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC; '
         f'GRANT CONNECT ON DATABASE "{name}" TO {", ".join(IN_POSTGRES)}; '
         f'GRANT CREATE ON DATABASE "{name}" TO {Role.OWNER}',

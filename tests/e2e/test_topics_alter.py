@@ -15,6 +15,8 @@ from connectors.brokers.partitioner import partition_of
 from tests.e2e.shop_processes import PATIENCE, ShopProcesses, eventually, running_shop
 from tests.rights import as_administrator
 
+pytestmark = pytest.mark.long
+
 ALTER = ("topics", "alter", "--partitions", "8")
 
 

@@ -142,13 +142,16 @@ async def refused(*arguments: str, **environ: str) -> tuple[int | None, str]:
     return process.returncode, output.decode()
 
 
+@pytest.mark.long
 async def test_the_loop_that_faust_is_told_to_use_is_not_for_the_supervisor(tmp_path: Path) -> None:
     async with up(tmp_path / "data", "--no-demo", FAUST_LOOP="uvloop") as running:
         await running.until_ready()
         await running.stop()
 
 
-@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "sig", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 async def test_it_becomes_ready_and_stops_in_time(tmp_path: Path, sig: signal.Signals) -> None:
     async with up(tmp_path / "data", "--no-demo") as running:
         await running.until_ready()
@@ -177,6 +180,7 @@ async def test_the_demo_plays_once_and_the_data_stay(tmp_path: Path) -> None:
         await again.stop()
 
 
+@pytest.mark.long
 async def test_two_side_by_side_do_not_meet(tmp_path: Path) -> None:
     async with up(tmp_path / "one", "--no-demo") as one, up(tmp_path / "two", "--no-demo") as two:
         await asyncio.gather(one.until_ready(), two.until_ready())
@@ -191,7 +195,14 @@ async def test_two_side_by_side_do_not_meet(tmp_path: Path) -> None:
         await asyncio.gather(one.stop(), two.stop())
 
 
-@pytest.mark.parametrize("arguments", [("web",), ("relay",), ("worker", "--port", "0")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("web",), marks=pytest.mark.long),
+        pytest.param(("relay",), marks=pytest.mark.long),
+        ("worker", "--port", "0"),
+    ],
+)
 async def test_a_child_that_dies_is_started_again(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
@@ -223,6 +234,7 @@ async def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
         await again.stop()
 
 
+@pytest.mark.long
 async def test_a_signal_that_arrives_twice_at_once_does_not_hurry(tmp_path: Path) -> None:
     async with up(tmp_path / "data", "--no-demo") as running:
         await running.until_ready()
@@ -294,6 +306,7 @@ async def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.long
 async def test_a_directory_in_use_is_one_line(tmp_path: Path) -> None:
     directory = str(tmp_path / "data")
     async with up(tmp_path / "data", "--no-demo") as running:

@@ -100,6 +100,7 @@ async def compare(database_url: str, expected: Counter[int]) -> None:
     assert [key for key, value in stored.items() if value != key + expected[key]] == []
 
 
+@pytest.mark.long
 async def test_a_million_keys(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     visitors = Visitors("memory://million", database_url)
     async with running(visitors.new_app()):

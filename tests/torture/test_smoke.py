@@ -13,54 +13,51 @@ from tests.torture.servers import BrokerKind
 
 SMOKE = Settings(
     seed=7,
-    transfers=6_000,
-    seconds=25,
+    transfers=2_000,
+    seconds=10,
     workers=2,
     faults={
-        Fault.WORKER_KILLED: 3,
+        Fault.WORKER_KILLED: 1,
         Fault.WORKER_LEFT: 1,
-        Fault.WORKER_JOINED: 1,
-        Fault.RELAY_KILLED: 2,
+        Fault.RELAY_KILLED: 1,
         Fault.REDIS_KILLED: 1,
         Fault.REDIS_CUT_OFF: 1,
-        Fault.CLIENTS_KILLED: 1,
         Fault.POSTGRES_KILLED: 1,
-        Fault.POSTGRES_SHUT_DOWN: 1,
-        Fault.SESSIONS_ENDED: 1,
         Fault.COMMITS_UNANSWERED: 1,
     },
 )
-
-
-async def test_whatever_is_killed_every_transfer_is_booked_once(tmp_path: Path) -> None:
-    report = await run(SMOKE, tmp_path)
-    assert not report.all_violations, report.told
-    assert report.faults == SMOKE.faults
-
-
-ON_KAFKA = replace(
+LONGER = replace(
     SMOKE,
+    transfers=6_000,
+    seconds=25,
+    faults={
+        **SMOKE.faults,
+        Fault.WORKER_KILLED: 3,
+        Fault.WORKER_JOINED: 1,
+        Fault.RELAY_KILLED: 2,
+        Fault.CLIENTS_KILLED: 1,
+        Fault.POSTGRES_SHUT_DOWN: 1,
+        Fault.SESSIONS_ENDED: 1,
+    },
+)
+ON_KAFKA = replace(
+    LONGER,
     broker=BrokerKind.KAFKA,
-    faults={fault: times for fault, times in SMOKE.faults.items() if fault not in OF_REDIS},
+    faults={fault: times for fault, times in LONGER.faults.items() if fault not in OF_REDIS},
 )
 
 
-SHORT = replace(
-    ON_KAFKA,
-    transfers=600,
-    seconds=3,
-    faults={Fault.WORKER_KILLED: 1, Fault.RELAY_KILLED: 1},
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(SMOKE, id="for a moment"),
+        pytest.param(LONGER, id="for longer", marks=pytest.mark.long),
+        pytest.param(ON_KAFKA, id="on Kafka", marks=pytest.mark.long),
+    ],
 )
-
-
-async def test_so_it_is_on_kafka_for_a_moment(tmp_path: Path) -> None:
-    report = await run(SHORT, tmp_path)
+async def test_whatever_is_killed_every_transfer_is_booked_once(
+    tmp_path: Path, settings: Settings
+) -> None:
+    report = await run(settings, tmp_path)
     assert not report.all_violations, report.told
-    assert report.faults == SHORT.faults
-
-
-@pytest.mark.long
-async def test_so_it_is_on_kafka(tmp_path: Path) -> None:
-    report = await run(ON_KAFKA, tmp_path)
-    assert not report.all_violations, report.told
-    assert report.faults == ON_KAFKA.faults
+    assert report.faults == settings.faults
