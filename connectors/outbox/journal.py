@@ -31,7 +31,7 @@ from connectors.brokers.broker import (
     Refused,
 )
 from connectors.brokers.partitioner import partition_of_numbered
-from connectors.errors import BrokerError
+from connectors.errors import BrokerError, BrokerUnavailable
 from connectors.outbox.entries import BATCH_BYTES, Staged, from_rows, staged
 from connectors.outbox.lanes import Lane, former_lanes, open_lanes, raise_lanes
 from connectors.postgres.database import Connection, Database
@@ -50,6 +50,10 @@ may still append, stored in a database that has forgotten it since, lies below i
 LEFT_AGAIN_AFTER = 30.0
 """Seconds until batches that somebody has left are tried again, where a blocked log kept some of
 them from being published. Whoever follows their lane tries it as soon as the log is mended."""
+
+SET_BACK_AT_MOST = 16
+"""How often a log may be found set back while the same batches are published. More than that is a
+broker that changes all the time, and whoever publishes tries again later."""
 
 SetAside: TypeAlias = Callable[[Connection, Outgoing, BrokerError], Awaitable[None]]
 """Keeps an entry that the broker refused for good, in the transaction that takes it out of its
@@ -320,6 +324,7 @@ class Journal:
         crash.point("outbox.restored")
 
     async def _publish(self, batches: Sequence[Staged]) -> None:
+        set_back = 0
         while True:
             batches = [batch for batch in batches if batch.lane in self._followed]
             free, whole = await self._without_held(batches)
@@ -329,6 +334,9 @@ class Journal:
             except EntriesRefused as refusal:
                 batches = await self._without(batches, refusal.refused)
             except LogSetBack as loss:
+                set_back += 1
+                if set_back > SET_BACK_AT_MOST:
+                    raise BrokerUnavailable(f"{loss}: again and again") from loss
                 await self._restore(await self._logs.marks(loss.lanes))
             except LogsBlocked as stop:
                 if not await self._hold_all(batches, stop.blocked):

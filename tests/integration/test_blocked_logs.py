@@ -31,6 +31,7 @@ from connectors.outbox.relay import Relay
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from tests.integration.outbox_streams import (
+    TIMEOUT,
     commit,
     drained,
     eventually,
@@ -410,3 +411,25 @@ async def test_no_processed_event_becomes_a_dead_letter_while_its_log_is_blocked
 async def lies(broker: RedisBroker, tp: TP, values: Sequence[bytes]) -> bool:
     read = await broker.read({tp: 0}, limit=100, wait=0)
     return [record.value for record in read.get(tp, ())] == values
+
+
+class TwoViews(Logs):
+    """Asked one way it has lost entries, and asked another way it has not."""
+
+    lost = False
+
+    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+        if self.lost:
+            raise LogSetBack([batch.lane for batch in batches])
+        return await super().append_once(batches)
+
+
+async def test_a_loss_that_is_seen_one_way_alone_is_waited_out(database: Database) -> None:
+    logs = TwoViews()
+    logs.lost = True
+    await publish(database, (GOOD, b"good"))
+    with pytest.raises(BrokerUnavailable, match="again and again"):
+        await asyncio.wait_for(new_relay(database, logs).run(asyncio.Event()), TIMEOUT)
+    logs.lost = False
+    async with running(database, logs, poll=0.05):
+        await eventually(lambda: has(logs, GOOD, 1))
