@@ -17,7 +17,9 @@ from faust.stores.base import Store as FaustStore
 from faust.tables.table import Table as FaustTable
 from faust.tables.wrappers import WindowWrapper as FaustWindowWrapper
 from faust.types import TP, EventT, StoreT
+from faust.types.tables import WindowWrapperT
 from faust.types.windows import WindowT
+from faust.windows import HoppingWindow, _PyHoppingWindow
 from yarl import URL
 
 from connectors.brokers.partitioner import partition_of
@@ -88,6 +90,13 @@ class Table(FaustTable[Any, Any]):
             weakref.WeakValueDictionary()
         )
         """The ways to its windows, each with a time of its own, by id: they cannot be hashed."""
+
+    def using_window(self, window: WindowT, *, key_index: bool = False) -> WindowWrapperT:
+        """See Faust's. Windows of a fixed size are computed in Python: in Cython their number
+        overflows for times that are far enough from 1970, and the list of them has no end."""
+        if isinstance(window, HoppingWindow):
+            window = _PyHoppingWindow(window.size, window.step, window.expires)
+        return super().using_window(window, key_index=key_index)
 
     def _new_store_by_url(self, url: str | URL) -> StoreT[Any, Any]:
         kind = stores.by_url(url)
