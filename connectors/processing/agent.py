@@ -32,7 +32,7 @@ from connectors.errors import ConnectorError, Postponed
 from connectors.processing.backing import Backing, backing_of
 from connectors.processing.dead_letters import line_of, name_of, text_of
 from connectors.processing.declarations import check_agent
-from connectors.processing.event_stream import counts, is_cancelled
+from connectors.processing.event_stream import EventStream, counts, is_cancelled
 from connectors.processing.failures import set_aside
 from connectors.processing.parking import Failure, attempts_of
 from connectors.processing.replies import ReplyConsumer
@@ -277,19 +277,32 @@ class Agent(FaustAgent):
             for event in failed:
                 await self.delivery.fail(stream, event, error)
             return True
-        backing = backing_of(self.app)
-        if backing is None:
+        if backing_of(self.app) is None:
             await self._try_in_place(stream, failed, error)
             return True
-        await backing.unit.parking.has_room()
         for event in failed:
-            if counts(event):
-                await self._park_or_give_up(backing, stream.reader, event, error)
-            else:
-                self.log.info("Failed after partitions moved; the event is delivered again")
+            await self.fail(stream, event, error)
             stream.settle(event)
         crash.point("agent.parked")
         return True
+
+    async def fail(self, stream: EventStream[Any], event: EventT[Any], error: Exception) -> None:
+        """Have an event tried again later, or make it a dead letter; on return it may be finished.
+
+        Without a database it is not tried again.
+        """
+        if self.delivery is not None:
+            await self.delivery.fail(stream, event, error)
+            return
+        backing = backing_of(self.app)
+        if backing is None:
+            await self.give_up(event, error, attempts=1)
+            return
+        await backing.unit.parking.has_room()
+        if counts(event):
+            await self._park_or_give_up(backing, stream.reader, event, error)
+        else:
+            self.log.info("Failed after partitions moved; the event is delivered again")
 
     async def _park_or_give_up(
         self, backing: Backing, reader: str, event: EventT[Any], error: Exception

@@ -14,16 +14,19 @@ from faust.agents.agent import current_agent
 from faust.exceptions import Skip
 from faust.streams import Stream as FaustStream
 from faust.types import ChannelT, EventT, Message, StreamT
+from faust.types.models import FieldDescriptorT
 from faust.types.streams import JoinableT
 from mode.utils.futures import maybe_async
 
 from connectors.processing.backing import Backed, backed
+from connectors.processing.failures import set_aside
 from connectors.processing.monitoring import Tally, only_monitor
 from connectors.processing.parking import ParkedMessage
 from connectors.processing.queue import EventQueue, KeyedQueue
 from connectors.processing.scope import Scope, State, scope_of_task, set_current
 from connectors.processing.tenure import Held
 from connectors.processing.topic import Topic
+from connectors.processing.typed_values import dumps_json
 
 if TYPE_CHECKING:
     from connectors.processing.consuming import Consuming
@@ -398,9 +401,32 @@ class EventStream(FaustStream[T]):
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 self._give_back(scope)
+            elif self._passive and isinstance(error, Exception):
+                await self._fail_in_passing(scope, error)
+                return self._skipped_value
             else:
                 self._failed_early = scope
             raise
+
+    async def _fail_in_passing(self, scope: Scope, error: Exception) -> None:
+        """Deal with an event that failed on its way to another topic, as ``group_by`` sends it. No
+        agent's function sees that."""
+        scope.drop()
+        agent: Any = self.app.agents.get(self.reader)
+        for event in scope.events:
+            if agent is None:
+                set_aside(self.app, event.message, error, agent=str(self))
+            else:
+                await agent.fail(self, event, error)
+
+    async def _format_key(self, key: Any, value: Any) -> Any:
+        """As Faust's, which leaves out an event of which it gets no key, and sends no key that is
+        not a text. What is neither text nor bytes becomes JSON, as it does in a table's key."""
+        if isinstance(key, FieldDescriptorT):
+            new = key.getattr(value)
+        else:
+            new = await maybe_async(key(value))
+        return new if new is None or isinstance(new, str | bytes) else dumps_json(new)
 
     def _let_go_of_acknowledged(self) -> None:
         """An application that acknowledges itself may do so behind the stream's back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 import asyncpg
@@ -11,7 +12,7 @@ import faust
 import pytest
 
 from connectors.processing.backing import backing_of
-from connectors.processing.retries import NO_RETRIES
+from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.transports.consumer import Consumer
 from connectors.transports.reading import READ_AHEAD, READ_LIMIT
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
@@ -279,3 +280,35 @@ async def test_a_batch_may_be_larger_than_what_is_read_ahead(any_broker_url: str
     async with running(app):
         await send_numbers(numbers, size)
         await eventually(lambda: sizes == [size])
+
+
+async def test_an_event_that_cannot_be_repartitioned_is_tried_again_and_becomes_a_dead_letter(
+    any_broker_url: str, database_url: str
+) -> None:
+    app, asked = new_app(any_broker_url, database_url), Counter[int]()
+    seen: list[tuple[int, bytes | None]] = []
+    numbers = app.topic("numbers", key_type=str)
+    keys: dict[int, Any] = {0: "text", 1: b"bytes", 2: 17, 3: {"an": "object"}, 4: None}
+
+    def key_of(number: int) -> Any:
+        asked[number] += 1
+        if number == 6 and asked[number] == 1:
+            raise ValueError("the first time")
+        if number == 5:
+            raise KeyError(number)
+        return float("nan") if number == 7 else keys.get(number, "text")
+
+    @app.agent(numbers, name="work", retries=Retries(attempts=2, delay=0.01))
+    async def work(stream: Any) -> None:
+        async for event in stream.group_by(key_of, name="by", partitions=1).events():
+            seen.append((event.value, event.message.key))
+
+    async with running(app):
+        await send_numbers(numbers, 9)
+        await eventually(lambda: len(seen) == 7)
+        await eventually(lambda: all_finished(app))
+    assert dict(seen) == {
+        0: b"text", 1: b"bytes", 2: b"17", 3: b'{"an":"object"}', 4: None, 6: b"text", 8: b"text",
+    }  # fmt: skip
+    assert sorted(await dead_letters(database_url)) == [5, 7]
+    assert (asked[5], asked[6], asked[7]) == (2, 2, 2)
