@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 import faust
+from faust import stores
 from faust.app.router import Router as FaustRouter
 from faust.assignor.leader_assignor import LeaderAssignor as FaustLeaderAssignor
 from faust.assignor.partition_assignor import PartitionAssignor as FaustPartitionAssignor
@@ -28,6 +29,7 @@ from connectors.brokers.kafka.address import KAFKA
 from connectors.brokers.url import BrokerUrl
 from connectors.collector import relax_collector
 from connectors.postgres.hosts import check_options, list_as_parameter
+from connectors.printable import printable
 from connectors.processing.agent import Agent
 from connectors.processing.pace import MAX_EVENTS
 from connectors.processing.replies import ReplyConsumer
@@ -101,6 +103,15 @@ def _configure(app: Any, conf: Any, **_: Any) -> None:
                 f"kafka:// or memory://, not {broker}://"
             )
         return
+    if "/" in conf.id or conf.id != printable(conf.id):
+        raise ImproperlyConfigured(
+            f"the application's id {printable(conf.id)} has a slash, or something that cannot be "
+            "printed: a slash stands between application and agent in the names of groups"
+        )
+    try:
+        stores.by_url(str(_current(conf, "store")))
+    except ImportError as error:
+        raise ImproperlyConfigured(f"the store's URL: {error}") from None
     check_url(str(BrokerUrl.of_parts([str(part) for part in _current(conf, "broker")])))
     if store in POSTGRES:
         try:

@@ -157,7 +157,7 @@ class Table(FaustTable[Any, Any]):
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
         """As Faust's, which forgets that what it recovers expires."""
-        events = list(batch)
+        events = [event for event in batch if self._is_row(event)]
         super().apply_changelog_batch(events)
         if self._should_expire_keys():
             for event in events:
@@ -165,6 +165,20 @@ class Table(FaustTable[Any, Any]):
                 if event.message.value is not None:
                     partition = 0 if self.is_global else event.message.partition
                     self._maybe_set_key_ttl(key, partition)
+
+    def _is_row(self, event: EventT[Any]) -> bool:
+        """Returns False for an entry of the changelog that no table has written."""
+        if _is_hashable(self._to_key(event.key)):
+            return True
+        logger.error(
+            "The entry %s of %s %s is no row of table %r, since its key cannot be one. It is left "
+            "out: find out who writes to that topic",
+            event.message.offset,
+            event.message.topic,
+            event.message.partition,
+            self.name,
+        )
+        return False
 
     async def _del_old_keys(self) -> None:
         if isinstance(self.data, ExpiringStore):

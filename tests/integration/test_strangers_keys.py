@@ -405,3 +405,15 @@ async def test_a_shared_agent_works_beside_a_log_of_another_type(
         await add(1, 3)
         await eventually(lambda: seen == {0, 1, 2, 3})
     await client.aclose()
+
+
+async def test_a_topic_that_only_a_shared_agent_reads_is_declared_again(
+    broker: RedisBroker, client: Redis
+) -> None:
+    await broker.create_topic(TopicSpec("mails", 3))
+    consumer = broker.sharing("app/mail", "c-1")
+    await consumer.join(["mails"], from_start=True)
+    await client.delete(keys.TOPICS)
+    await consumer.take_over(1)
+    assert await broker.topics() == {"mails": 3}
+    await consumer.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import repeat
@@ -18,7 +18,7 @@ from itertools import repeat
 from faust.types import TP
 from redis.asyncio import Redis
 
-from connectors.brokers.broker import Record
+from connectors.brokers.broker import Record, TopicSpec
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.client import WRONG_TYPE, our_errors, script
 from connectors.brokers.redis.groups import Groups
@@ -171,6 +171,7 @@ class RedisSharing:
 
     async def take_over(self, limit: int) -> Sequence[Claim]:
         await self._forget_the_silent()
+        await self._declare_again()
         ended = await self._look_at_all()
         self._be_joined()
         claims: list[Claim] = []
@@ -218,6 +219,13 @@ class RedisSharing:
                         self._is_gone = True
         self._note_blocked(frozenset(blocked))
         return ended
+
+    async def _declare_again(self) -> None:
+        """Declare topics that the catalog has forgotten, with as many partitions as before."""
+        partitions = Counter(tp.topic for tp in self._seen)
+        with our_errors(self._url):
+            for topic in partitions.keys() - (await self._topics.all()).keys():
+                await self._topics.create(TopicSpec(topic, partitions[topic]))
 
     async def _look_for_blocked(self) -> None:
         with suppress(BrokerError):

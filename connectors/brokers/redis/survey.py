@@ -21,7 +21,6 @@ AT_ONCE = 250
 _COMMANDS = 3
 """Commands for each partition."""
 _ABSENT = "no such key"
-_MEND = "it is not redfaust's: look at it with TYPE, and delete or rename it"
 
 
 class Survey:
@@ -30,6 +29,7 @@ class Survey:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._oldest = script(client, "oldest")
+        self._blocked = script(client, "blocked_log", "tell_blocked")
 
     async def of(self, tps: Collection[TP]) -> dict[TP, PartitionSurvey]:
         """Look at partitions, in two round trips for each :data:`AT_ONCE` of them."""
@@ -41,14 +41,14 @@ class Survey:
     async def _look(self, tps: Sequence[TP]) -> dict[TP, PartitionSurvey]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp in tps:
+                of_tp = [keys.stream(tp), keys.lanes(tp)]
+                pipeline.execute_command(*reading(self._blocked, of_tp))
                 pipeline.xlen(keys.stream(tp))
                 pipeline.xinfo_groups(keys.stream(tp))
-                pipeline.hlen(keys.lanes(tp))
             replies = await pipeline.execute(raise_on_error=False)
         found = {}
         for place, tp in enumerate(tps):
-            length, groups, lanes = replies[place * _COMMANDS : (place + 1) * _COMMANDS]
-            found[tp] = _survey(tp, length, groups, lanes)
+            found[tp] = _survey(*replies[place * _COMMANDS : (place + 1) * _COMMANDS])
         return await self._with_ages(found)
 
     async def _with_ages(self, found: dict[TP, PartitionSurvey]) -> dict[TP, PartitionSurvey]:
@@ -80,19 +80,20 @@ class Survey:
         return found
 
 
-def _survey(tp: TP, length: Any, groups: Any, lanes: Any) -> PartitionSurvey:
-    for key, reply in ((keys.stream(tp), length), (keys.lanes(tp), lanes)):
-        if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
-            return PartitionSurvey(0, {}, f"the key {key} has a wrong type: {_MEND}")
-        if isinstance(reply, Exception):
-            raise reply
+def _survey(blocked: Any, length: Any, groups: Any) -> PartitionSurvey:
+    if isinstance(blocked, Exception):
+        raise blocked
+    reason = blocked.decode("utf-8", "replace") or None
+    if isinstance(length, ResponseError) and str(length).startswith("WRONGTYPE"):
+        return PartitionSurvey(0, {}, reason)
+    if isinstance(length, Exception):
+        raise length
     if isinstance(groups, Exception):
         if _ABSENT not in str(groups):
             raise groups
         groups = ()
-    return PartitionSurvey(
-        length, {_text(group["name"]): _progress(group, length) for group in groups}
-    )
+    found = {_text(group["name"]): _progress(group, length) for group in groups}
+    return PartitionSurvey(length, found, reason)
 
 
 def _progress(group: Mapping[str, Any], length: int) -> GroupProgress:

@@ -6,7 +6,8 @@ local id
 if ARGV[3] ~= '0' then
   id = redis.call('XPENDING', stream, group)[2]
 end
-if not id then
+-- Behind the last possible ID there is nothing, and Redis takes it for no interval.
+if not id and delivered ~= '18446744073709551615-18446744073709551615' then
   local next = redis.call('XRANGE', stream, '(' .. delivered, '+', 'COUNT', 1)[1]
   id = next and next[1]
 end

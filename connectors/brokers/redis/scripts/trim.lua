@@ -45,7 +45,10 @@ local function held_back(bound, amount)
   return { removed, more, bound, string.format('%.0f', amount), unpack(holders) }
 end
 if #holders == 0 then return { removed, more } end
-local needed = redis.call('XRANGE', stream, (is_claimed and '' or '(') .. floor, '+', 'COUNT', 1)[1]
+-- Behind the last possible ID there is nothing, and Redis takes it for no interval.
+local is_end = floor == '18446744073709551615-18446744073709551615' and not is_claimed
+local needed = not is_end
+  and redis.call('XRANGE', stream, (is_claimed and '' or '(') .. floor, '+', 'COUNT', 1)[1]
 if not needed then return { removed, more } end
 if is_beyond(oldest_kept, needed[1]) then
   return held_back('age', now - tonumber(string.match(needed[1], '^%d+')))
