@@ -17,8 +17,10 @@ from functools import cached_property
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+import faust
 from faust.agents.agent import Agent as FaustAgent
 from faust.agents.agent import _current_agent
+from faust.agents.models import ReqRepResponse
 from faust.agents.replies import ReplyPromise
 from faust.exceptions import ImproperlyConfigured
 from faust.types import TP, ChannelT, EventT, Message, StreamT
@@ -28,7 +30,9 @@ from mode.types import ServiceT
 
 from connectors import crash
 from connectors.brokers.capabilities import Capability
+from connectors.brokers.names import LONGEST_TOPIC
 from connectors.errors import ConnectorError, Postponed
+from connectors.printable import printable
 from connectors.processing.backing import Backing, backing_of
 from connectors.processing.dead_letters import line_of, name_of, text_of
 from connectors.processing.declarations import check_agent
@@ -262,6 +266,31 @@ class Agent(FaustAgent):
         # What it does on its way out is part of the event, and not left to the interpreter.
         async with aclosing(it) if isinstance(it, AsyncGenerator) else nullcontext():
             await super()._slurp(res, it)
+
+    async def _reply(self, key: Any, value: Any, reply_to: str, correlation_id: str) -> None:
+        if self._takes_answers(reply_to):
+            await super()._reply(key, value, reply_to, correlation_id)
+            return
+        self.log.warning(
+            "%s does not answer on %s, which is no topic of answers: it needs %r before its name, "
+            "or value_type=ReqRepResponse in this application",
+            self.name,
+            printable(reply_to[:LONGEST_TOPIC]),
+            self.app.conf.reply_to_prefix,
+        )
+
+    def _takes_answers(self, topic: str) -> bool:
+        """Whether a question may name a topic. Any producer asks questions, and must not write any
+        topic by them; what redfaust has published the application itself has asked."""
+        event = faust.current_event()
+        if event is not None and getattr(event.message, "source", None) is not None:
+            return True
+        declared = (each for each in self.app.topics if topic in each.topics)
+        return (
+            topic == self.app.conf.reply_to
+            or topic.startswith(self.app.conf.reply_to_prefix)
+            or any(each.value_type is ReqRepResponse for each in cast("Iterable[Topic]", declared))
+        )
 
     async def _settle_failure(self, aref: ActorRefT, error: Exception) -> bool:
         """Deal with what is in hand, one event or a batch. False if there is nothing."""

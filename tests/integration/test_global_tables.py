@@ -6,10 +6,12 @@ import uuid
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from connectors.brokers.broker import Broker, Retention
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
+from tests.rights import as_administrator
 
 
 class Prices:
@@ -116,3 +118,21 @@ async def test_it_may_be_written_outside_of_events(database_url: str) -> None:
         first.prices["tea"] = 7
         assert first.prices["tea"] == 7
         await second.shows(tea=7)
+
+
+async def test_a_strangers_entry_on_the_changelog_stops_nobody(
+    empty_valkey_url: str, database_url: str
+) -> None:
+    first = Prices(empty_valkey_url, database_url)
+    async with running(first.app), Redis.from_url(as_administrator(empty_valkey_url)) as stranger:
+        await first.offer(tea=1)
+        for partition in range(4):
+            fields = {"_k": '{"a": 1}', "_v": "5"}
+            await stranger.xadd(f"{{test-prices-changelog:{partition}}}", fields)  # type: ignore[arg-type]
+        await first.offer(tea=1, milk=2)
+        await first.shows(tea=2, milk=2)
+    second = Prices(empty_valkey_url, database_url)
+    async with running(second.app):
+        await second.shows(tea=2, milk=2)
+        await second.offer(tea=1)
+        await second.shows(tea=3, milk=2)

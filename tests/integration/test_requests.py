@@ -200,3 +200,14 @@ async def test_the_topic_of_answers_of_a_process_that_was_killed_expires(
         assert app.conf.reply_to not in await broker.topics()
     finally:
         await broker.close()
+
+
+async def test_a_producer_has_no_answers_sent_to_any_topic(empty_valkey_url: str) -> None:
+    app, square, _ = calculator(empty_valkey_url)
+    async with running(app), Redis.from_url(empty_valkey_url) as stranger:
+        fields = {"_v": "5", "_h:Faust-Ag-ReplyTo": "orders", "_h:Faust-Ag-CorrelationId": "x"}
+        await stranger.xadd("{squares:0}", fields)  # type: ignore[arg-type]
+        assert await asked(square, 7) == 49
+        await eventually(lambda: nothing_unfinished(app))
+        consumer = cast("Consumer", app.consumer)
+        assert "orders" not in await consumer.broker.topics()

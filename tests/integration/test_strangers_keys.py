@@ -417,3 +417,21 @@ async def test_a_topic_that_only_a_shared_agent_reads_is_declared_again(
     await consumer.take_over(1)
     assert await broker.topics() == {"mails": 3}
     await consumer.close()
+
+
+async def test_a_log_that_cannot_grow_is_called_blocked_and_stops_no_other_of_its_topic(
+    broker: RedisBroker, client: Redis
+) -> None:
+    last, other = TP("orders", 0), TP("orders", 1)
+    await broker.create_topic(TopicSpec("orders", 2))
+    await broker.join("app", ["orders"], from_start=True)
+    await client.xadd(keys.stream(last), {"_v": "x"}, id=f"{2**64 - 1}-{2**64 - 1}")
+    await broker.append([Outgoing("orders", b"%d" % n, partition=1) for n in range(3)])
+    ends = {tp: end for tp, (_, end) in (await broker.bounds([last, other])).items()}
+    await broker.commit("app", {tp: Advance(end, 0) for tp, end in ends.items()})
+    found = await broker.survey([last, other])
+    assert "delete that stream" in str(found[last].blocked)
+    assert found[other].blocked is None
+    trimmed = await broker.trim({tp: Retention(entries=1) for tp in (last, other)})
+    assert trimmed[other].removed == 2
+    await broker.held_back({tp: Retention(entries=1) for tp in (last, other)})

@@ -262,3 +262,21 @@ def test_an_error_about_a_url_holds_no_secret() -> None:
     with pytest.raises(BrokerError) as refused:
         Address.parse("redis://h?hun!ter2@host=1")
     assert "hun" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"id": "bank/pay"}, "has a slash"),
+        ({"id": "bank\x1b"}, "cannot be printed"),
+        (
+            {"id": "bank", "store": "postgre://h/d"},
+            "the store's URL: 'postgre' is not a valid name",
+        ),
+    ],
+)
+def test_an_application_that_cannot_be_is_refused(
+    arguments: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match=complaint):
+        _ = faust.App(**{"broker": "memory://", "store": "memory://"} | arguments).conf
