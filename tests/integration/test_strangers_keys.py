@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -435,3 +436,18 @@ async def test_a_log_that_cannot_grow_is_called_blocked_and_stops_no_other_of_it
     trimmed = await broker.trim({tp: Retention(entries=1) for tp in (last, other)})
     assert trimmed[other].removed == 2
     await broker.held_back({tp: Retention(entries=1) for tp in (last, other)})
+
+
+async def test_a_log_whose_ids_are_far_ahead_of_the_clock_is_named(
+    broker: RedisBroker, client: Redis
+) -> None:
+    await broker.create_topic(TopicSpec("orders", 1))
+    tp = TP("orders", 0)
+    await client.xadd(keys.stream(tp), {"_v": "x"}, id="20000000000000-0")
+    [anomaly] = await broker.anomalies()
+    assert anomaly.place == keys.stream(tp)
+    assert "days ahead of the clock" in anomaly.what
+    await broker.append([Outgoing("orders", b"good")])
+    before = time.time() - 60
+    [_, good] = (await broker.read({tp: 0}, limit=9, wait=0))[tp]
+    assert before <= good.timestamp <= time.time()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import orjson
 import pytest
 from hypothesis import example, given, settings
@@ -75,8 +77,10 @@ def test_an_entry_whose_time_is_none_has_that_of_its_id(garbage: bytes) -> None:
     assert (record.value, record.timestamp) == (b"x", 1.5)
 
 
-def test_an_entry_whose_id_lies_behind_all_times_has_the_last_one() -> None:
-    assert read(LARGEST, [b"_v", b"x"]).timestamp == LATEST
+@pytest.mark.parametrize("entry_id", [LARGEST, b"20000000000000-0"])
+def test_an_entry_whose_id_is_far_ahead_has_the_time_of_its_reading(entry_id: bytes) -> None:
+    before = time.time()
+    assert before <= read(entry_id, [b"_v", b"x"]).timestamp <= time.time()
 
 
 def test_entries_of_one_moment_and_of_others_have_their_own_offsets() -> None:

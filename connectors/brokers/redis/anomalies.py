@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from connectors.brokers.broker import Anomaly
 from connectors.brokers.redis import keys
 from connectors.brokers.redis.client import reading, script
+from connectors.brokers.redis.entry import AHEAD
 from connectors.brokers.redis.registers import Registers
 from connectors.brokers.redis.retention import Retentions
 from connectors.brokers.redis.stored import shown_name, wrong_type
@@ -53,8 +54,10 @@ class Anomalies:
             found += [Anomaly(keys.RETENTIONS, each) for each in wrong]
         tps = [TP(topic, number) for topic, count in counts.items() for number in range(count)]
         groups: dict[bytes, TP] = {}
-        for tp, (wrong_keys, names) in await self._inspected(tps):
+        for tp, (wrong_keys, names, ahead) in await self._inspected(tps):
             found += [_of_partition(tp, key.decode()) for key in wrong_keys]
+            if int(ahead) > AHEAD:
+                found.append(_ahead(tp, int(ahead)))
             groups |= dict.fromkeys(names, tp)
         return [*found, *_unreadable(groups), *await self._of_members(map(shown_name, groups))]
 
@@ -94,6 +97,15 @@ class Anomalies:
 def _of_partition(tp: TP, key: str) -> Anomaly:
     wanted = "stream" if key == keys.stream(tp) else "hash"
     return Anomaly(printable(key), wrong_type(key, wanted))
+
+
+def _ahead(tp: TP, seconds: int) -> Anomaly:
+    return Anomaly(
+        printable(keys.stream(tp)),
+        f"its last ID is {seconds // 86_400} days ahead of the clock, and all that follow are: the "
+        "time of such an event is that at which it is read, and `retention=` removes none by age. "
+        "Delete the stream when its events are finished",
+    )
 
 
 def _unreadable(groups: Mapping[bytes, TP]) -> Iterator[Anomaly]:

@@ -22,6 +22,7 @@ not signed is none; of the name of a header, what is no text is replaced.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from time import time as clock
 
 import orjson
 
@@ -42,6 +43,10 @@ SOURCE = b"_i"
 
 MAX_HEADERS = 3_000
 """Headers of an entry; Lua hands no more than 8,000 values to a function."""
+
+AHEAD = 86_400.0
+"""Seconds by which an ID may be ahead of this clock. One that is further ahead says nothing of when
+its entry was appended: its time is that at which it is read."""
 
 _LATEST = int(LATEST) * 1000
 _LATEST_DIGITS = len(str(_LATEST))
@@ -82,6 +87,7 @@ def decode(entries: Iterable[tuple[bytes, Sequence[bytes]]], signer: LogSigner) 
     """Read entries of a stream as they come from ``XREAD``: each its ID, then its fields and values
     in turn. An entry that was deleted has no fields, and is left out."""
     records = []
+    now = clock()
     last, first_offset, time = b"", 0, 0.0
     for entry_id, fields in entries:
         if not fields:
@@ -89,7 +95,9 @@ def decode(entries: Iterable[tuple[bytes, Sequence[bytes]]], signer: LogSigner) 
         milliseconds, _, sequence = entry_id.partition(b"-")
         if milliseconds != last:  # where speed matters, many entries are of one millisecond
             last, first_offset = milliseconds, offset_of(milliseconds)
-            time = min(seconds_of(first_offset), LATEST)  # whoever writes may choose the ID
+            time = seconds_of(first_offset)
+            if time > now + AHEAD:  # whoever writes may choose the ID, and all that follow go on
+                time = now
         offset = first_offset | int(sequence)
         match fields:
             case [b"_v", value, b"_k", key]:  # what nearly all are, so that it is worth its own way
