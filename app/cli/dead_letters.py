@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import click
 import orjson
+from click.core import ParameterSource
 
 from app.errors import NothingToReplay
 from app.settings import Settings
@@ -54,7 +55,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--app", help="Only those of this app.")
+@click.option("--app", envvar="REDFAUST_APP_ID", help="Only those of this app.")
 @click.option("--topic", help="Only those of this topic.")
 @click.option("--agent", help="Only those that this agent gave up.")
 @click.option("--error", help="Only those with this class of error, as it is listed.")
@@ -130,7 +131,7 @@ def show(number: int, raw: bool, as_json: bool) -> None:
 @click.option("--agent", help="All that wait and that this agent gave up.")
 @click.option("--error", help="All that wait with this class of error, as it is listed.")
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
-@click.option("--app", help="Without IDs: only those of this app.")
+@click.option("--app", envvar="REDFAUST_APP_ID", help="Without IDs: only those of this app.")
 @click.option(
     "--value", type=click.File("rb"), help="File with another value for one ID; - reads stdin."
 )
@@ -151,7 +152,8 @@ def replay(
     filters = {"topic": topic, "agent": agent, "error_type": error}
     if [bool(numbers), any(filters.values()), everything].count(True) != 1:
         raise click.UsageError("name IDs, or --topic, --agent, --error, or --all")
-    if app is not None and numbers:
+    source = click.get_current_context().get_parameter_source("app")
+    if source is ParameterSource.COMMANDLINE and numbers:
         raise click.UsageError("--app goes without IDs")
     if value is not None and len(numbers) != 1:
         raise click.UsageError("--value goes with one ID")

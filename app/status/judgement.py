@@ -204,7 +204,7 @@ def _members(s: Snapshot, group: Group) -> Iterator[Problem]:
         yield _stopped(
             Kind.NO_WORKER,
             "No worker is running: events wait",
-            "start one, for instance with `redfaust worker`",
+            "start one: `redfaust worker` for the shop, otherwise `faust -A <module> worker`",
             max(last, default=None),
         )
         return

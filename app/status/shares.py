@@ -98,7 +98,8 @@ def render(shares: Shares) -> str:
     workers = [printable(worker) for worker in shares.workers]
     if not workers:
         others = [*_relay_lines(shares), *_lost_lines(shares)]
-        return "\n".join(["No worker is running: start one, as `redfaust worker`.", *others])
+        remedy = "start one: `redfaust worker` for the shop, otherwise `faust -A <module> worker`."
+        return "\n".join([f"No worker is running: {remedy}", *others])
     width = max(len("worker"), *map(len, workers))
     lines = [f"partition  {'worker':{width}}  {'since':19}  {'lag':>8}  epoch"]
     for share in shares.shares:

@@ -31,7 +31,14 @@ def set_aside(
     """
     backing = backing_of(app)
     if backing is None:
-        logger.error("%s lost an event of %s", agent, message.topic, exc_info=error)
+        logger.error(
+            "%s lost the event %s of %s %s. With store=postgresql://… it would be a dead letter",
+            agent,
+            message.offset,
+            message.topic,
+            message.partition,
+            exc_info=error,
+        )
         return
     logger.warning(
         "%s could not process an event of %s, which becomes a dead letter: %s",

@@ -334,9 +334,9 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
                 await connection.execute(statement)
             except asyncpg.InsufficientPrivilegeError as error:
                 raise RightsMissing(
-                    f"the table {self._name} is not as the application declares it, and this role "
-                    f"may not change that ({error}): run `faust -A … create-tables` as the role "
-                    "that owns it, or what that prints with --sql, and start this again"
+                    f"the table {self._name} is missing, or not as the application declares it, "
+                    f"and this role may not change that ({error}): run `faust -A … create-tables` "
+                    "as the role that owns it, or what that prints with --sql, and start this again"
                 ) from error
             except asyncpg.DependentObjectsStillExistError as error:
                 [field] = [c.field for c in self._columns() if self._drop(c) == statement]
