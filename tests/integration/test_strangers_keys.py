@@ -415,6 +415,9 @@ async def test_a_topic_that_only_a_shared_agent_reads_is_declared_again(
     consumer = broker.sharing("app/mail", "c-1")
     await consumer.join(["mails"], from_start=True)
     await client.delete(keys.TOPICS)
+    await client.set(keys.TOPICS, "x")
+    await consumer.take_over(1)
+    await client.delete(keys.TOPICS)
     await consumer.take_over(1)
     assert await broker.topics() == {"mails": 3}
     await consumer.close()

@@ -221,9 +221,10 @@ class RedisSharing:
         return ended
 
     async def _declare_again(self) -> None:
-        """Declare topics that the catalog has forgotten, with as many partitions as before."""
+        """Declare topics that the catalog has forgotten, with as many partitions as before. Where
+        there is no catalog that can be read, events are claimed all the same."""
         partitions = Counter(tp.topic for tp in self._seen)
-        with our_errors(self._url):
+        with suppress(BrokerUnavailable), our_errors(self._url):
             for topic in partitions.keys() - (await self._topics.all()).keys():
                 await self._topics.create(TopicSpec(topic, partitions[topic]))
 
