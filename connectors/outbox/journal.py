@@ -351,7 +351,12 @@ class Journal:
     async def _hold_all(self, batches: Iterable[Staged], blocked: Mapping[TP, str]) -> bool:
         """Hold back entries for logs that are blocked. Returns False if there are none."""
         partitions = await self._logs.topics()
-        held = [(b.lane, tp) for b in batches for tp in _targets(b, partitions) & blocked.keys()]
+        held = [
+            (batch.lane, tp)
+            for batch in batches
+            for tp in blocked
+            if any(_is_of(each, {tp}, partitions) for each in batch.entries)
+        ]
         for lane, tp in held:
             self._hold(lane, tp, blocked[tp])
         return bool(held)
@@ -366,7 +371,7 @@ class Journal:
         free, whole = [], []
         for batch in batches:
             held = self._held.get(batch.lane, set()) - self._resumed
-            entries = tuple(each for each in batch.entries if _target(each, partitions) not in held)
+            entries = tuple(each for each in batch.entries if not _is_of(each, held, partitions))
             free.append(batch._replace(entries=entries))
             if len(entries) == len(batch.entries):
                 whole.append(batch)
@@ -471,9 +476,13 @@ def _is_passed(entry: Outgoing, passed: Mapping[TP, bool]) -> bool:
     return bool(of_entry) and all(of_entry)
 
 
-def _targets(batch: Staged, partitions: Mapping[str, int]) -> set[TP]:
-    found = (_target(numbered, partitions) for numbered in batch.entries)
-    return {tp for tp in found if tp is not None}
+def _is_of(numbered: Numbered, logs: Set[TP], partitions: Mapping[str, int]) -> bool:
+    """Whether an entry is for one of these logs. While the catalog has lost its topic it may be for
+    any of that topic's: what goes there before it would make a repeat of it."""
+    target = _target(numbered, partitions)
+    if target is None:
+        return any(tp.topic == numbered.entry.topic for tp in logs)
+    return target in logs
 
 
 def _query(name: str) -> str:

@@ -57,6 +57,8 @@ class Logs:
         self.stuck: set[TP] = set()
         self.fails_with: bytes | None = None
         """The value that is not appended at the first attempt, since nobody answers."""
+        self.forgotten = False
+        """Whether the catalog has lost the topic."""
         self.asked = 0
         """How often something was to be appended."""
 
@@ -95,7 +97,7 @@ class Logs:
         return {tp: REASON for tp in tps if tp in self.stuck}
 
     async def topics(self) -> Mapping[str, int]:
-        return {"orders": PARTITIONS}
+        return {} if self.forgotten else {"orders": PARTITIONS}
 
     async def identity(self) -> str:
         return "log"
@@ -433,3 +435,31 @@ async def test_a_loss_that_is_seen_one_way_alone_is_waited_out(database: Databas
     logs.lost = False
     async with running(database, logs, poll=0.05):
         await eventually(lambda: has(logs, GOOD, 1))
+
+
+async def test_nothing_passes_what_is_held_back_while_the_catalog_has_lost_the_topic(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 3600.0)
+    logs = Logs()
+    logs.stuck = {BAD}
+
+    async def has_been_asked(times: int) -> bool:
+        return logs.asked >= times
+
+    async with running(database, logs, poll=0.05) as relay:
+        await is_active(relay)
+        await publish(database, (BAD, b"bad 0"))
+        await eventually(lambda: is_held(relay))
+        logs.stuck, logs.forgotten = set(), True
+        before = logs.asked
+        await publish(database, (BAD, b"bad 1"))
+        await eventually(lambda: has_been_asked(before + 1))
+    logs.forgotten = False
+    async with running(database, logs, poll=0.05):
+        await eventually(lambda: has(logs, BAD, 2))
+    assert logs.values(BAD) == [b"bad 0", b"bad 1"]
+
+
+async def is_held(relay: Relay) -> bool:
+    return bool(relay.blocked)
