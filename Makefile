@@ -25,10 +25,10 @@ up: $(VENV)/.installed ## Run everything; ARGS="--port 7071" and the like are pa
 # The tests start many processes; each would compile everything anew where no bytecode is kept.
 test test-long: export PYTHONDONTWRITEBYTECODE :=
 
-# Two processes, each with servers of its own: the tests wait more than they work. Files in their
+# Three processes, each with servers of its own: the tests wait more than they work. Files in their
 # order, and not the largest first: those of a single test that takes a minute would come last.
 test: $(VENV)/.tests ## Run the tests; ARGS are pytest's
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-long: $(VENV)/.tests ## Run the tests that take minutes
 	$(BIN)/python -m pytest --long $(ARGS)
