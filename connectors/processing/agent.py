@@ -280,8 +280,8 @@ class Agent(FaustAgent):
         )
 
     def _takes_answers(self, topic: str) -> bool:
-        """Whether a question may name a topic. Any producer asks questions, and must not write any
-        topic by them; what redfaust has published the application itself has asked."""
+        """Whether a question may name a topic for its answer. Any producer can ask, and must not
+        write other topics that way. A question that redfaust has published may name any."""
         event = faust.current_event()
         if event is not None and getattr(event.message, "source", None) is not None:
             return True

@@ -409,8 +409,8 @@ class EventStream(FaustStream[T]):
             raise
 
     async def _fail_in_passing(self, scope: Scope, error: Exception) -> None:
-        """Deal with an event that failed on its way to another topic, as ``group_by`` sends it. No
-        agent's function sees that."""
+        """Deal with an event that failed in a processor whose results no agent's function reads,
+        such as that of ``group_by``."""
         scope.drop()
         agent: Any = self.app.agents.get(self.reader)
         for event in scope.events:
@@ -420,8 +420,8 @@ class EventStream(FaustStream[T]):
                 await agent.fail(self, event, error)
 
     async def _format_key(self, key: Any, value: Any) -> Any:
-        """As Faust's, which leaves out an event of which it gets no key, and sends no key that is
-        not a text. What is neither text nor bytes becomes JSON, as it does in a table's key."""
+        """The new key of an event that ``group_by`` sends on: text, bytes, ``None``, or JSON of
+        anything else, as in a table's key. An error fails the event; Faust's drops the event."""
         if isinstance(key, FieldDescriptorT):
             new = key.getattr(value)
         else:

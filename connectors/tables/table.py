@@ -171,8 +171,8 @@ class Table(FaustTable[Any, Any]):
         if _is_hashable(self._to_key(event.key)):
             return True
         logger.error(
-            "The entry %s of %s %s is no row of table %r, since its key cannot be one. It is left "
-            "out: find out who writes to that topic",
+            "The entry %s of %s %s is no row of table %r and is ignored, since its key cannot be "
+            "hashed. Only the application should write to that topic: look for another producer",
             event.message.offset,
             event.message.topic,
             event.message.partition,
