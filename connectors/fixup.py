@@ -7,6 +7,7 @@ have been read. Classes that the application chose itself stay.
 from __future__ import annotations
 
 import os
+from collections.abc import Set
 from typing import Any
 
 import faust
@@ -28,6 +29,7 @@ from connectors import commands  # noqa: F401 - registers them
 from connectors.brokers.kafka.address import KAFKA
 from connectors.brokers.url import BrokerUrl
 from connectors.collector import relax_collector
+from connectors.options import refuse_unknown
 from connectors.postgres.hosts import check_options, list_as_parameter
 from connectors.printable import printable
 from connectors.processing.agent import Agent
@@ -58,6 +60,18 @@ FAUST_COMMIT_EVERY = 10_000
 LOOPBACK = "127.0.0.1"
 """Where Faust's web server listens unless it is said. Faust's default is all interfaces, and its
 pages show the rows of tables to everybody who comes."""
+
+OLDER_SETTINGS = frozenset(
+    {
+        "client_id",
+        "commit_interval",
+        "create_reply_topic",
+        "default_partitions",
+        "num_standby_replicas",
+        "replication_factor",
+    }
+)
+"""Older names of settings, which Faust accepts with a warning."""
 
 _CLASSES: dict[str, tuple[Any, Any]] = {
     "Agent": (faust.Agent, Agent),
@@ -103,6 +117,10 @@ def _configure(app: Any, conf: Any, **_: Any) -> None:
                 f"kafka:// or memory://, not {broker}://"
             )
         return
+    _, written = app._default_options
+    refuse_unknown(
+        f"the application {printable(conf.id)}", written, _settings(conf), ImproperlyConfigured
+    )
     if "/" in conf.id or conf.id != printable(conf.id):
         raise ImproperlyConfigured(
             f"the application's id {printable(conf.id)} has a slash, or something that cannot be "
@@ -138,6 +156,11 @@ def _configure(app: Any, conf: Any, **_: Any) -> None:
     if not _binds_web(app):
         conf.web_bind = LOOPBACK
     conf.producer_threaded = False  # Faust would start a thread that only Kafka's driver has
+
+
+def _settings(conf: Any) -> Set[str]:
+    """The names of all settings, those that Faust still takes for an older one included."""
+    return frozenset(conf.SETTINGS) | OLDER_SETTINGS
 
 
 def _binds_web(app: Any) -> bool:

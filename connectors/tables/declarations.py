@@ -25,16 +25,15 @@ INDEXES = "indexes"
 
 OPTIONS: Final = frozenset({CACHED_ROWS, PREFETCH_FOR, INDEXES})
 
-_ARGUMENTS: Final = frozenset(inspect.signature(Collection.__init__).parameters) | {
-    "beacon",
-    "loop",
-}
+_FAUSTS: Final = frozenset({"self", "app", "beacon", "loop", "kwargs"})
+"""Parameters that Faust itself fills in."""
+_ARGUMENTS: Final = frozenset(inspect.signature(Collection.__init__).parameters) - _FAUSTS
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
     """Raises ImproperlyConfigured for an unknown argument, or one with an impossible value."""
     what = f"Table {arguments.get('name')!r}"
-    refuse_unknown(what, arguments, _ARGUMENTS, ImproperlyConfigured)
+    refuse_unknown(what, arguments.keys() - _FAUSTS, _ARGUMENTS, ImproperlyConfigured)
     check_partitions(what, arguments.get("partitions"))
     store = arguments.get("store")
     if store and not URL(store):

@@ -273,6 +273,10 @@ def test_an_error_about_a_url_holds_no_secret() -> None:
             {"id": "bank", "store": "postgre://h/d"},
             "the store's URL: 'postgre' is not a valid name",
         ),
+        (
+            {"id": "bank", "topic_partitons": 8},
+            "application bank: 'topic_partitons' is no option: did you mean 'topic_partitions'",
+        ),
     ],
 )
 def test_an_application_that_cannot_be_is_refused(
