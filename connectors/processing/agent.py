@@ -85,7 +85,7 @@ class Agent(FaustAgent):
     mundane_level = "debug"
 
     failed_total = 0
-    """Events that this agent gave up, in this process."""
+    """Events of this agent that became dead letters, in this process."""
     retried_total = 0
     """Attempts that failed and are followed by another one, in this process."""
 
@@ -373,7 +373,6 @@ class Agent(FaustAgent):
 
     async def give_up(self, event: EventT[Any], error: Exception, attempts: int) -> None:
         """Make an event a dead letter; on return it may be finished."""
-        self.failed_total += 1
         if self._on_give_up is not None:
             scope = open_scope([event], self.name, outlet_of(event.message))
             try:

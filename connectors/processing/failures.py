@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Protocol, runtime_checkable
 
 from faust.types import AppT, Message
 
@@ -21,6 +22,13 @@ RETRY_EVERY = 1.0
 logger = logging.getLogger(__name__)
 
 
+@runtime_checkable
+class _Counting(Protocol):
+    """An agent that counts the events that it could not process."""
+
+    failed_total: int
+
+
 def set_aside(
     app: AppT, message: Message, error: Exception, *, agent: str, attempts: int = 1
 ) -> None:
@@ -29,6 +37,8 @@ def set_aside(
     It is stored by the commit that moves the position behind the event: once, and not without.
     An application without Postgres keeps no dead letters; there the error is logged, as Faust does.
     """
+    if isinstance(failing := app.agents.get(agent), _Counting):
+        failing.failed_total += 1
     backing = backing_of(app)
     if backing is None:
         logger.error(

@@ -12,7 +12,7 @@ import pytest
 from connectors.postgres.database import Database
 from connectors.postgres.migrate import migrate_connectors
 from connectors.postgres.queries import load
-from connectors.processing.retries import Retries
+from connectors.processing.retries import NO_RETRIES, Retries
 from connectors.tables.store import PostgresStore
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished, send_numbers
@@ -178,6 +178,27 @@ async def test_an_attempt_that_fails_is_not_counted_as_processed(
         await send_numbers(numbers, 5)
         await eventually(lambda: add.processed_total == 5)  # type: ignore[attr-defined]
         assert (add.retried_total, add.failed_total) == (3, 0)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("delivery", ["ordered", "shared"])
+async def test_an_event_that_cannot_be_read_counts_as_failed(
+    memory_url: str, database_url: str, delivery: str
+) -> None:
+    app = new_app(memory_url, database_url)
+    numbers = app.topic("numbers", key_type=str, value_type=int)  # type: ignore[arg-type]
+
+    @app.agent(numbers, name="add", delivery=delivery, retries=NO_RETRIES)
+    async def add(stream: Any) -> None:
+        async for number in stream:
+            if number == 1:
+                raise RuntimeError("not this one")
+
+    async with running(app):
+        await numbers.send(key="0", value=b"not JSON", value_serializer="raw")
+        await numbers.send(key="1", value=1)
+        await eventually(lambda: add.failed_total == 2)  # type: ignore[attr-defined]
+        await eventually(lambda: all_finished(app))
+        assert add.failed_total == 2  # type: ignore[attr-defined]
 
 
 async def test_why_a_shared_event_waits_for_another_attempt_is_kept(
