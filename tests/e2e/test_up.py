@@ -149,17 +149,11 @@ async def test_the_loop_that_faust_is_told_to_use_is_not_for_the_supervisor(tmp_
         await running.stop()
 
 
-@pytest.mark.parametrize(
-    "sig", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
-)
-async def test_it_becomes_ready_and_stops_in_time(tmp_path: Path, sig: signal.Signals) -> None:
+@pytest.mark.long
+async def test_it_stops_in_time_when_it_is_terminated(tmp_path: Path) -> None:
     async with up(tmp_path / "data", "--no-demo") as running:
         await running.until_ready()
-        assert read_services(tmp_path / "data") is not None
-
-        assert await running.stop(sig) < STOP_PATIENCE
-
-    assert read_services(tmp_path / "data") is None
+        assert await running.stop(signal.SIGTERM) < STOP_PATIENCE
 
 
 async def test_the_demo_plays_once_and_the_data_stay(tmp_path: Path) -> None:
@@ -252,6 +246,7 @@ async def test_what_hangs_is_killed_in_time(tmp_path: Path) -> None:
         assert await running.stop() < STOP_PATIENCE
 
 
+@pytest.mark.long
 async def test_a_second_signal_hurries(tmp_path: Path) -> None:
     async with up(tmp_path / "data", "--no-demo") as running:
         await running.until_ready()
@@ -263,32 +258,32 @@ async def test_a_second_signal_hurries(tmp_path: Path) -> None:
         assert any("not waiting any longer" in line for line in running.output)
 
 
+@pytest.mark.long
 async def test_stopped_while_starting(tmp_path: Path) -> None:
     async with up(tmp_path / "data", "--no-demo") as running:
         await running.until_said("Valkey runs", READY_PATIENCE)
         assert await running.stop() < STOP_PATIENCE
 
 
-async def test_what_it_says_to_type_can_be_typed(tmp_path: Path) -> None:
+async def test_other_commands_find_what_runs(tmp_path: Path) -> None:
     directory = tmp_path / "ä b"
     async with up(directory, "--no-demo") as running:
         await running.until_said("Ctrl-C stops", READY_PATIENCE)
+        assert read_services(directory) is not None
+
         [line] = [line for line in running.output if line.endswith("/env'")]
         script = f'{line.partition("|")[2].strip()} && echo "$REDFAUST_BROKER"'
         shell = await asyncio.to_thread(
             subprocess.run, ["sh", "-c", script], capture_output=True, text=True, check=True
         )
         assert shell.stdout.startswith("redis://")
-        await running.stop()
 
-
-async def test_other_commands_find_what_runs(tmp_path: Path) -> None:
-    directory = tmp_path / "data"
-    async with up(directory, "--no-demo") as running:
-        await running.until_ready()
         code, output = await refused("migrate", "--json", REDFAUST_DATA_DIR=str(directory))
         assert (code, json.loads(output)) == (0, [])
-        await running.stop()
+
+        assert await running.stop(signal.SIGINT) < STOP_PATIENCE
+
+    assert read_services(directory) is None
     code, output = await refused("migrate", REDFAUST_DATA_DIR=str(directory))
     assert code == 1
     assert "redfaust up" in output

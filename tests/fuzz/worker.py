@@ -11,6 +11,7 @@ from mode import loop
 from connectors.processing.retries import Retries
 from tests.fuzz import ledger
 from tests.fuzz.ledger import Payment, Row
+from tests.kafka_server import poll_slowly
 
 RETRIES = Retries(attempts=2, delay=0.05)
 
@@ -61,6 +62,7 @@ async def hear(stream: Any) -> None:
 def run() -> None:
     """Work until SIGTERM."""
     loop.use("uvloop")
+    poll_slowly()
     app.Worker(loglevel="WARNING", quiet=True).execute_from_commandline()
 
 
