@@ -148,6 +148,7 @@ def test_a_failing_recipient_stops_nobody(shop: ShopProcesses) -> None:
     eventually(lambda: [n for n in sent_notifications(shop, user_id) if n["status"] == "sent"])
 
 
+@pytest.mark.long
 def test_a_killed_worker_loses_no_order(shop: ShopProcesses) -> None:
     user_id = shop.new_user()
     orders = [shop.new_order(user_id) for _ in range(500)]

@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from connectors.brokers.shares import name_of
 from tests.e2e.test_up import READY_PATIENCE, refused, up
 
@@ -30,6 +32,7 @@ async def until_shared(directory: Path, **shares: int) -> dict[str, Any]:
                 return shown
 
 
+@pytest.mark.long
 async def test_who_works_on_what_and_whom_to_relieve(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     async with up(directory, "--no-demo", "--workers", "2") as running:
