@@ -74,7 +74,7 @@ class Cluster:
         replica = info.get("slave0", {})
         return replica["offset"] if replica.get("state") == "online" else -1
 
-    async def start_again(self, node: Node) -> None:
+    async def start_again(self, node: Node) -> Node:
         """Run a node that was killed on the data that it has."""
         again = await start_node(
             node.directory, find_valkey(), ports=(node.port, node.bus), durable=True
@@ -82,6 +82,20 @@ class Cluster:
         self._stack.push_async_callback(again.server.stop)
         for nodes in (self.pair, self.others):
             nodes[:] = [again if each is node else each for each in nodes]
+        return again
+
+    async def until_follows(self, node: Node) -> None:
+        """Wait until a node that was succeeded knows it. Before that it takes what is appended, and
+        drops it when it follows its successor."""
+        async with asyncio.timeout(PATIENCE):
+            while not await self._follows(node):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(LOOK_EVERY)
+
+    async def _follows(self, node: Node) -> bool:
+        try:
+            return bool((await node.call("INFO", "replication"))["role"] == "slave")
+        except (RedisError, OSError):
+            return False
 
 
 @asynccontextmanager
@@ -123,7 +137,8 @@ class OnCluster:
             try:
                 await has_taken_over(replica)
             finally:
-                await self._cluster.start_again(primary)
+                again = await self._cluster.start_again(primary)
+            await self._cluster.until_follows(again)
 
     async def _kill_clients(self) -> None:
         node = self._choose.choice([*self._cluster.pair, *self._cluster.others])
