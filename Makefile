@@ -67,7 +67,8 @@ fuzz: $(VENV)/.tests ## Let hostile and odd clients work beside good traffic; SE
 
 lock: $(VENV)/.tests ## Lock the newest releases that pyproject.toml and tests/requirements.in admit
 	printf 'hatchling\neditables\n' | \
-		$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml -
+		$(COMPILE) --upgrade --no-emit-package redfaust --output-file requirements.lock \
+			pyproject.toml app/pyproject.toml -
 	$(COMPILE) --upgrade --constraint requirements.lock \
 		--output-file tests/requirements.lock tests/requirements.in
 	for peer in tests/bench/peers/*/requirements.in; do \
@@ -89,8 +90,8 @@ $(VENV)/.locked: requirements.lock $(VENV)/.created
 	@$(PIP) --require-hashes --requirement requirements.lock
 	@touch $@
 
-$(VENV)/.installed: pyproject.toml $(VENV)/.locked
-	@$(PIP) --no-build-isolation --editable .
+$(VENV)/.installed: pyproject.toml app/pyproject.toml $(VENV)/.locked
+	@$(PIP) --no-build-isolation --editable . --editable app
 	@touch $@
 
 $(VENV)/.tests: tests/requirements.lock $(VENV)/.installed

@@ -19,12 +19,12 @@ from agents.rendering import render
 from agents.routing import has_own_key, send
 from agents.schema import NewerMessage
 from agents.topics import Topics
-from connectors.errors import ConnectorError, MailRejected
-from connectors.mail import Mail
-from connectors.mail.recorded import AT_ONCE
 from models.envelope import Message, explain
 from models.events import Event, NotificationFailed, NotificationRequested, NotificationSent
 from models.fields import MAX_NOTE, printable
+from redfaust.errors import ConnectorError, MailRejected
+from redfaust.mail import Mail
+from redfaust.mail.recorded import AT_ONCE
 
 PATIENCE = PatientRetries(
     attempts=13,
@@ -48,7 +48,7 @@ AddressOf = Callable[[str], Awaitable[str | None]]
 
 
 class SendsMail(Protocol):
-    """See :class:`~connectors.mail.RecordedMailer`."""
+    """See :class:`~redfaust.mail.RecordedMailer`."""
 
     async def send(self, mail: Mail) -> None:
         """Return when the mail has been taken, now or when its key was used before."""

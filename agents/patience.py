@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from connectors.processing.retries import Retries
 from models.errors import NewerEventVersion
+from redfaust.processing.retries import Retries
 
 ROLLOUT_ATTEMPTS: Final = 12
 """With pauses from 0.1 s to 10 min that is nearly an hour, in which workers are upgraded."""

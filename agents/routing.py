@@ -5,9 +5,9 @@ from __future__ import annotations
 import faust
 from faust.types import TopicT
 
-from connectors.brokers.partitioner import partition_of
 from models.envelope import Message
 from models.events import Event
+from redfaust.brokers.partitioner import partition_of
 
 
 async def send(topic: TopicT, message: Message[Event]) -> None:

@@ -7,9 +7,9 @@ from typing import cast
 from app.schema import SHOP
 from app.settings import Settings
 from app.shop import create_shop
-from connectors.postgres.database import Database
-from connectors.tables.manager import TableManager
-from connectors.tables.store import PostgresStore
+from redfaust.postgres.database import Database
+from redfaust.tables.manager import TableManager
+from redfaust.tables.store import PostgresStore
 
 
 async def create_agents_tables(database: Database, settings: Settings) -> list[str]:
@@ -17,7 +17,7 @@ async def create_agents_tables(database: Database, settings: Settings) -> list[s
     ``tables/name``.
 
     Workers do it too when they start, if they may. The tables of another application are not known
-    here. Raises :class:`~connectors.errors.RightsMissing`.
+    here. Raises :class:`~redfaust.errors.RightsMissing`.
     """
     if settings.app_id != SHOP:
         return []

@@ -13,9 +13,9 @@ from agents.topics import NAMES
 from app.broker import open_broker
 from app.errors import AppIdTaken
 from app.settings import Settings
-from connectors.brokers.broker import Broker
-from connectors.postgres.database import Database
-from connectors.postgres.queries import load
+from redfaust.brokers.broker import Broker
+from redfaust.postgres.database import Database
+from redfaust.postgres.queries import load
 
 
 async def claim_app_id(settings: Settings) -> None:

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from app.settings import Settings
-from connectors.brokers.broker import Broker
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker
+from redfaust.transports.by_url import broker_by_url
 
 
 @asynccontextmanager
 async def open_broker(settings: Settings) -> AsyncIterator[Broker]:
-    """Connect, and disconnect afterwards. Raises :class:`~connectors.errors.BrokerError`."""
+    """Connect, and disconnect afterwards. Raises :class:`~redfaust.errors.BrokerError`."""
     broker = broker_by_url(
         settings.broker.get_secret_value(),
         default_partitions=settings.partitions,

@@ -14,11 +14,11 @@ import aiohttp
 from app.errors import AppError
 from app.settings import Settings
 from app.web.services import Services, open_services
-from connectors.brokers.broker import Outgoing
-from connectors.postgres.queries import load
 from models.envelope import Message, first_message
 from models.events import Event, OrderCreatedV1, OrderStatusChanged
 from models.orders import OrderStatus
+from redfaust.brokers.broker import Outgoing
+from redfaust.postgres.queries import load
 
 Say = Callable[[str], None]
 

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from app.errors import GroupInUse, GroupUnknown
 from app.status.models import WorkerAgent
-from connectors.brokers.broker import Broker
-from connectors.printable import printable
+from redfaust.brokers.broker import Broker
+from redfaust.printable import printable
 
 
 class Forgotten(NamedTuple):

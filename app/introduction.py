@@ -8,7 +8,7 @@ from typing import cast
 import faust
 from mode import Service
 
-from connectors.transports.consumer import Consumer
+from redfaust.transports.consumer import Consumer
 
 
 class Introduction(Service):

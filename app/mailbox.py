@@ -7,9 +7,9 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from connectors.mail import ReceivedMail
-from connectors.postgres.database import Database
-from connectors.postgres.queries import load
+from redfaust.mail import ReceivedMail
+from redfaust.postgres.database import Database
+from redfaust.postgres.queries import load
 
 
 class MailHeading(BaseModel):

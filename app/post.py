@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from app.mailbox import keep
 from app.settings import Settings
-from connectors.mail import Mail, Mailer, MailSink, ReceivedMail, RecordedMailer
-from connectors.postgres.database import Database
-from connectors.postgres.queries import load
-from connectors.together import Together
+from redfaust.mail import Mail, Mailer, MailSink, ReceivedMail, RecordedMailer
+from redfaust.postgres.database import Database
+from redfaust.postgres.queries import load
+from redfaust.together import Together
 
 
 class Post:
@@ -27,7 +27,7 @@ class Post:
         self._sink: MailSink | None = None
 
     async def open(self) -> None:
-        """Be ready to send. Raises :class:`~connectors.errors.DatabaseError`."""
+        """Be ready to send. Raises :class:`~redfaust.errors.DatabaseError`."""
         database = await Database.connect(
             self._settings.database.get_secret_value(), application_name="redfaust post"
         )
@@ -50,7 +50,7 @@ class Post:
         await database.close()
 
     async def send(self, mail: Mail) -> None:
-        """See :meth:`connectors.mail.RecordedMailer.send`."""
+        """See :meth:`redfaust.mail.RecordedMailer.send`."""
         await self._mailer.send(mail)
 
     async def address_of(self, user_id: str) -> str | None:

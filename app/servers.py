@@ -22,7 +22,7 @@ from app.embedded import (
 from app.embedded.logins import as_role
 from app.errors import ServerFailed
 from app.settings import Given, Settings
-from connectors.rights import Role
+from redfaust.rights import Role
 
 logger = logging.getLogger(__name__)
 

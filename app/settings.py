@@ -17,9 +17,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from app.embedded.directory import read_services
 from app.errors import AppError, SettingsError
-from connectors.errors import BrokerError
-from connectors.options import nearest
-from connectors.postgres.hosts import check_options, list_as_parameter
+from redfaust.errors import BrokerError
+from redfaust.options import nearest
+from redfaust.postgres.hosts import check_options, list_as_parameter
 
 __all__ = ["Given", "Settings", "SettingsError", "variable"]
 
@@ -64,7 +64,7 @@ def _url(*schemes: str, check_query: Callable[[str], None]) -> Callable[[SecretS
 
 
 def _broker(secret: SecretStr) -> SecretStr:
-    from connectors.transports.by_url import check_url  # noqa: PLC0415 - help does without it
+    from redfaust.transports.by_url import check_url  # noqa: PLC0415 - help does without it
 
     try:
         check_url(secret.get_secret_value())

@@ -14,8 +14,8 @@ from app.introduction import Introduction
 from app.post import Post
 from app.settings import Settings
 from app.web.service import WebService
-from connectors.postgres.hosts import list_as_parameter
-from connectors.tables.store import SCHEMA
+from redfaust.postgres.hosts import list_as_parameter
+from redfaust.tables.store import SCHEMA
 
 
 class Shop(faust.App):

@@ -25,12 +25,12 @@ from app.errors import SupervisorError
 from app.schema import migrate_all
 from app.servers import SHELL, Installation, running_servers
 from app.settings import PREFIX, Given, Settings, variable
-from connectors.brokers.url import BrokerUrl
-from connectors.errors import ConnectorError
-from connectors.postgres.database import Database
-from connectors.postgres.queries import load
-from connectors.rights import Role
-from connectors.transports.by_url import MEMORY
+from redfaust.brokers.url import BrokerUrl
+from redfaust.errors import ConnectorError
+from redfaust.postgres.database import Database
+from redfaust.postgres.queries import load
+from redfaust.rights import Role
+from redfaust.transports.by_url import MEMORY
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ def check_port(host: str, port: int) -> None:
 async def prepare(settings: Settings) -> bool:
     """Make sure that broker and database answer, and migrate; return whether the shop is new.
 
-    Raises :class:`~connectors.errors.ConnectorError` if one of them cannot be used.
+    Raises :class:`~redfaust.errors.ConnectorError` if one of them cannot be used.
     """
     async with open_broker(settings):
         pass

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from connectors.postgres.database import Connection
+from redfaust.postgres.database import Connection
 
 
 async def read(connection: Connection, query: str, *arguments: object) -> Sequence[asyncpg.Record]:

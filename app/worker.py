@@ -11,8 +11,8 @@ from mode import loop
 from app.application_id import claim_app_id
 from app.settings import Settings
 from app.shop import create_shop
-from connectors.collector import relax_collector
-from connectors.tables.manager import TableManager
+from redfaust.collector import relax_collector
+from redfaust.tables.manager import TableManager
 
 
 def run(settings: Settings, *, port: int, relay: bool) -> None:

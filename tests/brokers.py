@@ -16,12 +16,12 @@ from typing import cast
 import pytest
 import redis
 
-from connectors.brokers.capabilities import Capability
-from connectors.brokers.kafka.broker import KafkaBroker
-from connectors.brokers.memory.broker import MemoryBroker
-from connectors.brokers.redis.broker import RedisBroker
-from connectors.brokers.url import BrokerUrl
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.capabilities import Capability
+from redfaust.brokers.kafka.broker import KafkaBroker
+from redfaust.brokers.memory.broker import MemoryBroker
+from redfaust.brokers.redis.broker import RedisBroker
+from redfaust.brokers.url import BrokerUrl
+from redfaust.transports.by_url import broker_by_url
 from tests.kafka_server import delete_all_topics
 from tests.redis_cluster import nodes
 from tests.rights import as_administrator

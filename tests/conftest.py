@@ -18,11 +18,11 @@ import pytest_asyncio
 
 from app.embedded import running_postgres, running_valkey
 from app.embedded.postgres import create_roles
-from connectors.brokers.capabilities import Capability
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.rights import IN_POSTGRES, Role
-from connectors.tables.manager import TableManager
+from redfaust.brokers.capabilities import Capability
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.rights import IN_POSTGRES, Role
+from redfaust.tables.manager import TableManager
 from tests.brokers import BROKERS, GUEST, brokers, flush, skip_unless_able
 from tests.kafka_server import running_kafka
 from tests.redis_cluster import running_cluster
@@ -136,12 +136,12 @@ async def postgres_url(server_directory: Path) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def template(postgres_url: str) -> str:
-    """The name of a database with the roles' rights and the connectors' schema, to be copied."""
+    """The name of a database with the roles' rights and the library's schema, to be copied."""
     await _create_database(postgres_url, TEMPLATE, of="template1")
     url = _with_name(postgres_url, TEMPLATE)
     await _create_roles(url)
     database = await Database.connect(as_owner(url), max_size=1)
-    await migrate_connectors(database)
+    await migrate(database)
     await database.close()
     return TEMPLATE
 
@@ -161,7 +161,7 @@ def empty_kafka_url(request: pytest.FixtureRequest) -> str:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def migrated_url(postgres_url: str, template: str) -> AsyncIterator[str]:
-    """A database with the connectors' schema, for a worker, not made for one test alone."""
+    """A database with the library's schema, for a worker, not made for one test alone."""
     async with new_database(postgres_url, template) as url:
         yield as_worker(url)
 
@@ -244,7 +244,7 @@ def every_store_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
-    """A new database with the connectors' schema, for a worker."""
+    """A new database with the library's schema, for a worker."""
     async with new_database(postgres_url, template) as url:
         yield as_worker(url)
 

@@ -17,7 +17,7 @@ from app.embedded.binaries import find_valkey
 from app.embedded.process import Server, free_port, start_server, until_ready, working_directory
 from app.embedded.secret import write_private
 from app.embedded.valkey import STOP, users_for
-from connectors.brokers.url import BrokerUrl
+from redfaust.brokers.url import BrokerUrl
 from tests.integration.faust_apps import eventually
 from tests.rights import PASSWORD, as_worker
 

@@ -15,11 +15,11 @@ from yarl import URL
 
 from app.embedded.logins import as_role
 from app.embedded.secret import write_private
-from connectors.postgres.database import Database
-from connectors.processing.backing import Backing
-from connectors.rights import Role
-from connectors.tables.manager import TableManager, create_tables, open_postgres
-from connectors.tables.store import SCHEMA
+from redfaust.postgres.database import Database
+from redfaust.processing.backing import Backing
+from redfaust.rights import Role
+from redfaust.tables.manager import TableManager, create_tables, open_postgres
+from redfaust.tables.store import SCHEMA
 
 PASSWORD = "let-me-in"
 """Of the administrator of each server that fixtures start."""

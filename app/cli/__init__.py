@@ -52,8 +52,8 @@ class LazyGroup(click.Group):
         """An error of ours is one line, and exit code 1."""
         for name in LOOP_OF_FAUST:
             os.environ.pop(name, None)
-        from connectors.errors import ConnectorError  # noqa: PLC0415 - help does without it
-        from connectors.printable import printable  # noqa: PLC0415
+        from redfaust.errors import ConnectorError  # noqa: PLC0415 - help does without it
+        from redfaust.printable import printable  # noqa: PLC0415
 
         try:
             return super().invoke(ctx)

@@ -14,16 +14,16 @@ from click.core import ParameterSource
 
 from app.errors import NothingToReplay
 from app.settings import Settings
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.printable import printable
-from connectors.processing.dead_letters import (
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.printable import printable
+from redfaust.processing.dead_letters import (
     DeadLetter,
     DeadLetterHeading,
     DeadLetters,
     DeadLetterState,
 )
-from connectors.processing.preview import masked_text, preview, preview_named
+from redfaust.processing.preview import masked_text, preview, preview_named
 
 REPLAY_BATCH = 500
 """Dead letters replayed in one transaction."""
@@ -191,7 +191,7 @@ async def _opened() -> AsyncIterator[DeadLetters]:
     url = Settings.load().database.get_secret_value()
     database = await Database.connect(url, application_name="redfaust dead-letters", max_size=1)
     try:
-        await migrate_connectors(database)
+        await migrate(database)
         yield DeadLetters(database)
     finally:
         await database.close()

@@ -10,7 +10,7 @@ import click
 from app.agents_tables import create_agents_tables
 from app.schema import migrate_all
 from app.settings import Settings
-from connectors.postgres.database import Database
+from redfaust.postgres.database import Database
 
 
 @click.command()

@@ -14,11 +14,11 @@ import click
 from app.backoff import Backoff
 from app.broker import open_broker
 from app.settings import Settings
-from connectors.brokers.housekeeping import Housekeeper
-from connectors.outbox.relay import WAITED_OUT, Relay, in_one_line
-from connectors.outbox.relay_member import attending
-from connectors.postgres.database import Database
-from connectors.processing.unsent import keep_unsent
+from redfaust.brokers.housekeeping import Housekeeper
+from redfaust.outbox.relay import WAITED_OUT, Relay, in_one_line
+from redfaust.outbox.relay_member import attending
+from redfaust.postgres.database import Database
+from redfaust.processing.unsent import keep_unsent
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import click
 
 from app.settings import MAX_PARTITIONS, Given, Settings, variable
-from connectors.printable import printable
+from redfaust.printable import printable
 
 
 @click.group(invoke_without_command=True)
@@ -48,7 +48,7 @@ def alter_topics(partitions: int, left_alone: tuple[str, ...]) -> None:
     afterwards. If this is interrupted, run it again.
     """
     from app.shop import create_shop  # noqa: PLC0415 - imports Faust, which --help does without
-    from connectors.tables.alteration import Altered, alter  # noqa: PLC0415
+    from redfaust.tables.alteration import Altered, alter  # noqa: PLC0415
 
     async def run() -> Altered:
         async with _servers() as settings:

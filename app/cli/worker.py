@@ -43,7 +43,7 @@ def command(context: click.Context, port: int, name: str | None, relay: bool) ->
 
     settings = Settings.load()
     from app import worker  # noqa: PLC0415
-    from connectors.brokers.membership import NAME  # noqa: PLC0415
+    from redfaust.brokers.membership import NAME  # noqa: PLC0415
 
     gc.enable()
     if name is not None:
@@ -63,8 +63,8 @@ def drain_worker(name: str, back: bool) -> None:
     """
     from app.broker import open_broker  # noqa: PLC0415 - help does without
     from app.settings import Settings  # noqa: PLC0415
-    from connectors.brokers.draining import drain  # noqa: PLC0415
-    from connectors.printable import printable  # noqa: PLC0415
+    from redfaust.brokers.draining import drain  # noqa: PLC0415
+    from redfaust.printable import printable  # noqa: PLC0415
 
     settings = Settings.load()
 
@@ -88,10 +88,10 @@ def forget_worker(name: str, relay: bool) -> None:
     """
     from app.broker import open_broker  # noqa: PLC0415 - help does without
     from app.settings import Settings  # noqa: PLC0415
-    from connectors.brokers.forgetting import forget  # noqa: PLC0415
-    from connectors.errors import WorkerUnknown  # noqa: PLC0415
-    from connectors.outbox.relay_member import GROUP  # noqa: PLC0415
-    from connectors.printable import printable  # noqa: PLC0415
+    from redfaust.brokers.forgetting import forget  # noqa: PLC0415
+    from redfaust.errors import WorkerUnknown  # noqa: PLC0415
+    from redfaust.outbox.relay_member import GROUP  # noqa: PLC0415
+    from redfaust.printable import printable  # noqa: PLC0415
 
     settings = Settings.load()
 

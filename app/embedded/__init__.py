@@ -1,7 +1,7 @@
 """Valkey and Postgres without Docker: real servers, with their data in one directory.
 
 They listen on loopback, each with a password that is made up once and kept in a file that its
-owner alone can read, and a login for each role (:mod:`connectors.rights`).
+owner alone can read, and a login for each role (:mod:`redfaust.rights`).
 """
 
 from app.embedded.directory import DataDirectory, Services, read_services

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from urllib.parse import urlsplit, urlunsplit
 
-from connectors.rights import Role
+from redfaust.rights import Role
 
 
 def password_of(role: Role, administrators: str) -> str:

@@ -29,8 +29,8 @@ from app.embedded.process import (
 )
 from app.embedded.secret import password_in
 from app.errors import ServerFailed
-from connectors.postgres.identifiers import literal
-from connectors.rights import IN_POSTGRES, Role, roles_sql
+from redfaust.postgres.identifiers import literal
+from redfaust.rights import IN_POSTGRES, Role, roles_sql
 
 STOP: StopPlan = ((signal.SIGINT, 1.5), (signal.SIGQUIT, 0.5), (signal.SIGKILL, 0.5))
 """Fast shutdown, which ends sessions; then one that leaves recovery to the next start."""

@@ -23,7 +23,7 @@ from app.embedded.process import (
     working_directory,
 )
 from app.embedded.secret import password_in, write_private
-from connectors.rights import Role, users_acl
+from redfaust.rights import Role, users_acl
 
 STOP: StopPlan = ((signal.SIGTERM, 1.0), (signal.SIGKILL, 0.5))
 PROOF_PATIENCE = 5.0

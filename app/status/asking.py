@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from app.status.snapshot import Cause, Unknown
-from connectors.errors import BrokerUnavailable, ConnectorError, DatabaseUnavailable, RightsMissing
+from redfaust.errors import BrokerUnavailable, ConnectorError, DatabaseUnavailable, RightsMissing
 
 T = TypeVar("T")
 

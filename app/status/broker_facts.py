@@ -11,11 +11,11 @@ from pydantic import BaseModel, ValidationError
 
 from app.status.models import Worker
 from app.status.snapshot import Group, HeldTopic, Relay, Relays
-from connectors.brokers.attendance import silent_members
-from connectors.brokers.broker import SILENCE, Broker, PartitionSurvey, Roll
-from connectors.brokers.housekeeping import bounded_partitions, explain
-from connectors.brokers.shares import name_of
-from connectors.outbox.relay_member import GROUP as RELAYS
+from redfaust.brokers.attendance import silent_members
+from redfaust.brokers.broker import SILENCE, Broker, PartitionSurvey, Roll
+from redfaust.brokers.housekeeping import bounded_partitions, explain
+from redfaust.brokers.shares import name_of
+from redfaust.outbox.relay_member import GROUP as RELAYS
 
 INTERNAL = "__leader"
 """How the topic ends by which Faust chooses a leader. It never has entries."""

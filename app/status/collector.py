@@ -31,10 +31,10 @@ from app.status.models import (
 from app.status.shop import ShopParts, ask_shop
 from app.status.snapshot import Cause, Group, Known, Letters, Retrying, Snapshot, Unknown
 from app.status.sources import Sources
-from connectors.brokers.broker import Broker, PartitionSurvey
-from connectors.postgres.database import Database
-from connectors.processing import dead_letters
-from connectors.processing.dead_letters import DeadLetters, DeadLetterState
+from redfaust.brokers.broker import Broker, PartitionSurvey
+from redfaust.postgres.database import Database
+from redfaust.processing import dead_letters
+from redfaust.processing.dead_letters import DeadLetters, DeadLetterState
 
 SHOWN = 10
 """Entries of each list that only shows the latest."""

@@ -15,12 +15,12 @@ from app.status.snapshot import (
     Schema,
     Server,
 )
-from connectors.outbox.outbox import outbox_status
-from connectors.outbox.relay_member import database_identity
-from connectors.postgres.database import Database
-from connectors.postgres.queries import load
-from connectors.processing.dead_letters import DeadLetters, DeadLetterState
-from connectors.processing.preview import masked_text
+from redfaust.outbox.outbox import outbox_status
+from redfaust.outbox.relay_member import database_identity
+from redfaust.postgres.database import Database
+from redfaust.postgres.queries import load
+from redfaust.processing.dead_letters import DeadLetters, DeadLetterState
+from redfaust.processing.preview import masked_text
 
 COUNTED = 10_000
 """Rows at which counting ends."""

@@ -30,7 +30,7 @@ from app.status.snapshot import (
     Snapshot,
     Unknown,
 )
-from connectors.brokers.broker import GroupProgress, PartitionSurvey, ServerTrouble, Trouble
+from redfaust.brokers.broker import GroupProgress, PartitionSurvey, ServerTrouble, Trouble
 
 OVERDUE_AFTER = 5.0
 """Seconds after which a relay should have published what is due."""

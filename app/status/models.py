@@ -9,8 +9,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from app.mailbox import MailHeading
 from app.status.problems import Problem, Severity
-from connectors.processing import dead_letters
-from connectors.processing.preview import masked_text
+from redfaust.processing import dead_letters
+from redfaust.processing.preview import masked_text
 
 
 class _Part(BaseModel):

@@ -10,10 +10,10 @@ from pydantic import AwareDatetime, BaseModel
 
 from app.status.broker_facts import ask_logs, ask_relays
 from app.status.collector import lag_of
-from connectors.brokers.broker import Broker, Roll
-from connectors.postgres.database import Database
-from connectors.postgres.queries import load
-from connectors.printable import printable
+from redfaust.brokers.broker import Broker, Roll
+from redfaust.postgres.database import Database
+from redfaust.postgres.queries import load
+from redfaust.printable import printable
 
 
 class Share(BaseModel):
@@ -52,7 +52,7 @@ class Shares(BaseModel):
 
 
 async def ask_shares(broker: Broker, database: Database, app: str) -> Shares:
-    """Raises :class:`~connectors.errors.ConnectorError`."""
+    """Raises :class:`~redfaust.errors.ConnectorError`."""
     roll = await broker.roll(app)
     lags: Counter[int] = Counter()
     for tp, survey in (await ask_logs(broker, app)).items():

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from app import mailbox, tables
 from app.mailbox import MailHeading
 from app.status.models import RecentOrder
-from connectors.postgres.database import Database
-from connectors.postgres.queries import load
 from models.orders import OrderStatus
+from redfaust.postgres.database import Database
+from redfaust.postgres.queries import load
 
 SHOWN = 10
 """Entries of each list."""

@@ -14,7 +14,7 @@ from typing import TypeAlias, TypeVar
 from faust.types import TP
 
 from app.status.models import Worker
-from connectors.brokers.broker import PartitionSurvey, ServerTrouble
+from redfaust.brokers.broker import PartitionSurvey, ServerTrouble
 
 T = TypeVar("T")
 

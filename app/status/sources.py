@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from app.settings import Settings
 from app.status.asking import unknown
 from app.status.snapshot import Cause, Known, Unknown
-from connectors.brokers.broker import Broker
-from connectors.errors import ConnectorError
-from connectors.postgres.database import Database
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker
+from redfaust.errors import ConnectorError
+from redfaust.postgres.database import Database
+from redfaust.transports.by_url import broker_by_url
 
 CONNECT_WITHIN = 3.0
 """Seconds until a server that does not answer counts as unreachable."""

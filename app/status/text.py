@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from app.status.models import Status
 from app.status.problems import Severity
-from connectors.printable import printable
 from models.money import format_money
+from redfaust.printable import printable
 
 _ERROR_WIDTH = 60
 _MARKS = {Severity.STOPPED: "STOPPED", Severity.WRONG: "PROBLEM", Severity.NOTICE: "NOTICE "}

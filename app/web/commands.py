@@ -13,11 +13,11 @@ import asyncpg
 from app.web.caller import Caller
 from app.web.errors import Conflict, NotFound
 from app.web.schemas import Cart, NewCart, NewOrder, NewUser, PlacedOrder, User
-from connectors.outbox.outbox import Transaction
-from connectors.postgres.queries import load
 from models.envelope import first_message
 from models.events import CartUpdated, Event, OrderCreated, UserCreated
 from models.orders import Item, OrderStatus, total
+from redfaust.outbox.outbox import Transaction
+from redfaust.postgres.queries import load
 
 
 async def create_user(tx: Transaction, caller: Caller, new: NewUser) -> User:

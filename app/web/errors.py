@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from app.web.limits import RETRY_AFTER
-from connectors.errors import ConnectorError, RightsMissing
+from redfaust.errors import ConnectorError, RightsMissing
 
 logger = logging.getLogger(__name__)
 

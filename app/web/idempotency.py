@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from app.web.caller import Caller
 from app.web.errors import KeyReused, Refusal
-from connectors.outbox.outbox import Outbox, Transaction
-from connectors.postgres.queries import load
+from redfaust.outbox.outbox import Outbox, Transaction
+from redfaust.postgres.queries import load
 
 KEPT_FOR: Final = timedelta(hours=24)
 """How long a repeated key gets the first answer."""

@@ -13,8 +13,8 @@ from app.status import Watch
 from app.status.models import DeadLetterHeading
 from app.web.rendering import page
 from app.web.services import Services
-from connectors.errors import DeadLetterUnknown
-from connectors.processing.dead_letters import DeadLetters
+from redfaust.errors import DeadLetterUnknown
+from redfaust.processing.dead_letters import DeadLetters
 
 Number = Annotated[int, Path(ge=1, le=2**63 - 1)]
 

@@ -12,10 +12,10 @@ from app import tables
 from app.web.errors import NotFound, Unreadable
 from app.web.paging import Cursor
 from app.web.schemas import Cart, Notifications, Order, UserWithCart
-from connectors.postgres.database import Connection, Database
-from connectors.postgres.queries import load
 from models.orders import OrderStatus, total
 from models.rows import CartRow, NotificationRow, OrderStateRow, StatusChange
+from redfaust.postgres.database import Connection, Database
+from redfaust.postgres.queries import load
 
 M = TypeVar("M", bound=BaseModel)
 

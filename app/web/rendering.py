@@ -12,8 +12,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from connectors.printable import printable
 from models.money import format_money
+from redfaust.printable import printable
 
 _MINUTE = 60
 _HOUR = 60 * _MINUTE

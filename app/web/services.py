@@ -10,9 +10,9 @@ from app.broker import open_broker
 from app.settings import Settings
 from app.status.snapshot import Cause, Unknown
 from app.status.sources import Sources
-from connectors.brokers.broker import Broker
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
+from redfaust.brokers.broker import Broker
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Services:
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Connect, and disconnect afterwards. Raises :class:`~connectors.errors.ConnectorError`."""
+    """Connect, and disconnect afterwards. Raises :class:`~redfaust.errors.ConnectorError`."""
     database = await Database.connect(settings.database.get_secret_value())
     try:
         async with open_broker(settings) as broker:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.embedded import running_postgres, running_valkey
-from connectors.collector import relax_collector
+from redfaust.collector import relax_collector
 from tests.bench import machine
 from tests.bench.backlog import EVENTS
 from tests.bench.goals import OURS, goals

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from connectors.brokers.broker import Broker, LaneBatch, Numbered, TopicSpec
+from redfaust.brokers.broker import Broker, LaneBatch, Numbered, TopicSpec
 from tests.bench.events import KEYS, TOPIC
 from tests.bench.processes import cpu_of
 from tests.bench.scaling import Place, place_for

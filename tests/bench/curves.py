@@ -24,8 +24,8 @@ from typing import NamedTuple
 import asyncpg
 from faust.types import TP
 
-from connectors.brokers.broker import Broker, LaneBatch, Numbered, TopicSpec
-from connectors.brokers.partitioner import partition_of
+from redfaust.brokers.broker import Broker, LaneBatch, Numbered, TopicSpec
+from redfaust.brokers.partitioner import partition_of
 from tests.bench import backlog, events
 from tests.bench.backlog import ID, MODULE, Drained
 from tests.bench.events import KEYS, TOPIC

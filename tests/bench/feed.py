@@ -6,8 +6,8 @@ import asyncio
 import sys
 import time
 
-from connectors.brokers.broker import LaneBatch, Numbered
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import LaneBatch, Numbered
+from redfaust.transports.by_url import broker_by_url
 from tests.bench.events import PARTITIONS
 from tests.bench.workloads import event
 

@@ -22,13 +22,13 @@ from typing import Any, NamedTuple, cast
 import faust
 
 from app.embedded import running_postgres, running_valkey
-from connectors.brokers.broker import TopicSpec
-from connectors.collector import relax_collector
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
-from connectors.processing.backing import backing_of
-from connectors.transports.by_url import broker_by_url
-from connectors.transports.consumer import Consumer
+from redfaust.brokers.broker import TopicSpec
+from redfaust.collector import relax_collector
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
+from redfaust.processing.backing import backing_of
+from redfaust.transports.by_url import broker_by_url
+from redfaust.transports.consumer import Consumer
 from tests.bench.events import KEYS, PARTITIONS, TOPIC
 from tests.bench.workloads import Servers, clear, event, new_app
 

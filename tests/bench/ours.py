@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mode import loop
 
-from connectors.collector import relax_collector
+from redfaust.collector import relax_collector
 from tests.bench import produce, workloads
 from tests.bench.events import KEYS
 from tests.bench.goals import OURS

@@ -18,11 +18,11 @@ import redis.asyncio
 from app.embedded import running_postgres, running_valkey
 from app.embedded.process import die_with_parent
 from app.schema import migrate_all
-from connectors.brokers.broker import Broker, Outgoing, TopicSpec
-from connectors.postgres.database import Database
-from connectors.transports.by_url import broker_by_url
 from models.envelope import Envelope
 from models.events import UserCreated
+from redfaust.brokers.broker import Broker, Outgoing, TopicSpec
+from redfaust.postgres.database import Database
+from redfaust.transports.by_url import broker_by_url
 from tests.bench.scaling import PARTITIONS, TOPIC
 
 PATIENCE = 60.0

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 import orjson
 
-from connectors.brokers.broker import Broker, TopicSpec
-from connectors.outbox.outbox import Outbox
-from connectors.outbox.relay import Relay
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.processing.unsent import keep_unsent
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker, TopicSpec
+from redfaust.outbox.outbox import Outbox
+from redfaust.outbox.relay import Relay
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.processing.unsent import keep_unsent
+from redfaust.transports.by_url import broker_by_url
 from tests.bench import workloads
 from tests.bench.events import BATCH, PARTITIONS, TOPIC, key, value
 from tests.bench.workloads import LOOK_EVERY, Beginning, Servers, Speed, new_app
@@ -79,7 +79,7 @@ async def _relayed(servers: Servers) -> AsyncIterator[tuple[Outbox, Broker]]:
     await broker.open()
     await broker.create_topic(TopicSpec(TOPIC, PARTITIONS))
     database = await Database.connect(servers.database)
-    await migrate_connectors(database)
+    await migrate(database)
     stop = asyncio.Event()
     relay = Relay(database, broker, set_aside=keep_unsent(database, "bench"))
     running = asyncio.create_task(relay.run(stop))

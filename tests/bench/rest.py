@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from connectors.brokers.broker import Broker, LaneBatch, Numbered, Outgoing
+from redfaust.brokers.broker import Broker, LaneBatch, Numbered, Outgoing
 from tests.bench.processes import SHOP, SMALL, Application, Place, cpu_of, place
 from tests.bench.scaling import ID, TOPIC
 

@@ -26,8 +26,8 @@ from faust.types import TP
 
 from app.embedded import running_postgres, running_valkey
 from app.embedded.process import die_with_parent
-from connectors.brokers.broker import Broker, Outgoing, TopicSpec
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker, Outgoing, TopicSpec
+from redfaust.transports.by_url import broker_by_url
 
 ID = "scaling"
 TOPIC = "scaled"

@@ -32,10 +32,10 @@ from app.supervisor import is_ready
 from app.web import commands
 from app.web.caller import Caller
 from app.web.schemas import NewOrder, NewUser
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
-from connectors.transports.by_url import broker_by_url
 from models.orders import Item
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
+from redfaust.transports.by_url import broker_by_url
 from tests.bench.costs import STOP, cpu_seconds
 
 ORDERS = 1000

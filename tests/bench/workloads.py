@@ -14,9 +14,9 @@ import redis.asyncio
 from faust.types import TP
 from pydantic import BaseModel
 
-from connectors.brokers.broker import Broker, Outgoing, Record, TopicSpec
-from connectors.postgres.queries import load
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker, Outgoing, Record, TopicSpec
+from redfaust.postgres.queries import load
+from redfaust.transports.by_url import broker_by_url
 from tests.bench.events import BATCH, OUTPUT, PARTITIONS, TOPIC, key, twice, value
 
 COMMITTED = 5000
@@ -125,7 +125,7 @@ async def upsert(servers: Servers) -> Speed:
 
 def _statement(name: str) -> str:
     """As the store of the counting table has it."""
-    return load("connectors.tables", name).format(
+    return load("redfaust.tables", name).format(
         schema="bench",
         table="bench.counts",
         key_type="text",

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from connectors.brokers.broker import Broker
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker
+from redfaust.transports.by_url import broker_by_url
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import (
+from redfaust.brokers.broker import (
     Broker,
     EntriesRefused,
     LaneBatch,
@@ -19,8 +19,8 @@ from connectors.brokers.broker import (
     Record,
     TopicSpec,
 )
-from connectors.brokers.capabilities import Capability
-from connectors.errors import BrokerError
+from redfaust.brokers.capabilities import Capability
+from redfaust.errors import BrokerError
 
 pytestmark = pytest.mark.needs(Capability.APPEND_ONCE)
 

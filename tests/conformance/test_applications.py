@@ -11,10 +11,10 @@ from typing import Any, cast
 import faust
 import pytest
 
-from connectors.brokers.broker import Broker
-from connectors.brokers.capabilities import Capability
-from connectors.processing.retries import Retries
-from connectors.transports.consumer import Consumer
+from redfaust.brokers.broker import Broker
+from redfaust.brokers.capabilities import Capability
+from redfaust.processing.retries import Retries
+from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.stores import StoreCapability
@@ -118,7 +118,7 @@ async def interrupted(
     place: Place, monkeypatch: pytest.MonkeyPatch, *, by: type[Adding] = Adding
 ) -> Adding:
     """A worker that goes on where another has left one event unfinished, and others finished."""
-    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
+    monkeypatch.setattr("redfaust.transports.commits.DRAIN_FOR", 0.1)
     never = asyncio.Event()
 
     class Waiting(Adding):

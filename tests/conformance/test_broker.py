@@ -1,4 +1,4 @@
-"""The contract of :class:`connectors.brokers.broker.Broker`, held against every broker."""
+"""The contract of :class:`redfaust.brokers.broker.Broker`, held against every broker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import (
+from redfaust.brokers.broker import (
     Advance,
     Appended,
     Beat,
@@ -22,10 +22,10 @@ from connectors.brokers.broker import (
     Retention,
     TopicSpec,
 )
-from connectors.brokers.capabilities import Capability
-from connectors.brokers.partitioner import partition_of
-from connectors.brokers.shares import Register
-from connectors.errors import BrokerError, TopicClosed
+from redfaust.brokers.capabilities import Capability
+from redfaust.brokers.partitioner import partition_of
+from redfaust.brokers.shares import Register
+from redfaust.errors import BrokerError, TopicClosed
 
 TOPIC = "events"
 FIRST = TP(TOPIC, 0)
@@ -312,8 +312,8 @@ async def test_the_identity_stays(broker: Broker) -> None:
 @pytest.fixture
 def counts_are_known_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("redis", "kafka"):
-        monkeypatch.setattr(f"connectors.brokers.{kind}.topics.KNOWN_FOR", 0.05)
-        monkeypatch.setattr(f"connectors.brokers.{kind}.topics.SETTLE_FOR", 0.1)
+        monkeypatch.setattr(f"redfaust.brokers.{kind}.topics.KNOWN_FOR", 0.05)
+        monkeypatch.setattr(f"redfaust.brokers.{kind}.topics.SETTLE_FOR", 0.1)
 
 
 @pytest.mark.needs(Capability.MORE_PARTITIONS, Capability.APPEND_ONCE)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import (
+from redfaust.brokers.broker import (
     Advance,
     Appended,
     Broker,
@@ -16,7 +16,7 @@ from connectors.brokers.broker import (
     Retention,
     Trimmed,
 )
-from connectors.brokers.capabilities import Capability
+from redfaust.brokers.capabilities import Capability
 
 pytestmark = pytest.mark.needs(Capability.RETENTION)
 
@@ -143,7 +143,7 @@ async def test_what_a_shared_group_has_in_hand_stays(broker: Broker) -> None:
 
 
 async def test_it_goes_by_bits(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.brokers.redis.retention.COMPACT_AT_ONCE", 7)
+    monkeypatch.setattr("redfaust.brokers.redis.retention.COMPACT_AT_ONCE", 7)
     await append(broker, *(f"{n % 10}={n}" for n in range(100)))
     assert await compact(broker) == 90
     assert await kept(broker) == [f"{n % 10}={n}" for n in range(90, 100)]

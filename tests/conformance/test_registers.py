@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from connectors.brokers.broker import Beat, Broker
-from connectors.brokers.shares import Owned, Register
+from redfaust.brokers.broker import Beat, Broker
+from redfaust.brokers.shares import Owned, Register
 
 GROUP = "group"
 PATIENCE = 10.0

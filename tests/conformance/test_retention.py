@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 from faust.types import TP
 
-from connectors.brokers import broker as contract
-from connectors.brokers.broker import (
+from redfaust.brokers import broker as contract
+from redfaust.brokers.broker import (
     Advance,
     Appended,
     Bound,
@@ -22,8 +22,8 @@ from connectors.brokers.broker import (
     TopicSpec,
     Trimmed,
 )
-from connectors.brokers.capabilities import Capability
-from connectors.brokers.housekeeping import Housekeeper
+from redfaust.brokers.capabilities import Capability
+from redfaust.brokers.housekeeping import Housekeeper
 
 pytestmark = pytest.mark.needs(Capability.RETENTION)
 
@@ -79,7 +79,7 @@ async def test_one_keeps_house(
     broker: Broker, another_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("redis.retention", "memory.broker"):
-        monkeypatch.setattr(f"connectors.brokers.{module}.HOUSE_LEFT_AFTER", 0.05)
+        monkeypatch.setattr(f"redfaust.brokers.{module}.HOUSE_LEFT_AFTER", 0.05)
     assert await broker.keeps_house("one")
     assert await broker.keeps_house("one")
     assert not await another_broker.keeps_house("two")
@@ -129,7 +129,7 @@ async def test_the_newest_entry_stays(broker: Broker) -> None:
 
 async def test_it_goes_by_bits(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("redis.retention", "memory.retention"):
-        monkeypatch.setattr(f"connectors.brokers.{module}.TRIM_AT_ONCE", 400)
+        monkeypatch.setattr(f"redfaust.brokers.{module}.TRIM_AT_ONCE", 400)
     last = (await append(broker, range(1800)))[-1]
     await later_than(broker, last)
     for retention in (Retention(entries=800), AGED):

@@ -1,4 +1,4 @@
-"""The contract of :class:`connectors.brokers.sharing.Sharing`, held against every broker."""
+"""The contract of :class:`redfaust.brokers.sharing.Sharing`, held against every broker."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import Broker, Outgoing, TopicSpec
-from connectors.brokers.capabilities import Capability
-from connectors.brokers.sharing import Claim, Sharing
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker, Outgoing, TopicSpec
+from redfaust.brokers.capabilities import Capability
+from redfaust.brokers.sharing import Claim, Sharing
+from redfaust.transports.by_url import broker_by_url
 
 pytestmark = pytest.mark.needs(Capability.SHARED_DELIVERY)
 
@@ -28,7 +28,7 @@ CLAIM = 0.2
 async def broker(every_broker_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
     """An open one, with the topic, on which claims end soon."""
     for kind in ("redis", "memory"):
-        monkeypatch.setattr(f"connectors.brokers.{kind}.sharing.CLAIM_FOR", CLAIM)
+        monkeypatch.setattr(f"redfaust.brokers.{kind}.sharing.CLAIM_FOR", CLAIM)
     broker = broker_by_url(every_broker_url, default_partitions=PARTITIONS)
     await broker.open()
     await broker.create_topic(TopicSpec(TOPIC, PARTITIONS))
@@ -198,7 +198,7 @@ async def test_what_is_given_back_can_be_had_at_once(
     broker: Broker, consumers: Consumers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for kind in ("redis", "memory"):
-        monkeypatch.setattr(f"connectors.brokers.{kind}.sharing.CLAIM_FOR", PATIENCE * 10)
+        monkeypatch.setattr(f"redfaust.brokers.{kind}.sharing.CLAIM_FOR", PATIENCE * 10)
     leaving, other = await consumers.new("leaving"), await consumers.new("other")
     await append(broker, [b"1"])
     claims = await leaving.take(1, wait=0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import Advance, Broker, Outgoing, TopicSpec
-from connectors.brokers.capabilities import Capability
+from redfaust.brokers.broker import Advance, Broker, Outgoing, TopicSpec
+from redfaust.brokers.capabilities import Capability
 
 PATIENCE = 20.0
 

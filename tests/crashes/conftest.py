@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
 from tests.crashes.oracle import Oracle
 from tests.crashes.scenario import IMPATIENT, Place, new_app, send_numbers
 from tests.rights import create_tables_of
@@ -32,7 +32,7 @@ def place(
 @pytest.fixture
 async def oracle(place: Place) -> AsyncIterator[Oracle]:
     database = await Database.connect(place.database)
-    await migrate_connectors(database)
+    await migrate(database)
     await create_tables_of(new_app(place))
     await send_numbers(place, database)
     oracle = Oracle(place, database)

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 import orjson
 from faust.types import TP
 
-from connectors.brokers.broker import Broker
-from connectors.errors import DatabaseUnavailable
-from connectors.outbox.outbox import outbox_status
-from connectors.postgres.database import Database
+from redfaust.brokers.broker import Broker
+from redfaust.errors import DatabaseUnavailable
+from redfaust.outbox.outbox import outbox_status
+from redfaust.postgres.database import Database
 from tests.crashes.scenario import (
     APP,
     ATTEMPTS,

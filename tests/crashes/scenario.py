@@ -19,16 +19,16 @@ from typing import Any, NamedTuple
 import faust
 import orjson
 
-from connectors.brokers.broker import Broker, Outgoing, TopicSpec
-from connectors.brokers.redis.entry import MAX_HEADERS
-from connectors.errors import BrokerUnavailable, DatabaseUnavailable
-from connectors.outbox.outbox import Outbox
-from connectors.outbox.relay import Relay
-from connectors.postgres.database import Database
-from connectors.processing.parking import attempts_of
-from connectors.processing.retries import Retries
-from connectors.processing.unsent import keep_unsent
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker, Outgoing, TopicSpec
+from redfaust.brokers.redis.entry import MAX_HEADERS
+from redfaust.errors import BrokerUnavailable, DatabaseUnavailable
+from redfaust.outbox.outbox import Outbox
+from redfaust.outbox.relay import Relay
+from redfaust.postgres.database import Database
+from redfaust.processing.parking import attempts_of
+from redfaust.processing.retries import Retries
+from redfaust.processing.unsent import keep_unsent
+from redfaust.transports.by_url import broker_by_url
 
 APP = "scenario"
 PARTITIONS = 2
@@ -40,34 +40,34 @@ MOVE_AT = 17
 PATIENCE = 12.0
 
 IMPATIENT: Mapping[str, float] = {
-    "connectors.outbox.housekeeping.EVERY": 0.1,
-    "connectors.outbox.housekeeping.LEFT_AFTER": 0.5,
-    "connectors.outbox.publisher.RETRY_EVERY": 0.02,
-    "connectors.outbox.relay.SILENT_FOR": 0.5,
-    "connectors.outbox.relay.SPARE_POLL": 0.05,
-    "connectors.outbox.retention.KEEP_FOR": 0.01,
-    "connectors.postgres.database.SILENT_FOR": 0.5,
-    "connectors.processing.committer.RETRY_EVERY": 0.02,
-    "connectors.processing.retrying.AWAY": 0.05,
-    "connectors.processing.retrying.LOOK_AGAIN": 0.02,
-    "connectors.processing.shared.delivery.KEEP_HOUSE_EVERY": 0.1,
-    "connectors.processing.shared.delivery.RENEW_EVERY": 0.1,
-    "connectors.processing.shared.delivery.RETRY_EVERY": 0.02,
-    "connectors.processing.shared.delivery.TAKE_OVER_EVERY": 0.05,
-    "connectors.processing.shared.delivery.TAKE_WAIT": 0.2,
-    "connectors.processing.shared.inbox.KEPT_FOR": 2.0,
-    "connectors.processing.relaying.RETRY_EVERY": 0.02,
-    "connectors.processing.shared.settling.RETRY_EVERY": 0.02,
-    "connectors.tables.manager.RETRY_EVERY": 0.02,
-    "connectors.transports.conductor.COLLECT_CHANGES": 0.01,
-    "connectors.transports.reading.READ_LIMIT": 4,
-    "connectors.transports.reading.READ_WAIT": 0.2,
-    "connectors.transports.commits.RETRY_EVERY": 0.02,
-    "connectors.transports.reading.RETRY_EVERY": 0.02,
-    "connectors.transports.rebalance.RETRY_EVERY": 0.02,
-    "connectors.brokers.memory.sharing.CLAIM_FOR": 0.5,
-    "connectors.brokers.redis.sharing.CLAIM_FOR": 0.5,
-    "connectors.brokers.membership.HEARTBEAT": 0.05,
+    "redfaust.outbox.housekeeping.EVERY": 0.1,
+    "redfaust.outbox.housekeeping.LEFT_AFTER": 0.5,
+    "redfaust.outbox.publisher.RETRY_EVERY": 0.02,
+    "redfaust.outbox.relay.SILENT_FOR": 0.5,
+    "redfaust.outbox.relay.SPARE_POLL": 0.05,
+    "redfaust.outbox.retention.KEEP_FOR": 0.01,
+    "redfaust.postgres.database.SILENT_FOR": 0.5,
+    "redfaust.processing.committer.RETRY_EVERY": 0.02,
+    "redfaust.processing.retrying.AWAY": 0.05,
+    "redfaust.processing.retrying.LOOK_AGAIN": 0.02,
+    "redfaust.processing.shared.delivery.KEEP_HOUSE_EVERY": 0.1,
+    "redfaust.processing.shared.delivery.RENEW_EVERY": 0.1,
+    "redfaust.processing.shared.delivery.RETRY_EVERY": 0.02,
+    "redfaust.processing.shared.delivery.TAKE_OVER_EVERY": 0.05,
+    "redfaust.processing.shared.delivery.TAKE_WAIT": 0.2,
+    "redfaust.processing.shared.inbox.KEPT_FOR": 2.0,
+    "redfaust.processing.relaying.RETRY_EVERY": 0.02,
+    "redfaust.processing.shared.settling.RETRY_EVERY": 0.02,
+    "redfaust.tables.manager.RETRY_EVERY": 0.02,
+    "redfaust.transports.conductor.COLLECT_CHANGES": 0.01,
+    "redfaust.transports.reading.READ_LIMIT": 4,
+    "redfaust.transports.reading.READ_WAIT": 0.2,
+    "redfaust.transports.commits.RETRY_EVERY": 0.02,
+    "redfaust.transports.reading.RETRY_EVERY": 0.02,
+    "redfaust.transports.rebalance.RETRY_EVERY": 0.02,
+    "redfaust.brokers.memory.sharing.CLAIM_FOR": 0.5,
+    "redfaust.brokers.redis.sharing.CLAIM_FOR": 0.5,
+    "redfaust.brokers.membership.HEARTBEAT": 0.05,
 }
 """What is patient in production, and would only be waited for here."""
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from connectors import crash
+from redfaust import crash
 from tests.crashes.oracle import Oracle
 from tests.crashes.scenario import PATIENCE, Place, living
 from tests.crashes.ways import Trouble, trouble, ways_to
@@ -31,7 +31,7 @@ class Doubt:
         self._lose = crash.at("commit.written", self._begin, time=WHICH)
 
     def point(self, name: str) -> None:
-        """In place of :data:`connectors.crash.point`."""
+        """In place of :data:`redfaust.crash.point`."""
         self._lose(name)
         if name == "rebalance.revoked" and self._began.is_set():
             self.begun_anew.set()
@@ -59,8 +59,8 @@ class Doubt:
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who stops, or has to give partitions away, does not wait long for a commit."""
-    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
-    monkeypatch.setattr("connectors.transports.commits.COMMIT_FOR", 0.1)
+    monkeypatch.setattr("redfaust.transports.commits.DRAIN_FOR", 0.1)
+    monkeypatch.setattr("redfaust.transports.commits.COMMIT_FOR", 0.1)
 
 
 @asynccontextmanager

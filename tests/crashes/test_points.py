@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import pytest
 from redis.asyncio import Redis
 
-import connectors
-from connectors import crash
-from connectors.brokers.memory.broker import _logs
-from connectors.brokers.redis import keys
-from connectors.postgres.database import Database
+import redfaust
+from redfaust import crash
+from redfaust.brokers.memory.broker import _logs
+from redfaust.brokers.redis import keys
+from redfaust.postgres.database import Database
 from tests.crashes.oracle import Oracle
 from tests.crashes.scenario import APP, PATIENCE, Place, living
 from tests.crashes.ways import (
@@ -182,7 +182,7 @@ async def test_trouble(
 def test_every_point_is_named_here_and_nowhere_twice() -> None:
     named = [
         name
-        for path in Path(connectors.__file__).parent.rglob("*.py")
+        for path in Path(redfaust.__file__).parent.rglob("*.py")
         for name in re.findall(r"crash\.point\(\"([^\"]+)\"\)", path.read_text())
     ]
     assert sorted(named) == sorted(crash.POINTS)

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from connectors import crash
-from connectors.brokers.redis.client import COMMANDS, READS
-from connectors.postgres.database import Database
+from redfaust import crash
+from redfaust.brokers.redis.client import COMMANDS, READS
+from redfaust.postgres.database import Database
 from tests.crashes.oracle import Oracle
 from tests.crashes.scenario import IMPATIENT, PATIENCE, Place, living
 from tests.proxy import Proxy
@@ -35,16 +35,16 @@ STALL = 0.5
 """Seconds for which a server hangs: longer than its clients wait then."""
 
 WITH_STALLS = {
-    "connectors.postgres.database.ACQUIRE_TIMEOUT": 0.3,
-    "connectors.postgres.database.COMMAND_TIMEOUT": 0.3,
-    "connectors.postgres.hosts.CONNECT_TIMEOUT": 0.3,
-    "connectors.brokers.redis.reader.REPLY_TIMEOUT": 0.1,
-    "connectors.brokers.redis.servers.COMMANDS": {
+    "redfaust.postgres.database.ACQUIRE_TIMEOUT": 0.3,
+    "redfaust.postgres.database.COMMAND_TIMEOUT": 0.3,
+    "redfaust.postgres.hosts.CONNECT_TIMEOUT": 0.3,
+    "redfaust.brokers.redis.reader.REPLY_TIMEOUT": 0.1,
+    "redfaust.brokers.redis.servers.COMMANDS": {
         **COMMANDS,
         "socket_connect_timeout": 0.3,
         "socket_timeout": 0.3,
     },
-    "connectors.brokers.redis.servers.READS": {**READS, "socket_connect_timeout": 0.3},
+    "redfaust.brokers.redis.servers.READS": {**READS, "socket_connect_timeout": 0.3},
 }
 """How long clients wait then."""
 
@@ -167,7 +167,7 @@ async def is_stopped(process: multiprocessing.process.BaseProcess) -> None:
 
 
 def cancel_at(point: str, time: int, then: Callable[[], None]) -> Callable[[str], None]:
-    """A :data:`~connectors.crash.point` that cancels the task that passes it."""
+    """A :data:`~redfaust.crash.point` that cancels the task that passes it."""
 
     def cancel() -> None:
         task = asyncio.current_task()

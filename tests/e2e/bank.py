@@ -13,10 +13,10 @@ import faust
 
 from app.cli import relay
 from app.settings import Settings
-from connectors.brokers.membership import NAME
-from connectors.errors import RowUnreadable
-from connectors.mail import Mail, Mailer, mailer
-from connectors.processing.retries import Retries
+from redfaust.brokers.membership import NAME
+from redfaust.errors import RowUnreadable
+from redfaust.mail import Mail, Mailer, mailer
+from redfaust.processing.retries import Retries
 from tests.integration import faust_apps
 
 APP = "bank"

@@ -13,7 +13,7 @@ from tests.rights import as_worker
 
 @pytest.fixture(scope="module")
 def module_database_url(postgres_url: str, template: str) -> Iterator[str]:
-    """A new database with the connectors' schema, for a worker."""
+    """A new database with the library's schema, for a worker."""
     with asyncio.Runner() as runner:
         database = new_database(postgres_url, template)
         yield as_worker(runner.run(database.__aenter__()))

@@ -20,7 +20,7 @@ import httpx
 import redis
 
 from app.embedded.logins import as_role
-from connectors.rights import Role
+from redfaust.rights import Role
 from tests.rights import as_administrator
 
 PATIENCE = 60.0

@@ -33,15 +33,15 @@ from app.status.collector import PATIENCE as ANSWER_WITHIN
 from app.status.problems import Kind, Severity
 from app.web.application import create_web
 from app.web.services import Services
-from connectors.brokers.attendance import BEAT_EVERY
-from connectors.brokers.broker import SILENCE, Beat, Broker, Outgoing, Retention, TopicSpec
-from connectors.brokers.draining import drain
-from connectors.brokers.shares import name_of
-from connectors.outbox.outbox import Outbox
-from connectors.outbox.relay_member import GROUP as RELAYS
-from connectors.postgres.database import Database
-from connectors.processing.dead_letters import DeadLetters
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.attendance import BEAT_EVERY
+from redfaust.brokers.broker import SILENCE, Beat, Broker, Outgoing, Retention, TopicSpec
+from redfaust.brokers.draining import drain
+from redfaust.brokers.shares import name_of
+from redfaust.outbox.outbox import Outbox
+from redfaust.outbox.relay_member import GROUP as RELAYS
+from redfaust.postgres.database import Database
+from redfaust.processing.dead_letters import DeadLetters
+from redfaust.transports.by_url import broker_by_url
 from tests.e2e.bank import (
     APP,
     GIVE_UP,
@@ -460,7 +460,7 @@ async def postgres_is_read_only(world: World) -> AsyncIterator[None]:
 async def the_schema_is_newer(world: World) -> AsyncIterator[None]:
     await world.execute(
         "INSERT INTO redfaust.migrations (namespace, number, name, checksum) "
-        "VALUES ('connectors', 9999, '9999_future', 'x')"
+        "VALUES ('redfaust', 9999, '9999_future', 'x')"
     )
     yield
     await world.execute("DELETE FROM redfaust.migrations WHERE number = 9999")

@@ -21,12 +21,12 @@ from app.web.application import create_web
 from app.web.listening import addresses, listen
 from app.web.server import WebServer
 from app.web.services import Services
-from connectors.brokers.broker import Beat, Outgoing, TopicSpec
-from connectors.brokers.memory.broker import MemoryBroker
-from connectors.mail import ReceivedMail
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
-from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
+from redfaust.brokers.broker import Beat, Outgoing, TopicSpec
+from redfaust.brokers.memory.broker import MemoryBroker
+from redfaust.mail import ReceivedMail
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
+from redfaust.processing.dead_letters import DeadLetters, NewDeadLetter
 from tests.rights import as_owner, as_web
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -22,17 +22,17 @@ from app.embedded.logins import as_role
 from app.embedded.process import free_port
 from app.schema import migrate_all
 from app.settings import Settings
-from connectors.brokers.redis import keys
-from connectors.brokers.redis.offsets import BEGINNING
-from connectors.mail import Mail, Mailer, MailSink, ReceivedMail
-from connectors.mail.recorded import AT_ONCE
-from connectors.outbox.outbox import outbox_status
-from connectors.postgres.database import Database
-from connectors.rights import Role
-from connectors.transports.by_url import broker_by_url
 from models.catalogue import EVENTS
 from models.events import Event, NotificationKind, NotificationRequested, OrderStatusChanged
 from models.orders import OrderStatus
+from redfaust.brokers.redis import keys
+from redfaust.brokers.redis.offsets import BEGINNING
+from redfaust.mail import Mail, Mailer, MailSink, ReceivedMail
+from redfaust.mail.recorded import AT_ONCE
+from redfaust.outbox.outbox import outbox_status
+from redfaust.postgres.database import Database
+from redfaust.rights import Role
+from redfaust.transports.by_url import broker_by_url
 from tests.e2e.customers import PATIENCE, Customer, Visits
 from tests.e2e.servers import Servers, running_servers
 from tests.rights import as_owner

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from connectors.brokers.partitioner import partition_of
+from redfaust.brokers.partitioner import partition_of
 from tests.e2e.shop_processes import PATIENCE, ShopProcesses, eventually, running_shop
 from tests.rights import as_administrator
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import Protocol
 
-from connectors.brokers.partitioner import partition_of
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
+from redfaust.brokers.partitioner import partition_of
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
 from tests.fuzz.ledger import GOOD_KEYS, NOTICES, PARTITIONS, PAYMENTS, Payment, amount_of
 
 BATCH = 6

@@ -23,12 +23,12 @@ from redis.exceptions import RedisError
 
 from app.embedded import running_postgres, running_valkey
 from app.embedded.process import free_port
-from connectors.brokers.broker import Broker, TopicSpec
-from connectors.brokers.partitioner import partition_of
-from connectors.brokers.redis import keys
-from connectors.brokers.url import BrokerUrl
-from connectors.postgres.database import Database
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker, TopicSpec
+from redfaust.brokers.partitioner import partition_of
+from redfaust.brokers.redis import keys
+from redfaust.brokers.url import BrokerUrl
+from redfaust.postgres.database import Database
+from redfaust.transports.by_url import broker_by_url
 from tests.fuzz import ledger
 from tests.fuzz.acts import (
     Act,

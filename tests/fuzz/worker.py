@@ -8,7 +8,7 @@ from typing import Any
 import faust
 from mode import loop
 
-from connectors.processing.retries import Retries
+from redfaust.processing.retries import Retries
 from tests.fuzz import ledger
 from tests.fuzz.ledger import Payment, Row
 from tests.kafka_server import poll_slowly

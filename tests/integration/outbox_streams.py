@@ -17,14 +17,14 @@ from datetime import datetime
 
 from faust.types import TP
 
-from connectors.brokers.broker import LaneBatch, LogSetBack, Outgoing, Place
-from connectors.outbox.entries import Staged
-from connectors.outbox.journal import Logs, SetAside
-from connectors.outbox.lanes import Lane, stage
-from connectors.outbox.outbox import Outbox, outbox_status
-from connectors.outbox.publisher import Publisher
-from connectors.outbox.relay import Relay
-from connectors.postgres.database import Database
+from redfaust.brokers.broker import LaneBatch, LogSetBack, Outgoing, Place
+from redfaust.outbox.entries import Staged
+from redfaust.outbox.journal import Logs, SetAside
+from redfaust.outbox.lanes import Lane, stage
+from redfaust.outbox.outbox import Outbox, outbox_status
+from redfaust.outbox.publisher import Publisher
+from redfaust.outbox.relay import Relay
+from redfaust.postgres.database import Database
 
 TIMEOUT = 10.0
 ORDERS = TP("orders", 0)

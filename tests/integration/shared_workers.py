@@ -17,7 +17,7 @@ import faust
 import pytest
 from redis.asyncio import Redis
 
-from connectors.processing.shared.hand import message_of
+from redfaust.processing.shared.hand import message_of
 from tests.integration import faust_apps
 from tests.rights import as_administrator
 
@@ -29,11 +29,11 @@ CLAIM = 1.0
 """Seconds until the claims of a silent worker end in these tests."""
 
 IMPATIENT: Mapping[str, float] = {
-    "connectors.outbox.relay.SILENT_FOR": CLAIM,
-    "connectors.processing.shared.delivery.RENEW_EVERY": CLAIM / 5,
-    "connectors.processing.shared.delivery.TAKE_OVER_EVERY": CLAIM / 10,
-    "connectors.brokers.redis.sharing.CLAIM_FOR": CLAIM,
-    "connectors.brokers.sharing.CLAIM_FOR": CLAIM,
+    "redfaust.outbox.relay.SILENT_FOR": CLAIM,
+    "redfaust.processing.shared.delivery.RENEW_EVERY": CLAIM / 5,
+    "redfaust.processing.shared.delivery.TAKE_OVER_EVERY": CLAIM / 10,
+    "redfaust.brokers.redis.sharing.CLAIM_FOR": CLAIM,
+    "redfaust.brokers.sharing.CLAIM_FOR": CLAIM,
 }
 
 

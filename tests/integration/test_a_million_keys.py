@@ -15,9 +15,9 @@ import faust
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import Outgoing
-from connectors.tables.wide import WideStore
-from connectors.transports.consumer import Consumer
+from redfaust.brokers.broker import Outgoing
+from redfaust.tables.wide import WideStore
+from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 

@@ -16,9 +16,6 @@ from faust.types import TP
 from agents import mail, notifications, orders, topics, users
 from agents.routing import send
 from agents.topics import Topics
-from connectors.mail import Mailer, MailSink, ReceivedMail, RecordedMailer
-from connectors.postgres.database import Database
-from connectors.processing.dead_letters import DeadLetterHeading, DeadLetters
 from models.catalogue import EVENTS
 from models.envelope import Message, first_message
 from models.events import (
@@ -32,6 +29,9 @@ from models.events import (
 )
 from models.orders import Item, OrderStatus
 from models.rows import CartRow, NotificationRow, NotificationStatus, OrderStateRow, ProfileRow
+from redfaust.mail import Mailer, MailSink, ReceivedMail, RecordedMailer
+from redfaust.postgres.database import Database
+from redfaust.processing.dead_letters import DeadLetterHeading, DeadLetters
 
 PARTITIONS = 4
 PATIENCE = 10.0
@@ -246,7 +246,7 @@ async def test_a_status_of_an_unknown_order_is_set_aside_and_stops_nobody(shop: 
 @pytest.mark.parametrize(
     ("user_id", "recipient", "error_type"),
     [
-        ("u-1", "bob@nowhere.invalid", "connectors.errors.MailRejected"),
+        ("u-1", "bob@nowhere.invalid", "redfaust.errors.MailRejected"),
         ("u-unknown", None, "agents.errors.UnknownRecipient"),
     ],
 )

@@ -14,21 +14,21 @@ import orjson
 import pytest
 from faust.types import TP
 
-from connectors import crash
-from connectors.brokers.broker import Beat, Broker, Outgoing, TopicSpec
-from connectors.brokers.memory.broker import Log, _logs
-from connectors.brokers.partitioner import partition_of
-from connectors.errors import AlterationRefused, PartitionsDiffer, TopicClosed
-from connectors.outbox.journal import Journal
-from connectors.outbox.outbox import Outbox
-from connectors.outbox.relay import Relay
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.processing.dead_letters import DeadLetters
-from connectors.processing.retries import NO_RETRIES, Retries
-from connectors.tables.alteration import Altered, alter
-from connectors.transports.by_url import broker_by_url
-from connectors.transports.consumer import Consumer
+from redfaust import crash
+from redfaust.brokers.broker import Beat, Broker, Outgoing, TopicSpec
+from redfaust.brokers.memory.broker import Log, _logs
+from redfaust.brokers.partitioner import partition_of
+from redfaust.errors import AlterationRefused, PartitionsDiffer, TopicClosed
+from redfaust.outbox.journal import Journal
+from redfaust.outbox.outbox import Outbox
+from redfaust.outbox.relay import Relay
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.processing.dead_letters import DeadLetters
+from redfaust.processing.retries import NO_RETRIES, Retries
+from redfaust.tables.alteration import Altered, alter
+from redfaust.transports.by_url import broker_by_url
+from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, running
 from tests.integration.outbox_streams import drained, is_active, nothing_is_refused
 from tests.integration.test_batches import fetch
@@ -45,8 +45,8 @@ LONG = 1e9
 @pytest.fixture(autouse=True)
 def settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else appends here; the contract's tests are about those who do."""
-    monkeypatch.setattr("connectors.brokers.redis.topics.SETTLE_FOR", 0.0)
-    monkeypatch.setattr("connectors.brokers.redis.topics.KNOWN_FOR", 0.0)
+    monkeypatch.setattr("redfaust.brokers.redis.topics.SETTLE_FOR", 0.0)
+    monkeypatch.setattr("redfaust.brokers.redis.topics.KNOWN_FOR", 0.0)
 
 
 class Shop:
@@ -174,7 +174,7 @@ class Place:
 @pytest.fixture
 async def place(any_broker_url: str, database_url: str) -> AsyncIterator[Place]:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     yield Place(any_broker_url, database_url, database)
     await database.close()
 

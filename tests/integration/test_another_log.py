@@ -9,7 +9,7 @@ import faust
 import pytest
 from redis.asyncio import Redis
 
-from connectors.postgres.database import Database
+from redfaust.postgres.database import Database
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.rights import as_administrator
 
@@ -50,8 +50,8 @@ async def client(any_broker_url: str) -> AsyncIterator[Redis]:
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.transports.log_watch.LOOK_EVERY", 0.1)
-    monkeypatch.setattr("connectors.processing.shared.delivery.TAKE_OVER_EVERY", 0.1)
+    monkeypatch.setattr("redfaust.transports.log_watch.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("redfaust.processing.shared.delivery.TAKE_OVER_EVERY", 0.1)
 
 
 @pytest.fixture(params=["memory", "postgres"])

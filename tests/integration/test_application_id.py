@@ -13,9 +13,9 @@ from app.application_id import claim_app_id
 from app.errors import AppIdTaken
 from app.schema import migrate_all
 from app.settings import Settings
-from connectors.brokers.broker import Beat, TopicSpec
-from connectors.brokers.memory.broker import MemoryBroker
-from connectors.postgres.database import Database
+from redfaust.brokers.broker import Beat, TopicSpec
+from redfaust.brokers.memory.broker import MemoryBroker
+from redfaust.postgres.database import Database
 from tests.rights import as_owner
 
 

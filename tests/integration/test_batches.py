@@ -10,8 +10,8 @@ import asyncpg
 import orjson
 from faust.types import TP
 
-from connectors.processing.retries import NO_RETRIES, Retries
-from connectors.transports.by_url import broker_by_url
+from redfaust.processing.retries import NO_RETRIES, Retries
+from redfaust.transports.by_url import broker_by_url
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 

@@ -12,7 +12,7 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from connectors.brokers.broker import (
+from redfaust.brokers.broker import (
     LaneBatch,
     LogsBlocked,
     LogSetBack,
@@ -20,16 +20,16 @@ from connectors.brokers.broker import (
     Place,
     TopicSpec,
 )
-from connectors.brokers.partitioner import partition_of_numbered
-from connectors.brokers.redis import keys
-from connectors.brokers.redis.broker import RedisBroker
-from connectors.errors import BrokerUnavailable
-from connectors.outbox.lanes import Lane
-from connectors.outbox.outbox import Outbox
-from connectors.outbox.publisher import Publisher
-from connectors.outbox.relay import Relay
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
+from redfaust.brokers.partitioner import partition_of_numbered
+from redfaust.brokers.redis import keys
+from redfaust.brokers.redis.broker import RedisBroker
+from redfaust.errors import BrokerUnavailable
+from redfaust.outbox.lanes import Lane
+from redfaust.outbox.outbox import Outbox
+from redfaust.outbox.publisher import Publisher
+from redfaust.outbox.relay import Relay
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
 from tests.integration.outbox_streams import (
     TIMEOUT,
     commit,
@@ -117,13 +117,13 @@ KEY_OF = {GOOD: b"c", BAD: b"d"}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.05)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.05)
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     yield database
     await database.close()
 
@@ -230,8 +230,8 @@ async def test_an_owner_goes_on_beside_a_blocked_log(database: Database) -> None
 async def test_nothing_passes_what_was_held_back_where_the_broker_fails_just_then(
     database: Database, monkeypatch: pytest.MonkeyPatch, fails_with: bytes
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.journal.PAGE", 1)
-    monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.0)
+    monkeypatch.setattr("redfaust.outbox.journal.PAGE", 1)
+    monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.0)
     logs = Logs()
     logs.stuck = {BAD}
     publisher = new_publisher(database, logs)
@@ -253,9 +253,9 @@ async def test_nothing_passes_what_was_held_back_where_the_broker_fails_just_the
 async def test_a_blocked_log_is_named_once_however_many_lanes_wait_for_it(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.journal.LEFT_AGAIN_AFTER", 0.0)
-    monkeypatch.setattr("connectors.outbox.housekeeping.LEFT_AFTER", 0.0)
-    monkeypatch.setattr("connectors.outbox.retention.KEEP_FOR", 0.0)
+    monkeypatch.setattr("redfaust.outbox.journal.LEFT_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("redfaust.outbox.retention.KEEP_FOR", 0.0)
     logs = Logs()
     owners = [f"shop/orders/{number}" for number in range(3)]
     lanes = dict(await new_publisher(database, logs).take_over(owners))
@@ -316,11 +316,11 @@ class Moody(Logs):
 async def test_owner_and_relay_keep_the_order_of_logs_that_are_blocked_at_random(
     database: Database, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.002)
-    monkeypatch.setattr("connectors.outbox.housekeeping.LEFT_AFTER", 0.0)
-    monkeypatch.setattr("connectors.outbox.journal.LEFT_AGAIN_AFTER", 0.0)
-    monkeypatch.setattr("connectors.outbox.journal.PAGE", 2)
-    monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.0)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.002)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("redfaust.outbox.journal.LEFT_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr("redfaust.outbox.journal.PAGE", 2)
+    monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.0)
     logs = Moody(seed)
     publisher = new_publisher(database, logs)
     lane = await take_over(publisher)
@@ -440,7 +440,7 @@ async def test_a_loss_that_is_seen_one_way_alone_is_waited_out(database: Databas
 async def test_nothing_passes_what_is_held_back_while_the_catalog_has_lost_the_topic(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 3600.0)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 3600.0)
     logs = Logs()
     logs.stuck = {BAD}
 

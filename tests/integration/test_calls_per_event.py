@@ -12,7 +12,7 @@ from typing import Any
 import faust
 import pytest
 
-from connectors.processing import event_stream
+from redfaust.processing import event_stream
 from tests.bench.workloads import (
     Countdown,
     Servers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from connectors.brokers.redis import RedisBroker
+from redfaust.brokers.redis import RedisBroker
 
 MOMENTS = 60
 """Turns of the event loop: more than a command takes."""

@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import pytest
 
-from connectors.brokers.broker import Broker
-from connectors.brokers.memory.broker import MemoryBroker
-from connectors.errors import BrokerError, BrokerUnsupported
-from connectors.tables.alteration import alter
-from connectors.transports import by_url
-from connectors.transports.memory import Transport
+from redfaust.brokers.broker import Broker
+from redfaust.brokers.memory.broker import MemoryBroker
+from redfaust.errors import BrokerError, BrokerUnsupported
+from redfaust.tables.alteration import alter
+from redfaust.transports import by_url
+from redfaust.transports.memory import Transport
 from tests.integration.faust_apps import eventually, new_app, running
 
 

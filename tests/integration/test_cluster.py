@@ -14,14 +14,14 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 
 from app.embedded.binaries import find_valkey
-from connectors.brokers.broker import Outgoing, TopicSpec
-from connectors.brokers.redis import RedisBroker, keys
-from connectors.brokers.redis.offsets import BEGINNING
-from connectors.brokers.redis.servers import servers_by_url
-from connectors.errors import BrokerError, BrokerUnavailable
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
+from redfaust.brokers.broker import Outgoing, TopicSpec
+from redfaust.brokers.redis import RedisBroker, keys
+from redfaust.brokers.redis.offsets import BEGINNING
+from redfaust.brokers.redis.servers import servers_by_url
+from redfaust.errors import BrokerError, BrokerUnavailable
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
 from tests.conftest import REDIS_SERVER
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failover import quickly, relaying
@@ -132,7 +132,7 @@ async def working(cluster: RedisCluster, database_url: str) -> AsyncIterator[Wor
             await seen.send(key=key, value=number)
 
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     relay = RedisBroker(cluster.url, default_partitions=PARTITIONS)
     async with running(app), relaying(database, relay):
         yield Work(cluster, database, database.pool)

@@ -8,7 +8,7 @@ import asyncpg
 import orjson
 import pytest
 
-from connectors.tables.columns import BYTES, INTEGER, TEXT, Column, key_column, value_column
+from redfaust.tables.columns import BYTES, INTEGER, TEXT, Column, key_column, value_column
 
 
 def dumps_indented(value: Any) -> bytes:

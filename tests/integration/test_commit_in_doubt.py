@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import asyncpg
 
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.postgres.queries import load
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.postgres.queries import load
 from tests.integration.faust_apps import eventually
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'"
@@ -17,8 +17,8 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event_t
 
 async def test_a_commit_that_is_on_its_way_is_waited_for(database_url: str) -> None:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
-    find, batch = load("connectors.processing", "find_batch"), uuid4()
+    await migrate(database)
+    find, batch = load("redfaust.processing", "find_batch"), uuid4()
     await database.pool.execute(
         "INSERT INTO redfaust.positions (app, topic, partition, log, position)"
         " VALUES ('app', 'topic', 0, 'log', 1)"

@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
-from connectors.errors import DeadLetterResolved, DeadLetterUnknown
-from connectors.outbox.headers import unpack
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.processing.dead_letters import (
+from redfaust.errors import DeadLetterResolved, DeadLetterUnknown
+from redfaust.outbox.headers import unpack
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.processing.dead_letters import (
     ADDRESSEE_HEADER,
     HEADING_LENGTH,
     REPLAY_HEADER,
@@ -31,7 +31,7 @@ WAITING, REPLAYED, DISCARDED = DeadLetterState
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     yield database
     await database.close()
 

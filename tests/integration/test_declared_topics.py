@@ -8,9 +8,9 @@ from typing import Any
 import faust
 import pytest
 
-from connectors.brokers.broker import TopicSpec
-from connectors.brokers.memory.broker import MemoryBroker
-from connectors.errors import BrokerUnavailable
+from redfaust.brokers.broker import TopicSpec
+from redfaust.brokers.memory.broker import MemoryBroker
+from redfaust.errors import BrokerUnavailable
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_retention import broker_of
 

@@ -11,8 +11,8 @@ import asyncpg
 import faust
 import pytest
 
-from connectors.processing.retries import NO_RETRIES
-from connectors.tables.expiry import ExpiringStore
+from redfaust.processing.retries import NO_RETRIES
+from redfaust.tables.expiry import ExpiringStore
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.rights import as_owner

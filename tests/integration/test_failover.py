@@ -12,15 +12,15 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from connectors.brokers.broker import Outgoing
-from connectors.brokers.redis import RedisBroker
-from connectors.brokers.redis.offsets import BEGINNING
-from connectors.errors import BrokerUnavailable, DatabaseUnavailable
-from connectors.outbox.lanes import Lane, stage
-from connectors.outbox.outbox import Outbox, outbox_status
-from connectors.outbox.publisher import Publisher
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
+from redfaust.brokers.broker import Outgoing
+from redfaust.brokers.redis import RedisBroker
+from redfaust.brokers.redis.offsets import BEGINNING
+from redfaust.errors import BrokerUnavailable, DatabaseUnavailable
+from redfaust.outbox.lanes import Lane, stage
+from redfaust.outbox.outbox import Outbox, outbox_status
+from redfaust.outbox.publisher import Publisher
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
 from tests.conftest import REDIS_SERVER
 from tests.integration.outbox_streams import (
     eventually,
@@ -40,7 +40,7 @@ AN_HOUR = 3_600_000
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     yield database
     await database.close()
 
@@ -63,8 +63,8 @@ async def broker(pair: Pair) -> AsyncIterator[RedisBroker]:
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.1)
-    monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.05)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.1)
+    monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.05)
 
 
 class Sender:

@@ -12,13 +12,13 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from connectors.brokers.partitioner import partition_of
-from connectors.brokers.redis import RedisBroker
-from connectors.brokers.redis.keys import stream as stream_key
-from connectors.brokers.redis.offsets import BEGINNING
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
+from redfaust.brokers.partitioner import partition_of
+from redfaust.brokers.redis import RedisBroker
+from redfaust.brokers.redis.keys import stream as stream_key
+from redfaust.brokers.redis.offsets import BEGINNING
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.redis_pair import Pair, running_pair
 from tests.integration.test_failover import relaying
@@ -39,17 +39,17 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.1)
-    monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.05)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.1)
+    monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.05)
     for module in ("commits", "reading", "rebalance"):
-        monkeypatch.setattr(f"connectors.transports.{module}.RETRY_EVERY", 0.05)
+        monkeypatch.setattr(f"redfaust.transports.{module}.RETRY_EVERY", 0.05)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replicas that do not confirm count as gone at once, and what is lost then has counted."""
-    monkeypatch.setattr("connectors.brokers.redis.replication.GRACE", 0.0)
-    monkeypatch.setattr("connectors.brokers.redis.replication.WAIT", 0.01)
+    monkeypatch.setattr("redfaust.brokers.redis.replication.GRACE", 0.0)
+    monkeypatch.setattr("redfaust.brokers.redis.replication.WAIT", 0.01)
 
 
 async def put_ahead(url: str) -> None:
@@ -93,7 +93,7 @@ async def test_what_an_application_has_applied_is_not_applied_again_and_nothing_
             await seen.send(key=key, value=number)
 
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     relay_broker = RedisBroker(pair.url, default_partitions=4)
     sent = 0
 
@@ -193,7 +193,7 @@ async def test_what_comes_again_after_everything_was_lost_is_not_applied_again(
     broker_url: str, database_url: str
 ) -> None:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     relay_broker = RedisBroker(broker_url, default_partitions=4)
 
     async def work(sent: range, in_all: int) -> list[int]:

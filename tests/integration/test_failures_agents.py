@@ -11,10 +11,10 @@ import asyncpg
 import faust
 import pytest
 
-from connectors.processing.backing import backing_of
-from connectors.processing.retries import NO_RETRIES, Retries
-from connectors.transports.consumer import Consumer
-from connectors.transports.reading import READ_AHEAD, READ_LIMIT
+from redfaust.processing.backing import backing_of
+from redfaust.processing.retries import NO_RETRIES, Retries
+from redfaust.transports.consumer import Consumer
+from redfaust.transports.reading import READ_AHEAD, READ_LIMIT
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 
 
@@ -155,7 +155,7 @@ async def test_stopping_does_not_wait_for_events_that_nobody_has_begun(
 async def test_an_event_that_outlasts_its_partitions_is_delivered_again(
     any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
+    monkeypatch.setattr("redfaust.transports.commits.DRAIN_FOR", 0.1)
     app = new_app(any_broker_url, database_url)
     numbers = app.topic("numbers", key_type=str, partitions=1)
     sums = app.Table("sums", key_type=str, default=int, value_type=int)

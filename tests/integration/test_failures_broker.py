@@ -15,11 +15,11 @@ import pytest
 from redis.asyncio import Redis
 
 from app.embedded import Valkey, start_postgres, start_valkey
-from connectors.brokers.redis import keys
-from connectors.brokers.redis.registers import encode
-from connectors.brokers.shares import Register
-from connectors.errors import BrokerUnavailable
-from connectors.transports.consumer import Consumer
+from redfaust.brokers.redis import keys
+from redfaust.brokers.redis.registers import encode
+from redfaust.brokers.shares import Register
+from redfaust.errors import BrokerUnavailable
+from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished, dead_letters
 from tests.rights import as_administrator, as_worker, with_known_password
@@ -142,7 +142,7 @@ async def test_nothing_is_committed_once_the_lease_has_ended(server: Server) -> 
 async def test_a_partition_that_cannot_be_read_stops_no_other(
     server: Server, client: Redis, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.reading.REFUSED_FOR", 0.2)
+    monkeypatch.setattr("redfaust.transports.reading.REFUSED_FOR", 0.2)
     app, numbers, seen = collecting_app(server.url, database_url)
     async with running(app):
         await client.delete("{numbers:0}")
@@ -231,8 +231,8 @@ async def test_partitions_are_lost_while_postgres_is_away(
 async def test_a_worker_can_stop_while_redis_is_away(
     server: Server, database_url: str, sig: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.commits.COMMIT_FOR", 0.2)
-    monkeypatch.setattr("connectors.processing.producer.FLUSH_FOR", 0.2)
+    monkeypatch.setattr("redfaust.transports.commits.COMMIT_FOR", 0.2)
+    monkeypatch.setattr("redfaust.processing.producer.FLUSH_FOR", 0.2)
     app, numbers, seen = collecting_app(server.url, database_url)
     await app.start()
     await send(numbers, range(10))

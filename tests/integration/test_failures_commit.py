@@ -10,10 +10,10 @@ import asyncpg
 import faust
 import pytest
 
-from connectors.brokers.broker import Outgoing
-from connectors.postgres.database import Database
-from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
-from connectors.processing.retries import Retries
+from redfaust.brokers.broker import Outgoing
+from redfaust.postgres.database import Database
+from redfaust.processing.dead_letters import DeadLetters, NewDeadLetter
+from redfaust.processing.retries import Retries
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_failures_tables import fetch

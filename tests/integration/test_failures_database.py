@@ -11,10 +11,10 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
-from connectors.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable
-from connectors.postgres.database import Database, our_statements
-from connectors.postgres.migrate import migrate_connectors
-from connectors.processing.retries import Retries
+from redfaust.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable
+from redfaust.postgres.database import Database, our_statements
+from redfaust.postgres.migrate import migrate
+from redfaust.processing.retries import Retries
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_failures_tables import fetch
@@ -265,7 +265,7 @@ async def test_migrations_wait_though_statements_and_locks_have_timeouts(
 ) -> None:
     await have(empty_database_url, {"lock_timeout": "20ms", "statement_timeout": "20ms"})
     databases = [await Database.connect(empty_database_url) for _ in range(3)]
-    applied = await asyncio.gather(*map(migrate_connectors, databases))
+    applied = await asyncio.gather(*map(migrate, databases))
     assert sum(map(bool, applied)) >= 1
     assert len({name for names in applied for name in names}) == sum(map(len, applied))
     for database in databases:

@@ -13,12 +13,12 @@ import pytest
 from faust.types import TP
 from pydantic import BaseModel
 
-from connectors.postgres.database import Database
-from connectors.processing.changes import LATER, Changes, Row
-from connectors.processing.refusals import find_refused, parts_of
-from connectors.processing.retries import NO_RETRIES, Retries
-from connectors.processing.unit_of_work import Batch
-from connectors.tables.store import PostgresStore
+from redfaust.postgres.database import Database
+from redfaust.processing.changes import LATER, Changes, Row
+from redfaust.processing.refusals import find_refused, parts_of
+from redfaust.processing.retries import NO_RETRIES, Retries
+from redfaust.processing.unit_of_work import Batch
+from redfaust.tables.store import PostgresStore
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.rights import as_owner
@@ -213,7 +213,7 @@ async def test_a_refused_row_stays_as_it_was_committed(database_url: str) -> Non
 async def test_rows_that_are_too_large_for_one_statement_are_written_by_several(
     migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.tables.store.BYTES_AT_A_TIME", 10)
+    monkeypatch.setattr("redfaust.tables.store.BYTES_AT_A_TIME", 10)
     table = new_app("memory://large", migrated_url, name="large").Table("rows", key_type=str)
     store = table.data
     assert isinstance(store, PostgresStore)
@@ -256,7 +256,7 @@ async def test_text_that_looks_like_an_escaped_nul_is_stored(database_url: str) 
 async def test_a_table_that_cannot_be_written_is_waited_for(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.reading.READ_LIMIT", 10)
+    monkeypatch.setattr("redfaust.transports.reading.READ_LIMIT", 10)
     app = new_app("memory://dropped", database_url)
     app.conf.stream_buffer_maxsize = 10
     numbers, seen = app.topic("numbers", key_type=str), []
@@ -285,7 +285,7 @@ async def test_an_event_that_was_refused_is_set_aside_once(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if its position has not been passed when another one is refused."""
-    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
+    monkeypatch.setattr("redfaust.transports.commits.DRAIN_FOR", 0.1)
     app = new_app("memory://again", database_url, partitions=1)
     texts, gate = app.topic("texts", key_type=str), asyncio.Event()
     written = app.Table("written", key_type=str, value_type=str, options={"indexes": ["value"]})
@@ -327,7 +327,7 @@ async def test_what_another_agent_tries_again_is_not_meant(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refusal is remembered until the position has passed it, which the slow event prevents."""
-    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
+    monkeypatch.setattr("redfaust.transports.commits.DRAIN_FOR", 0.1)
     app = new_app("memory://another", database_url, partitions=1)
     texts, gate, failed = app.topic("texts", key_type=str), asyncio.Event(), asyncio.Event()
     written = app.Table("written", key_type=str, value_type=str, options={"indexes": ["value"]})

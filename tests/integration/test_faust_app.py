@@ -9,9 +9,9 @@ import faust
 import pytest
 from pydantic import BaseModel
 
-from connectors.brokers.kafka.broker import KafkaBroker
-from connectors.postgres.identifiers import index_name
-from connectors.transports.consumer import Consumer
+from redfaust.brokers.kafka.broker import KafkaBroker
+from redfaust.postgres.identifiers import index_name
+from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import eventually, new_app, running
 
 

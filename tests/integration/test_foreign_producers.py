@@ -13,12 +13,12 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from connectors.brokers.redis import RedisBroker, keys
-from connectors.brokers.redis.servers import servers_by_url
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.processing.dead_letters import DeadLetters
+from redfaust.brokers.redis import RedisBroker, keys
+from redfaust.brokers.redis.servers import servers_by_url
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.processing.dead_letters import DeadLetters
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.outbox_streams import new_relay
 
@@ -31,7 +31,7 @@ TPS = [TP("orders", number) for number in range(PARTITIONS)]
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     yield database
     await database.close()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from connectors.brokers.broker import Broker, Retention
+from redfaust.brokers.broker import Broker, Retention
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.rights import as_administrator

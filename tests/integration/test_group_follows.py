@@ -10,10 +10,10 @@ import faust
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import Advance
-from connectors.brokers.memory.broker import MemoryBroker
-from connectors.errors import BrokerUnavailable
-from connectors.postgres.database import Database
+from redfaust.brokers.broker import Advance
+from redfaust.brokers.memory.broker import MemoryBroker
+from redfaust.errors import BrokerUnavailable
+from redfaust.postgres.database import Database
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 

@@ -11,9 +11,9 @@ import pytest
 from faust.exceptions import ImproperlyConfigured
 from faust.types.enums import ProcessingGuarantee
 
-from connectors.processing.backing import Backing, backing_of
-from connectors.processing.retries import NO_RETRIES, Retries
-from connectors.processing.topic import Topic
+from redfaust.processing.backing import Backing, backing_of
+from redfaust.processing.retries import NO_RETRIES, Retries
+from redfaust.processing.topic import Topic
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_batches import sent_to
 from tests.integration.test_failures_agents import all_finished

@@ -11,10 +11,10 @@ import faust
 import pytest
 from faust.types import TP
 
-from connectors.processing.backing import PostgresBacking
-from connectors.processing.retries import Retries
-from connectors.tables.manager import TableManager
-from connectors.transports.consumer import Consumer
+from redfaust.processing.backing import PostgresBacking
+from redfaust.processing.retries import Retries
+from redfaust.tables.manager import TableManager
+from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_batches import fetch
 from tests.integration.test_failures_agents import all_finished
@@ -130,7 +130,7 @@ async def test_what_is_in_progress_is_finished_before(
 async def test_what_does_not_finish_in_time_is_done_by_the_next_owner(
     any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
+    monkeypatch.setattr("redfaust.transports.commits.DRAIN_FOR", 0.1)
     app = new_app(any_broker_url, database_url)
     gate = Gate(app)
     async with running(app):
@@ -154,7 +154,7 @@ async def test_what_does_not_finish_in_time_is_done_by_the_next_owner(
 async def test_a_batch_that_does_not_finish_counts_as_a_whole(
     any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.1)
+    monkeypatch.setattr("redfaust.transports.commits.DRAIN_FOR", 0.1)
     app = new_app(any_broker_url, database_url)
     numbers = app.topic("numbers", key_type=str)
     sums = app.Table("sums", key_type=str, default=int, value_type=int)

@@ -16,8 +16,8 @@ from app.status.problems import Kind
 from app.status.snapshot import Cause, Unknown
 from app.status.sources import Sources
 from app.web.metrics import expose
-from connectors.brokers.broker import Beat, Broker, Outgoing, Retention, TopicSpec
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Beat, Broker, Outgoing, Retention, TopicSpec
+from redfaust.transports.by_url import broker_by_url
 
 PATIENCE = 20.0
 GROUPS = ("shop", "elsewhere", "shop/mail")

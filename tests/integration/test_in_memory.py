@@ -11,9 +11,9 @@ from typing import Any, cast
 import faust
 import pytest
 
-from connectors.processing.retries import NO_RETRIES, Retries
-from connectors.processing.topic import Topic
-from connectors.testing import in_memory
+from redfaust.processing.retries import NO_RETRIES, Retries
+from redfaust.processing.topic import Topic
+from redfaust.testing import in_memory
 
 app = faust.App("bank", broker="redis://nowhere.invalid", store="postgresql://nowhere.invalid/bank")
 payments = app.topic("payments", key_type=str)

@@ -15,10 +15,10 @@ import faust
 import pytest
 from faust.types import EventT
 
-from connectors.processing.retries import NO_RETRIES, Retries
-from connectors.processing.topic import Topic
-from connectors.testing import in_memory
-from connectors.testing.running import AppInMemory
+from redfaust.processing.retries import NO_RETRIES, Retries
+from redfaust.processing.topic import Topic
+from redfaust.testing import in_memory
+from redfaust.testing.running import AppInMemory
 from tests.integration.faust_apps import PATIENCE, new_app
 
 LATER = 60

@@ -14,9 +14,9 @@ import faust
 import pytest
 from faust.types import TP, EventT
 
-from connectors.processing.retries import Retries
-from connectors.testing import in_memory
-from connectors.transports.consumer import Consumer
+from redfaust.processing.retries import Retries
+from redfaust.testing import in_memory
+from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import new_app
 
 PARTITIONS = 3

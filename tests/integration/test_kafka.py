@@ -16,8 +16,8 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from faust.types import TP
 
-from connectors import crash
-from connectors.brokers.broker import (
+from redfaust import crash
+from redfaust.brokers.broker import (
     Advance,
     Beat,
     Broker,
@@ -32,14 +32,14 @@ from connectors.brokers.broker import (
     Retention,
     TopicSpec,
 )
-from connectors.brokers.kafka import reader
-from connectors.brokers.kafka.address import Address
-from connectors.brokers.kafka.appender import Appender
-from connectors.brokers.kafka.entry import SOURCE
-from connectors.brokers.kafka.reader import LogReader
-from connectors.brokers.shares import Register
-from connectors.errors import BrokerError, BrokerUnavailable
-from connectors.transports.by_url import broker_by_url, check_url
+from redfaust.brokers.kafka import reader
+from redfaust.brokers.kafka.address import Address
+from redfaust.brokers.kafka.appender import Appender
+from redfaust.brokers.kafka.entry import SOURCE
+from redfaust.brokers.kafka.reader import LogReader
+from redfaust.brokers.shares import Register
+from redfaust.errors import BrokerError, BrokerUnavailable
+from redfaust.transports.by_url import broker_by_url, check_url
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.kafka_server import delete_topics, running_admin
 from tests.rights import as_console, as_web

@@ -10,8 +10,8 @@ import faust
 import pytest
 from faust.types import TP
 
-from connectors.brokers.partitioner import partition_of
-from connectors.processing.retries import NO_RETRIES
+from redfaust.brokers.partitioner import partition_of
+from redfaust.processing.retries import NO_RETRIES
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 
@@ -101,7 +101,7 @@ async def test_a_commit_is_fenced_by_the_partition_of_the_name(
 async def test_it_does_not_count_when_the_name_moves_meanwhile(
     memory_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 0.05)
+    monkeypatch.setattr("redfaust.transports.commits.DRAIN_FOR", 0.05)
     first, second = (Counting(memory_url, database_url) for _ in range(2))
     async with running(first.app):
         await first.topic.send(value="count", partition=OWN)

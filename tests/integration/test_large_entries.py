@@ -11,13 +11,13 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from connectors.brokers.broker import Broker, Outgoing, Record, TopicSpec
-from connectors.brokers.redis import bounded
-from connectors.brokers.redis.bounded import ReplyTooLarge
-from connectors.brokers.redis.broker import RedisBroker
-from connectors.brokers.redis.offsets import BEGINNING
-from connectors.transports import reading
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker, Outgoing, Record, TopicSpec
+from redfaust.brokers.redis import bounded
+from redfaust.brokers.redis.bounded import ReplyTooLarge
+from redfaust.brokers.redis.broker import RedisBroker
+from redfaust.brokers.redis.offsets import BEGINNING
+from redfaust.transports import reading
+from redfaust.transports.by_url import broker_by_url
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.rights import as_administrator
 
@@ -197,8 +197,8 @@ async def test_a_reply_with_more_than_was_expected_is_asked_for_in_parts(
 async def test_a_shared_agent_claims_no_more_large_entries_than_fit(
     any_broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.brokers.redis.sharing.TAKE_BYTES", 4 * LARGE)
-    monkeypatch.setattr("connectors.brokers.redis.sharing.CLAIM_FOR", 0.0)
+    monkeypatch.setattr("redfaust.brokers.redis.sharing.TAKE_BYTES", 4 * LARGE)
+    monkeypatch.setattr("redfaust.brokers.redis.sharing.CLAIM_FOR", 0.0)
     await append(any_broker_url, [LARGE] * 60, partitions=1)
     broker = RedisBroker(any_broker_url, default_partitions=1)
     dead, heir = broker.sharing("group", "dead"), broker.sharing("group", "heir")

@@ -12,8 +12,8 @@ import aiohttp
 import faust
 import pytest
 
-from connectors.brokers import membership
-from connectors.transports.router import ROUTED
+from redfaust.brokers import membership
+from redfaust.transports.router import ROUTED
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 
 

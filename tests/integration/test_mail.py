@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import aiosmtplib
 import pytest
 
-from connectors.errors import MailError, MailRejected, MailUnavailable
-from connectors.mail import Mail, Mailer, MailSink, ReceivedMail, connections, mailer
-from connectors.mail.sink import MAX_HEADER, MAX_MAIL_BYTES
+from redfaust.errors import MailError, MailRejected, MailUnavailable
+from redfaust.mail import Mail, Mailer, MailSink, ReceivedMail, connections, mailer
+from redfaust.mail.sink import MAX_HEADER, MAX_MAIL_BYTES
 
 WELCOME = Mail("ann@example.org", "Welcome, Änn", "Grüße\n", None, idempotency_key="n-1")
 SENDER = "The shop <shop@shop.example>"

@@ -9,14 +9,14 @@ import asyncpg
 import pytest
 from yarl import URL
 
-from connectors.errors import (
+from redfaust.errors import (
     DatabaseError,
     DatabaseUnavailable,
     MigrationChanged,
     SchemaTooNew,
 )
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate, migrate_connectors
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import apply_migrations, migrate
 from tests.rights import as_administrator
 
 
@@ -36,11 +36,11 @@ def write(directory: Path, **files: str) -> Path:
 async def test_migrations_apply_once_and_in_order(database: Database, tmp_path: Path) -> None:
     write(tmp_path, m0002_more="ALTER TABLE t ADD b int", m0001_first="CREATE TABLE t (a int)")
 
-    assert await migrate(database, "test", tmp_path) == ["0001_first", "0002_more"]
-    assert await migrate(database, "test", tmp_path) == []
+    assert await apply_migrations(database, "test", tmp_path) == ["0001_first", "0002_more"]
+    assert await apply_migrations(database, "test", tmp_path) == []
 
     write(tmp_path, m0003_last="ALTER TABLE t ADD c int")
-    assert await migrate(database, "test", tmp_path) == ["0003_last"]
+    assert await apply_migrations(database, "test", tmp_path) == ["0003_last"]
     async with database.transaction() as connection:
         await connection.execute("INSERT INTO t (a, b, c) VALUES (1, 2, 3)")
 
@@ -52,7 +52,9 @@ async def test_five_processes_that_start_at_once_migrate_once(
     write(tmp_path, m0001_first="CREATE TABLE t (a int)", m0002_row="INSERT INTO t VALUES (1)")
     databases = [await Database.connect(empty_database_url) for _ in range(5)]
     try:
-        results = await asyncio.gather(*(migrate(each, "test", tmp_path) for each in databases))
+        results = await asyncio.gather(
+            *(apply_migrations(each, "test", tmp_path) for each in databases)
+        )
         assert sorted(name for names in results for name in names) == ["0001_first", "0002_row"]
         async with databases[0].transaction() as connection:
             assert await connection.fetchval("SELECT count(*) FROM t") == 1
@@ -64,21 +66,21 @@ async def test_five_processes_that_start_at_once_migrate_once(
 async def test_a_migration_that_fails_leaves_nothing(database: Database, tmp_path: Path) -> None:
     write(tmp_path, m0001_half="CREATE TABLE t (a int); SELECT 1/0")
     with pytest.raises(asyncpg.DivisionByZeroError):
-        await migrate(database, "test", tmp_path)
+        await apply_migrations(database, "test", tmp_path)
 
     write(tmp_path, m0001_half="CREATE TABLE t (a int)")
-    assert await migrate(database, "test", tmp_path) == ["0001_half"]
+    assert await apply_migrations(database, "test", tmp_path) == ["0001_half"]
 
 
 async def test_a_database_newer_than_the_code_is_refused(
     database: Database, tmp_path: Path
 ) -> None:
     write(tmp_path, m0001_first="SELECT 1", m0002_newer="SELECT 1")
-    await migrate(database, "test", tmp_path)
+    await apply_migrations(database, "test", tmp_path)
     (tmp_path / "0002_newer.sql").unlink()
 
     with pytest.raises(SchemaTooNew, match=r"0002_newer.*ends at 0001: start the release"):
-        await migrate(database, "test", tmp_path)
+        await apply_migrations(database, "test", tmp_path)
 
 
 @pytest.mark.parametrize("change", ["edited", "missing"])
@@ -86,21 +88,21 @@ async def test_an_applied_migration_may_not_change(
     database: Database, tmp_path: Path, change: str
 ) -> None:
     write(tmp_path, m0001_first="SELECT 1", m0002_second="SELECT 1")
-    await migrate(database, "test", tmp_path)
+    await apply_migrations(database, "test", tmp_path)
     if change == "edited":
         write(tmp_path, m0001_first="SELECT 2")
     else:
         (tmp_path / "0001_first.sql").unlink()
 
     with pytest.raises(MigrationChanged, match=rf"0001_first.*{change}"):
-        await migrate(database, "test", tmp_path)
+        await apply_migrations(database, "test", tmp_path)
 
 
 async def test_namespaces_count_for_themselves(database: Database, tmp_path: Path) -> None:
-    await migrate_connectors(database)
+    await migrate(database)
     write(tmp_path, m0001_first="CREATE TABLE t (a int)")
-    assert await migrate(database, "test", tmp_path) == ["0001_first"]
-    assert await migrate_connectors(database) == []
+    assert await apply_migrations(database, "test", tmp_path) == ["0001_first"]
+    assert await migrate(database) == []
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ async def test_a_wrong_file_name_is_an_error(
     for name in names:
         (tmp_path / f"{name}.sql").write_text("SELECT 1")
     with pytest.raises(ValueError, match=complaint):
-        await migrate(database, "test", tmp_path)
+        await apply_migrations(database, "test", tmp_path)
 
 
 async def test_no_server_is_unavailable(unused_tcp_port: int) -> None:
@@ -127,7 +129,7 @@ async def test_no_server_is_unavailable(unused_tcp_port: int) -> None:
 async def test_a_server_that_says_nothing_is_unavailable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("connectors.postgres.hosts.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("redfaust.postgres.hosts.CONNECT_TIMEOUT", 0.2)
     release = asyncio.Event()
 
     async def silence(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -175,7 +177,7 @@ async def test_a_closed_pool_is_unavailable(empty_database_url: str) -> None:
 async def test_close_does_not_wait_for_a_transaction_for_ever(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.postgres.database.CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr("redfaust.postgres.database.CLOSE_TIMEOUT", 0.1)
     database = await Database.connect(empty_database_url)
 
     async def close_meanwhile() -> None:
@@ -219,7 +221,7 @@ async def test_a_statement_over_its_time_is_unavailable(database: Database) -> N
 async def test_a_pool_without_a_free_connection_is_unavailable(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.postgres.database.ACQUIRE_TIMEOUT", 0.1)
+    monkeypatch.setattr("redfaust.postgres.database.ACQUIRE_TIMEOUT", 0.1)
     database = await Database.connect(empty_database_url, max_size=1)
     async with database.transaction():
         with pytest.raises(DatabaseUnavailable, match="TimeoutError"):
@@ -269,7 +271,7 @@ async def test_errors_of_the_caller_roll_back_and_stay(database: Database) -> No
 async def test_nobody_waits_for_a_transaction_whose_client_is_silent(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.postgres.database.SILENT_FOR", 0.1)
+    monkeypatch.setattr("redfaust.postgres.database.SILENT_FOR", 0.1)
     database = await Database.connect(empty_database_url)
 
     heirs = []

@@ -7,10 +7,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from connectors.outbox.headers import pack, unpack
-from connectors.outbox.outbox import Outbox, OutboxStatus, Transaction, outbox_status
-from connectors.postgres.database import Database
-from connectors.postgres.queries import load
+from redfaust.outbox.headers import pack, unpack
+from redfaust.outbox.outbox import Outbox, OutboxStatus, Transaction, outbox_status
+from redfaust.postgres.database import Database
+from redfaust.postgres.queries import load
 from tests.rights import as_owner
 
 
@@ -232,7 +232,7 @@ async def test_claiming_due_rows_reads_no_others(
         if analyzed:
             await connection.execute("ANALYZE redfaust.outbox")
         await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
-        claim = load("connectors.outbox", "claim_due")
+        claim = load("redfaust.outbox", "claim_due")
         await connection.execute(f"PREPARE claim (text, bigint, bigint, bigint) AS {claim}")
         plan = await connection.fetch("EXPLAIN EXECUTE claim ('lane', 0, 500, 1000)")
     lines = "\n".join(line for (line,) in plan)

@@ -14,9 +14,9 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from connectors.brokers.partitioner import partition_of
-from connectors.processing.retries import NO_RETRIES
-from connectors.tables.store import RowsElsewhere
+from redfaust.brokers.partitioner import partition_of
+from redfaust.processing.retries import NO_RETRIES
+from redfaust.tables.store import RowsElsewhere
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.rights import as_administrator

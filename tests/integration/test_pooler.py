@@ -13,9 +13,9 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from app.embedded.process import free_port
-from connectors.errors import DatabaseError, DatabaseUnavailable
-from connectors.postgres.database import Database
-from connectors.postgres.pooling import PARAMETERS
+from redfaust.errors import DatabaseError, DatabaseUnavailable
+from redfaust.postgres.database import Database
+from redfaust.postgres.pooling import PARAMETERS
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
 

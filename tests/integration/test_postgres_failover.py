@@ -14,16 +14,16 @@ import faust
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import Outgoing
-from connectors.brokers.partitioner import partition_of
-from connectors.brokers.redis import RedisBroker
-from connectors.brokers.redis.offsets import BEGINNING
-from connectors.errors import DatabaseUnavailable
-from connectors.outbox.journal import Journal
-from connectors.outbox.lanes import Lane, open_lanes
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
+from redfaust.brokers.broker import Outgoing
+from redfaust.brokers.partitioner import partition_of
+from redfaust.brokers.redis import RedisBroker
+from redfaust.brokers.redis.offsets import BEGINNING
+from redfaust.errors import DatabaseUnavailable
+from redfaust.outbox.journal import Journal
+from redfaust.outbox.lanes import Lane, open_lanes
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.outbox_streams import OWNER, Stream, commit, nothing_is_refused
 from tests.integration.test_failover import relaying
@@ -42,13 +42,13 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.1)
-    monkeypatch.setattr("connectors.outbox.housekeeping.LEFT_AFTER", 0.1)
-    monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.05)
-    monkeypatch.setattr("connectors.processing.committer.RETRY_EVERY", 0.05)
-    monkeypatch.setattr("connectors.transports.rebalance.RETRY_EVERY", 0.05)
-    monkeypatch.setattr("connectors.transports.commits.RETRY_EVERY", 0.05)
-    monkeypatch.setattr("connectors.transports.commits.VERIFY_EVERY", 0.1)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.1)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.LEFT_AFTER", 0.1)
+    monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.05)
+    monkeypatch.setattr("redfaust.processing.committer.RETRY_EVERY", 0.05)
+    monkeypatch.setattr("redfaust.transports.rebalance.RETRY_EVERY", 0.05)
+    monkeypatch.setattr("redfaust.transports.commits.RETRY_EVERY", 0.05)
+    monkeypatch.setattr("redfaust.transports.commits.VERIFY_EVERY", 0.1)
 
 
 class Ledger:
@@ -126,7 +126,7 @@ async def working(broker_url: str, pair: Pair, *, sends: bool) -> AsyncIterator[
 @asynccontextmanager
 async def connected(pair: Pair) -> AsyncIterator[Database]:
     owner = await Database.connect(as_owner(pair.url))
-    await migrate_connectors(owner)
+    await migrate(owner)
     await owner.close()
     database = await Database.connect(pair.url)
     yield database
@@ -180,7 +180,7 @@ async def test_what_a_standby_lacks_is_done_again_also_if_nothing_follows(
 async def test_what_follows_does_not_pass_what_a_standby_lacks(
     empty_valkey_url: str, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.commits.VERIFY_EVERY", 3600)
+    monkeypatch.setattr("redfaust.transports.commits.VERIFY_EVERY", 3600)
     async with working(empty_valkey_url, pair, sends=False) as ledger:
         await ledger.send(5)
         await ledger.applied(pair.standby_url)

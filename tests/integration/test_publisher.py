@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import (
+from redfaust.brokers.broker import (
     EntriesRefused,
     LaneBatch,
     Numbered,
@@ -16,14 +16,14 @@ from connectors.brokers.broker import (
     Place,
     Refused,
 )
-from connectors.errors import BrokerError, BrokerUnavailable, LaneOvertaken
-from connectors.outbox.entries import Staged
-from connectors.outbox.journal import LEFT_OUT
-from connectors.outbox.lanes import Lane, open_lanes, stage
-from connectors.outbox.outbox import outbox_status
-from connectors.outbox.publisher import Publisher
-from connectors.postgres.database import Connection, Database
-from connectors.postgres.migrate import migrate_connectors
+from redfaust.errors import BrokerError, BrokerUnavailable, LaneOvertaken
+from redfaust.outbox.entries import Staged
+from redfaust.outbox.journal import LEFT_OUT
+from redfaust.outbox.lanes import Lane, open_lanes, stage
+from redfaust.outbox.outbox import outbox_status
+from redfaust.outbox.publisher import Publisher
+from redfaust.postgres.database import Connection, Database
+from redfaust.postgres.migrate import migrate
 from tests.integration.outbox_streams import (
     OWNER,
     TIMEOUT,
@@ -42,7 +42,7 @@ from tests.rights import as_owner
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     yield database
     await database.close()
 
@@ -119,7 +119,7 @@ async def test_what_is_larger_than_a_statement_may_be_is_staged_in_several_batch
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("entries", "lanes"):
-        monkeypatch.setattr(f"connectors.outbox.{module}.BATCH_BYTES", 10)
+        monkeypatch.setattr(f"redfaust.outbox.{module}.BATCH_BYTES", 10)
     stream = Stream()
     publisher = new_publisher(database, stream)
     owned = await publisher.take_over(["a", "b"])
@@ -268,7 +268,7 @@ class Failing(Stream):
 async def test_a_broker_that_is_away_is_waited_for(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.publisher.RETRY_EVERY", 0.01)
+    monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.01)
     stream = Failing(3)
     publisher = new_publisher(database, stream)
     lane = (await publisher.take_over([OWNER]))[OWNER]
@@ -316,7 +316,7 @@ async def test_a_publisher_that_is_stopped_and_started_passes_nothing_over(
 async def test_there_is_no_room_while_too_much_is_unpublished(
     database: Database, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr(f"connectors.outbox.publisher.{bound}", 3)
+    monkeypatch.setattr(f"redfaust.outbox.publisher.{bound}", 3)
     publisher = new_publisher(database, Stream())
     lane = (await publisher.take_over([OWNER]))[OWNER]
     staged = await commit(database, lane, b"1", b"2", b"3")
@@ -335,7 +335,7 @@ async def test_there_is_no_room_while_too_much_is_unpublished(
 async def test_what_is_published_in_one_go_is_bounded_by_bytes(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.publisher.BATCH_BYTES", 5)
+    monkeypatch.setattr("redfaust.outbox.publisher.BATCH_BYTES", 5)
     stream = Stream()
     publisher = new_publisher(database, stream)
     lane = (await publisher.take_over([OWNER]))[OWNER]
@@ -388,8 +388,8 @@ async def _publish_all(publisher: Publisher) -> None:
 async def test_a_relay_publishes_what_an_owner_left(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.housekeeping.LEFT_AFTER", 0.05)
-    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.02)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.LEFT_AFTER", 0.05)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.02)
     stream = Stream()
     lane = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
     async with running(database, stream, poll=0.05) as relay:
@@ -404,8 +404,8 @@ async def test_a_relay_publishes_what_an_owner_left(
 async def test_owner_and_relay_publish_each_entry_once_and_in_order(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.housekeeping.LEFT_AFTER", 0.0)
-    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.002)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.002)
     stream = Stream()
     publisher = new_publisher(database, stream)
     lane = (await publisher.take_over([OWNER]))[OWNER]

@@ -10,16 +10,16 @@ from collections.abc import AsyncIterator
 import pytest
 from faust.types import TP
 
-from connectors import crash
-from connectors.brokers.broker import Outgoing
-from connectors.brokers.redis import RedisBroker
-from connectors.brokers.redis.entry import MAX_HEADERS
-from connectors.brokers.redis.offsets import BEGINNING
-from connectors.outbox.lanes import Lane, stage
-from connectors.outbox.publisher import Publisher
-from connectors.postgres.database import Database
-from connectors.processing.dead_letters import DeadLetters
-from connectors.processing.unsent import keep_unsent
+from redfaust import crash
+from redfaust.brokers.broker import Outgoing
+from redfaust.brokers.redis import RedisBroker
+from redfaust.brokers.redis.entry import MAX_HEADERS
+from redfaust.brokers.redis.offsets import BEGINNING
+from redfaust.outbox.lanes import Lane, stage
+from redfaust.outbox.publisher import Publisher
+from redfaust.postgres.database import Database
+from redfaust.processing.dead_letters import DeadLetters
+from redfaust.processing.unsent import keep_unsent
 from tests.integration.outbox_streams import TIMEOUT
 from tests.rights import as_owner
 
@@ -204,7 +204,7 @@ async def test_a_killed_owner_leaves_no_second_dead_letter(
 
     headed = Outgoing("events", b"1", b"k", (("h", b""),) * (MAX_HEADERS + 1))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("connectors.crash.point", die)
+        patched.setattr("redfaust.crash.point", die)
         with pytest.raises(Dying):
             await _take_over_with(database, broker, headed)
     assert len(await sent(database, broker, Outgoing("events", b"2", b"k"))) == 1

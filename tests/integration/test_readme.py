@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from connectors.postgres.database import Database
+from redfaust.postgres.database import Database
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_faust_app import fetch

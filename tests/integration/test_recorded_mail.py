@@ -12,11 +12,11 @@ from datetime import timedelta
 
 import pytest
 
-from connectors import crash
-from connectors.errors import MailRejected, MailUnavailable
-from connectors.mail import Mail, Mailer, MailSink, ReceivedMail, RecordedMailer, recorded, rounds
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
+from redfaust import crash
+from redfaust.errors import MailRejected, MailUnavailable
+from redfaust.mail import Mail, Mailer, MailSink, ReceivedMail, RecordedMailer, recorded, rounds
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
 from tests.integration.faust_apps import eventually
 
 WELCOME = Mail("ann@example.org", "Welcome", "Hello Ann\n", None, idempotency_key="n-1")
@@ -59,7 +59,7 @@ async def server() -> AsyncIterator[Server]:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     yield database
     await database.close()
 

@@ -8,7 +8,7 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from connectors.brokers.broker import (
+from redfaust.brokers.broker import (
     Advance,
     Appended,
     Outgoing,
@@ -16,10 +16,10 @@ from connectors.brokers.broker import (
     Retention,
     TopicSpec,
 )
-from connectors.brokers.redis import RedisBroker
-from connectors.brokers.redis.entry import MAX_HEADERS
-from connectors.brokers.redis.lanes import CALL_BYTES
-from connectors.errors import BrokerError
+from redfaust.brokers.redis import RedisBroker
+from redfaust.brokers.redis.entry import MAX_HEADERS
+from redfaust.brokers.redis.lanes import CALL_BYTES
+from redfaust.errors import BrokerError
 from tests.integration.test_redis_lanes import everything_said
 from tests.rights import as_administrator
 

@@ -10,7 +10,7 @@ from faust.types import TP
 from redis.asyncio import Redis
 from yarl import URL
 
-from connectors.brokers.broker import (
+from redfaust.brokers.broker import (
     EntriesRefused,
     LaneBatch,
     LogsBlocked,
@@ -18,11 +18,11 @@ from connectors.brokers.broker import (
     Numbered,
     Outgoing,
 )
-from connectors.brokers.redis import RedisBroker
-from connectors.brokers.redis.entry import MAX_HEADERS
-from connectors.brokers.redis.lanes import CALL_BYTES
-from connectors.brokers.redis.offsets import offset_of
-from connectors.errors import BrokerUnavailable
+from redfaust.brokers.redis import RedisBroker
+from redfaust.brokers.redis.entry import MAX_HEADERS
+from redfaust.brokers.redis.lanes import CALL_BYTES
+from redfaust.brokers.redis.offsets import offset_of
+from redfaust.errors import BrokerUnavailable
 from tests.rights import as_administrator
 
 EVEN, ODD = TP("events", 0), TP("events", 1)

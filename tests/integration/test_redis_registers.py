@@ -9,12 +9,12 @@ import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
-from connectors.brokers.broker import Beat
-from connectors.brokers.redis import keys
-from connectors.brokers.redis.broker import RedisBroker
-from connectors.brokers.redis.registers import FORGET_AFTER, KEPT
-from connectors.brokers.shares import Register
-from connectors.errors import BrokerError
+from redfaust.brokers.broker import Beat
+from redfaust.brokers.redis import keys
+from redfaust.brokers.redis.broker import RedisBroker
+from redfaust.brokers.redis.registers import FORGET_AFTER, KEPT
+from redfaust.brokers.shares import Register
+from redfaust.errors import BrokerError
 from tests.rights import as_administrator
 
 GROUP = "group"

@@ -9,11 +9,11 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from connectors.brokers.broker import LaneBatch, Numbered, Outgoing
-from connectors.brokers.redis import RedisBroker
-from connectors.brokers.redis import sequences as redis_sequences
-from connectors.brokers.redis.keys import SECRETS
-from connectors.brokers.redis.sequences import KEPT, Sequences
+from redfaust.brokers.broker import LaneBatch, Numbered, Outgoing
+from redfaust.brokers.redis import RedisBroker
+from redfaust.brokers.redis import sequences as redis_sequences
+from redfaust.brokers.redis.keys import SECRETS
+from redfaust.brokers.redis.sequences import KEPT, Sequences
 from tests.rights import as_administrator
 
 EVENTS = TP("events", 0)

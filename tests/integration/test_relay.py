@@ -12,14 +12,14 @@ import asyncpg
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import LaneBatch, Outgoing, Place
-from connectors.errors import BrokerUnavailable, DatabaseBusy, DatabaseUnavailable
-from connectors.outbox.lanes import open_lanes, stage
-from connectors.outbox.outbox import Outbox, outbox_status
-from connectors.outbox.relay import Relay
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate, migrate_connectors
-from connectors.processing.dead_letters import DeadLetters
+from redfaust.brokers.broker import LaneBatch, Outgoing, Place
+from redfaust.errors import BrokerUnavailable, DatabaseBusy, DatabaseUnavailable
+from redfaust.outbox.lanes import open_lanes, stage
+from redfaust.outbox.outbox import Outbox, outbox_status
+from redfaust.outbox.relay import Relay
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import apply_migrations, migrate
+from redfaust.processing.dead_letters import DeadLetters
 from tests.integration.outbox_streams import (
     TIMEOUT,
     Halting,
@@ -38,7 +38,7 @@ from tests.rights import as_owner, as_relay
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = await Database.connect(as_relay(database_url))
-    await migrate_connectors(database)
+    await migrate(database)
     yield database
     await database.close()
 
@@ -100,7 +100,7 @@ async def test_what_is_rolled_back_never_arrives(database: Database) -> None:
 async def test_large_rows_go_in_batches_of_bounded_size(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.relay.BATCH_BYTES", 5_000)
+    monkeypatch.setattr("redfaust.outbox.relay.BATCH_BYTES", 5_000)
     await publish(database, b"x" * 2_000, b"y" * 2_000, b"z" * 2_000, b"w" * 9_000, b"v")
     stream = Stream()
     async with running(database, stream):
@@ -111,7 +111,7 @@ async def test_large_rows_go_in_batches_of_bounded_size(
 async def test_headers_count_as_long_as_they_are_though_they_are_stored_compressed(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.relay.BATCH_BYTES", 25_000)
+    monkeypatch.setattr("redfaust.outbox.relay.BATCH_BYTES", 25_000)
     await database.pool.execute(
         "INSERT INTO redfaust.outbox (topic, value, headers)"
         " SELECT 'orders', 'x', jsonb_build_object('long', repeat('x', 10000))"
@@ -127,7 +127,7 @@ async def test_large_batches_are_read_one_by_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("entries", "journal", "lanes"):
-        monkeypatch.setattr(f"connectors.outbox.{module}.BATCH_BYTES", 5_000)
+        monkeypatch.setattr(f"redfaust.outbox.{module}.BATCH_BYTES", 5_000)
     values = [bytes([n]) * 2_000 for n in range(7)]
     async with database.transaction() as connection:
         lanes = await open_lanes(connection, ["relay"])
@@ -208,7 +208,7 @@ async def test_rows_that_came_due_go_in_the_order_of_their_times(database: Datab
 async def test_one_relay_publishes_and_the_others_are_spares(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.relay.SPARE_POLL", 0.05)
+    monkeypatch.setattr("redfaust.outbox.relay.SPARE_POLL", 0.05)
     first, second = Stream(), Stream()
     async with running(database, second) as spare:
         async with running(database, first) as other:
@@ -227,7 +227,7 @@ async def test_one_relay_publishes_and_the_others_are_spares(
 async def test_a_spare_succeeds_a_relay_whose_session_dies(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.relay.SPARE_POLL", 0.05)
+    monkeypatch.setattr("redfaust.outbox.relay.SPARE_POLL", 0.05)
     old, new = Stream(), Stream()
     relay, stop = new_relay(database, old), asyncio.Event()
     task = asyncio.create_task(relay.run(stop))
@@ -309,11 +309,11 @@ async def test_what_is_claimed_goes_first_and_in_the_order_of_its_numbers(
 
 async def migrate_up_to(database: Database, directory: Path, first_left_out: str) -> None:
     """Bring a database to an older release's schema."""
-    everything = resources.files("connectors.postgres").joinpath("migrations")
+    everything = resources.files("redfaust.postgres").joinpath("migrations")
     for migration in everything.iterdir():
         if migration.name < first_left_out:
             (directory / migration.name).write_text(migration.read_text())
-    await migrate(database, "connectors", directory)
+    await apply_migrations(database, "redfaust", directory)
 
 
 async def test_rows_that_were_claimed_before_there_were_batches_are_published(
@@ -332,7 +332,7 @@ async def test_rows_that_were_claimed_before_there_were_batches_are_published(
                 """ ('orders', 'k', 'second', '{"a": "1"}', 'relay-x', 8),"""
                 " ('orders', 'k', 'first', '{}', 'relay-x', 7)"
             )
-        await migrate_connectors(database)
+        await migrate(database)
         stream = Stream()
         async with running(database, stream):
             assert await stream.reaches(3) == [b"first", b"second", b"third"]
@@ -362,7 +362,7 @@ async def test_rows_from_before_that_could_not_be_published_become_dead_letters(
                 """ ('orders', 'odder', '[["a", "Yg=="], 7, [1e400]]', '-infinity'),"""
                 """ (E'\\t', 'both', '{"n": 1e400, "t": "x"}', now())"""
             )
-        await migrate_connectors(database)
+        await migrate(database)
         stream = Stream()
         async with running(database, stream):
             assert await stream.reaches(3) == [b"good", b"odd", b"odder"]
@@ -405,7 +405,7 @@ async def test_a_row_that_was_claimed_before_and_could_not_be_read_is_published(
                 lane,
             )
             await connection.execute("UPDATE redfaust.lanes SET last_number = 2")
-        await migrate_connectors(database)
+        await migrate(database)
         stream = Stream()
         async with running(database, stream):
             assert await stream.reaches(2) == [b"odd", b"good"]
@@ -420,7 +420,7 @@ async def test_a_row_that_was_claimed_before_and_could_not_be_read_is_published(
 async def test_a_relay_that_lost_its_lock_and_appends_late_does_no_harm(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.relay.SPARE_POLL", 0.05)
+    monkeypatch.setattr("redfaust.outbox.relay.SPARE_POLL", 0.05)
     stream = Halting()
     await publish(database, b"1", b"2")
     zombie = asyncio.create_task(new_relay(database, stream).run(asyncio.Event()))
@@ -441,8 +441,8 @@ async def test_a_relay_that_lost_its_lock_and_appends_late_does_no_harm(
 async def test_a_relay_that_falls_silent_is_succeeded(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.outbox.relay.SPARE_POLL", 0.05)
-    monkeypatch.setattr("connectors.outbox.relay.SILENT_FOR", 0.1)
+    monkeypatch.setattr("redfaust.outbox.relay.SPARE_POLL", 0.05)
+    monkeypatch.setattr("redfaust.outbox.relay.SILENT_FOR", 0.1)
     stream = Halting()
     await publish(database, b"1", b"2")
     silent = asyncio.create_task(new_relay(database, stream, poll=0.1).run(asyncio.Event()))

@@ -10,10 +10,10 @@ from pydantic import SecretStr
 
 from app.cli import relay
 from app.settings import Settings
-from connectors.brokers.redis import RedisBroker
-from connectors.outbox.relay import CHANNEL
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
+from redfaust.brokers.redis import RedisBroker
+from redfaust.outbox.relay import CHANNEL
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
 from tests.integration.outbox_streams import drained, eventually
 from tests.rights import as_relay
 
@@ -39,7 +39,7 @@ async def test_a_relay_waits_for_the_schema_and_for_its_rights(
 
     try:
         await eventually(lambda: waits_for("does not exist"))
-        await migrate_connectors(database)
+        await migrate(database)
         await database.pool.execute("SELECT redfaust.publish('orders', 'k', '1')")
         await drained(database)
         await database.pool.execute("ALTER TABLE redfaust.outbox RENAME TO elsewhere")

@@ -14,12 +14,12 @@ from itertools import count
 import pytest
 from faust.types import TP
 
-from connectors import crash
-from connectors.brokers.redis import RedisBroker
-from connectors.brokers.redis.offsets import BEGINNING
-from connectors.outbox.outbox import Outbox, outbox_status
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
+from redfaust import crash
+from redfaust.brokers.redis import RedisBroker
+from redfaust.brokers.redis.offsets import BEGINNING
+from redfaust.outbox.outbox import Outbox, outbox_status
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
 from tests.integration.outbox_streams import new_relay
 
 TIMEOUT = 30.0
@@ -34,7 +34,7 @@ BACKLOG = 1200
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     yield database
     await database.close()
 

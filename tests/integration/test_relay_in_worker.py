@@ -10,15 +10,15 @@ from urllib.parse import urlsplit, urlunsplit
 import faust
 import pytest
 
-from connectors.brokers.redis import RedisBroker
-from connectors.errors import BrokerUnavailable
-from connectors.outbox.outbox import Outbox
-from connectors.outbox.relay import Relay
-from connectors.outbox.relay_member import GROUP
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.processing.dead_letters import DeadLetters
-from connectors.tables.manager import TableManager
+from redfaust.brokers.redis import RedisBroker
+from redfaust.errors import BrokerUnavailable
+from redfaust.outbox.outbox import Outbox
+from redfaust.outbox.relay import Relay
+from redfaust.outbox.relay_member import GROUP
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.processing.dead_letters import DeadLetters
+from redfaust.tables.manager import TableManager
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.proxy import Proxy
 
@@ -44,7 +44,7 @@ async def test_what_is_published_and_scheduled_comes_with_a_worker_alone(
     any_broker_url: str, database_url: str
 ) -> None:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     app, seen = collecting(any_broker_url, database_url)
     async with running(app):
         async with Outbox(database).transaction() as tx:
@@ -95,7 +95,7 @@ async def test_a_worker_that_runs_no_relay_leaves_the_outbox_alone(
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, *, until_try: int) -> list[None]:
     """Have relays fail until a try; returns the tries so far."""
-    monkeypatch.setattr("connectors.processing.relaying.RETRY_EVERY", 0.01)
+    monkeypatch.setattr("redfaust.processing.relaying.RETRY_EVERY", 0.01)
     run, tries = Relay.run, list[None]()
 
     async def fail(self: Relay, stop: asyncio.Event) -> None:

@@ -9,10 +9,10 @@ import faust
 import pytest
 from redis.asyncio import Redis
 
-from connectors.postgres.database import Database
-from connectors.processing.dead_letters import ADDRESSEE_HEADER, DeadLetters
-from connectors.processing.retries import NO_RETRIES
-from connectors.transports.consumer import Consumer
+from redfaust.postgres.database import Database
+from redfaust.processing.dead_letters import ADDRESSEE_HEADER, DeadLetters
+from redfaust.processing.retries import NO_RETRIES
+from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.outbox_streams import drained
 from tests.integration.outbox_streams import running as relaying

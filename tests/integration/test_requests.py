@@ -11,11 +11,11 @@ import pytest
 from faust.agents.models import ReqRepResponse
 from redis.asyncio import Redis
 
-from connectors.brokers.housekeeping import Housekeeper
-from connectors.brokers.redis.offsets import offset_of
-from connectors.processing import replies
-from connectors.transports.by_url import broker_by_url
-from connectors.transports.consumer import Consumer
+from redfaust.brokers.housekeeping import Housekeeper
+from redfaust.brokers.redis.offsets import offset_of
+from redfaust.processing import replies
+from redfaust.transports.by_url import broker_by_url
+from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 
 
@@ -118,7 +118,7 @@ async def test_who_is_not_started_asks_without_becoming_a_member(any_broker_url:
 async def test_who_is_not_started_hears_answers_also_after_their_log_was_deleted(
     any_broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.log_watch.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("redfaust.transports.log_watch.LOOK_EVERY", 0.1)
     worker, client = calculator(any_broker_url), calculator(any_broker_url)
     log = f"{{{client.app.conf.reply_to}:0}}"
     async with running(worker.app), Redis.from_url(any_broker_url) as redis:

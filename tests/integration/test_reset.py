@@ -8,9 +8,9 @@ from typing import Any
 import faust
 import pytest
 
-from connectors import crash
-from connectors.errors import ResetRefused
-from connectors.tables.reset import reset
+from redfaust import crash
+from redfaust.errors import ResetRefused
+from redfaust.tables.reset import reset
 from tests.integration.faust_apps import eventually, new_app, running
 
 

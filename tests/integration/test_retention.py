@@ -13,11 +13,11 @@ import pytest
 from faust.exceptions import ImproperlyConfigured
 from faust.types import TP
 
-from connectors.brokers.broker import Broker, Outgoing, Retention, TopicSpec
-from connectors.brokers.housekeeping import Housekeeper, explain
-from connectors.postgres.database import Database
-from connectors.processing.retentions import retention_of
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker, Outgoing, Retention, TopicSpec
+from redfaust.brokers.housekeeping import Housekeeper, explain
+from redfaust.postgres.database import Database
+from redfaust.processing.retentions import retention_of
+from redfaust.transports.by_url import broker_by_url
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 
@@ -25,7 +25,7 @@ from tests.integration.test_failures_agents import all_finished
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep house all the time."""
-    monkeypatch.setattr("connectors.brokers.housekeeping.EVERY", 0.02)
+    monkeypatch.setattr("redfaust.brokers.housekeeping.EVERY", 0.02)
 
 
 def broker_of(app: faust.App) -> Broker:

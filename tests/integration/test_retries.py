@@ -9,11 +9,11 @@ from typing import Any
 import faust
 import pytest
 
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.postgres.queries import load
-from connectors.processing.retries import NO_RETRIES, Retries
-from connectors.tables.store import PostgresStore
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.postgres.queries import load
+from redfaust.processing.retries import NO_RETRIES, Retries
+from redfaust.tables.store import PostgresStore
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished, send_numbers
 
@@ -116,7 +116,7 @@ async def test_later_events_of_a_key_wait_while_it_is_tried_again_and_others_go_
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
 async def test_events_of_a_line_are_found_by_its_key(database_url: str, plans: str) -> None:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     async with database.transaction() as connection:
         await connection.execute(
             "INSERT INTO redfaust.parked"
@@ -125,7 +125,7 @@ async def test_events_of_a_line_are_found_by_its_key(database_url: str, plans: s
             " FROM generate_series(1, 20000) AS n"
         )
         await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
-        query = load("connectors.processing", "select_parked")
+        query = load("redfaust.processing", "select_parked")
         await connection.execute(f"PREPARE parked AS {query}")
         plan = await connection.fetch(
             "EXPLAIN EXECUTE parked ('app', '{agent}', '{topic}', '{0}', '{7}', '{1}', 20)"

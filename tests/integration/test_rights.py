@@ -18,14 +18,14 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from app.embedded.binaries import find_postgres
 from app.embedded.logins import as_role
-from connectors.brokers.broker import Outgoing, TopicSpec
-from connectors.brokers.redis.broker import RedisBroker
-from connectors.errors import RightsMissing
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate, migrate_connectors
-from connectors.rights import IN_REDIS, Role, users_acl
-from connectors.tables.manager import open_postgres
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Outgoing, TopicSpec
+from redfaust.brokers.redis.broker import RedisBroker
+from redfaust.errors import RightsMissing
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import apply_migrations, migrate
+from redfaust.rights import IN_REDIS, Role, users_acl
+from redfaust.tables.manager import open_postgres
+from redfaust.transports.by_url import broker_by_url
 from tests.brokers import flush
 from tests.conftest import REDIS_SERVER
 from tests.integration.faust_apps import eventually, new_app, running
@@ -44,7 +44,7 @@ from tests.rights import (
 )
 
 ROOT = Path(__file__).parents[2]
-OPENER = "connectors.tables.manager.TableManager.opener"
+OPENER = "redfaust.tables.manager.TableManager.opener"
 
 
 class Balance(BaseModel):
@@ -87,9 +87,7 @@ async def test_a_worker_that_may_only_read_and_write_works_on_what_an_owner_crea
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, numbers = counting(database_url)
-    monkeypatch.setattr(
-        "connectors.tables.manager.TableManager.opener", staticmethod(open_postgres)
-    )
+    monkeypatch.setattr("redfaust.tables.manager.TableManager.opener", staticmethod(open_postgres))
     await create_tables_of(app)
     async with running(app):
         await numbers.send(key="a", value=5)
@@ -101,9 +99,7 @@ async def test_a_worker_that_may_only_read_and_write_works_on_what_an_owner_crea
 async def test_a_worker_that_may_not_create_what_is_missing_says_what_to_run(
     database_url: str, monkeypatch: pytest.MonkeyPatch, lacks: str
 ) -> None:
-    monkeypatch.setattr(
-        "connectors.tables.manager.TableManager.opener", staticmethod(open_postgres)
-    )
+    monkeypatch.setattr("redfaust.tables.manager.TableManager.opener", staticmethod(open_postgres))
     if lacks == "a column":
         await create_tables_of(counting(database_url, Account)[0])
     elif lacks == "an index":
@@ -118,7 +114,7 @@ async def test_an_up_to_date_database_is_migrated_by_anybody_who_may_read(
     database_url: str,
 ) -> None:
     database = await Database.connect(as_console(database_url))
-    assert await migrate_connectors(database) == []
+    assert await migrate(database) == []
     await database.close()
 
 
@@ -128,7 +124,7 @@ async def test_a_migration_that_a_role_may_not_apply_says_who_may(
     (tmp_path / "0001_first.sql").write_text("CREATE TABLE public.t (a int)")
     database = await Database.connect(database_url)
     with pytest.raises(RightsMissing, match=r"0001_first.*`redfaust migrate`.*owns the schema"):
-        await migrate(database, "test", tmp_path)
+        await apply_migrations(database, "test", tmp_path)
     await database.close()
 
 
@@ -299,7 +295,7 @@ async def test_the_deployment_gives_each_process_its_login_in_redis(
     tmp_path: Path, unused_tcp_port: int
 ) -> None:
     passwords = {f"{name}_PASSWORD": name.lower() for name in ("REDIS", "WORKER", "RELAY", "WEB")}
-    acl = ROOT / "connectors/rights/users.acl"
+    acl = ROOT / "connectors/redfaust/rights/users.acl"
     process = await asyncio.create_subprocess_exec(
         *(str(ROOT / "deploy/redis/start.sh"), "--port", str(unused_tcp_port)),
         cwd=tmp_path,
@@ -338,7 +334,9 @@ async def test_the_deployment_gives_each_process_its_login_in_postgres(
         for name in names
     }
     script = (ROOT / "deploy/postgres/roles.sh").read_text()
-    script = script.replace("/redfaust/roles.sql", str(ROOT / "connectors/rights/roles.sql"))
+    script = script.replace(
+        "/redfaust/roles.sql", str(ROOT / "connectors/redfaust/rights/roles.sql")
+    )
     binaries = Path(find_postgres().program("psql")).parent
     process = await asyncio.create_subprocess_exec(
         *("sh", "-c", script),

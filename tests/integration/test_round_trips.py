@@ -9,10 +9,10 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Connection, Redis
 
-from connectors.brokers.broker import Outgoing
-from connectors.brokers.redis import keys
-from connectors.brokers.redis.broker import RedisBroker
-from connectors.brokers.sharing import Sharing
+from redfaust.brokers.broker import Outgoing
+from redfaust.brokers.redis import keys
+from redfaust.brokers.redis.broker import RedisBroker
+from redfaust.brokers.sharing import Sharing
 from tests.rights import as_administrator
 
 TOPICS = [f"topic-{number}" for number in range(50)]

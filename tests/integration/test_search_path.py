@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from app.schema import migrate_all
-from connectors.postgres.database import Database
+from redfaust.postgres.database import Database
 from tests.rights import as_administrator, as_owner
 
 STATEMENTS = {

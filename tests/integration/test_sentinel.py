@@ -15,11 +15,11 @@ from redis.asyncio import Redis
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 
 from app.embedded.process import free_port
-from connectors.brokers.broker import Outgoing
-from connectors.brokers.redis import RedisBroker
-from connectors.brokers.url import BrokerUrl
-from connectors.errors import BrokerError, BrokerUnavailable
-from connectors.postgres.database import Database
+from redfaust.brokers.broker import Outgoing
+from redfaust.brokers.redis import RedisBroker
+from redfaust.brokers.url import BrokerUrl
+from redfaust.errors import BrokerError, BrokerUnavailable
+from redfaust.postgres.database import Database
 from tests.conftest import REDIS_SERVER
 from tests.integration.faust_apps import PATIENCE, new_app, running
 from tests.integration.outbox_streams import eventually, publishing
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.skipif(SENTINEL is None, reason="Debian's redis-sentine
 
 @pytest.fixture(autouse=True)
 def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.brokers.redis.sentinel.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("redfaust.brokers.redis.sentinel.LOOK_EVERY", 0.1)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ async def test_what_a_process_asks_it_asks_of_one_server(
     broker: RedisBroker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("connectors.brokers.redis.sentinel.LOOK_EVERY", 3600.0)
+    monkeypatch.setattr("redfaust.brokers.redis.sentinel.LOOK_EVERY", 3600.0)
     before = await broker.incarnation()
     await asyncio.sleep(0.2)  # what has looked before looks no more
     await cut_off_from_all_but_clients(pair)

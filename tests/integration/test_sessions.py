@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
 
 LAST_SAID = "SELECT query FROM pg_stat_activity WHERE pid = $1"
 

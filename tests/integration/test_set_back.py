@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import EntriesRefused, LaneBatch, Outgoing, Place, Refused
-from connectors.errors import BrokerError, LaneOvertaken
-from connectors.outbox.housekeeping import Housekeeping
-from connectors.outbox.journal import Journal
-from connectors.outbox.lanes import Lane, open_lanes
-from connectors.outbox.retention import KEEP_FOR, Retention
-from connectors.postgres.database import Connection, Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.postgres.queries import load
+from redfaust.brokers.broker import EntriesRefused, LaneBatch, Outgoing, Place, Refused
+from redfaust.errors import BrokerError, LaneOvertaken
+from redfaust.outbox.housekeeping import Housekeeping
+from redfaust.outbox.journal import Journal
+from redfaust.outbox.lanes import Lane, open_lanes
+from redfaust.outbox.retention import KEEP_FOR, Retention
+from redfaust.postgres.database import Connection, Database
+from redfaust.postgres.migrate import migrate
+from redfaust.postgres.queries import load
 from tests.integration.outbox_streams import (
     OWNER,
     TIMEOUT,
@@ -37,7 +37,7 @@ from tests.integration.outbox_streams import (
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     yield database
     await database.close()
 
@@ -45,7 +45,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep house all the time."""
-    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.02)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.02)
 
 
 def numbers(begin: int, end: int) -> list[bytes | None]:
@@ -227,7 +227,7 @@ async def test_who_dies_while_he_restores_leaves_it_to_his_heir(
             await all_published(owner.publisher)
     stream.lose(30)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("connectors.crash.point", die)
+        patched.setattr("redfaust.crash.point", die)
         with pytest.raises(Dying):
             await Owner(database, stream).take_over()
     await Owner(database, stream).take_over()
@@ -310,7 +310,7 @@ def retention_of(database: Database, stream: Stream) -> Retention:
 
 async def lanes_of(database: Database) -> list[str]:
     async with database.transaction() as connection:
-        rows = await connection.fetch(load("connectors.outbox", "select_lanes"))
+        rows = await connection.fetch(load("redfaust.outbox", "select_lanes"))
     return [row["lane"] for row in rows]
 
 
@@ -374,7 +374,7 @@ async def test_what_a_log_has_lost_is_restored_and_not_deleted(database: Databas
 async def test_batches_that_wait_for_a_group_do_not_hide_those_behind_them(
     database: Database, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr(f"connectors.outbox.retention.{bound}", 2)
+    monkeypatch.setattr(f"redfaust.outbox.retention.{bound}", 2)
     async with database.transaction() as connection:
         await connection.execute(
             "INSERT INTO redfaust.batches"
@@ -428,7 +428,7 @@ async def test_no_round_reads_all_batches(database: Database, plans: str, analyz
             await connection.execute("ANALYZE redfaust.batches")
         await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
         for name, (types, values) in queries.items():
-            query = load("connectors.outbox", name)
+            query = load("redfaust.outbox", name)
             await connection.execute(f"PREPARE {name} {types} AS {query}")
             plan = await connection.fetch(f"EXPLAIN EXECUTE {name} {values}")
             lines = "\n".join(line for (line,) in plan)

@@ -12,13 +12,13 @@ import faust
 import pytest
 from faust.types.settings import Settings
 
-from connectors.processing.pace import Pace
-from connectors.transports.commits import Commits
-from connectors.transports.consumer import Consumer
-from connectors.transports.settings import IGNORED
+from redfaust.processing.pace import Pace
+from redfaust.transports.commits import Commits
+from redfaust.transports.consumer import Consumer
+from redfaust.transports.settings import IGNORED
 from tests.integration.faust_apps import PATIENCE, eventually, running
 
-README = Path(__file__).parents[2] / "connectors" / "transports" / "README.md"
+README = Path(__file__).parents[2] / "connectors" / "redfaust" / "transports" / "README.md"
 
 _LEFT_TO_FAUST = """
     Agent Event GlobalTable HttpClient LeaderAssignor Monitor PartitionAssignor Router Schema
@@ -58,7 +58,7 @@ def test_each_setting_is_in_one_list() -> None:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "connectors.transports.settings"]
+    return [r.getMessage() for r in caplog.records if r.name == "redfaust.transports.settings"]
 
 
 async def test_an_application_that_sets_nothing_is_told_nothing(
@@ -126,8 +126,8 @@ async def test_the_next_commit_does_not_wait_for_more_events_than_were_set() -> 
 async def test_events_in_progress_are_not_waited_for_if_so_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("connectors.transports.commits.DRAIN_FOR", 10 * PATIENCE)
-    monkeypatch.setattr("connectors.transports.commits.STOP_FOR", 10 * PATIENCE)
+    monkeypatch.setattr("redfaust.transports.commits.DRAIN_FOR", 10 * PATIENCE)
+    monkeypatch.setattr("redfaust.transports.commits.STOP_FOR", 10 * PATIENCE)
     app, begun, never = new_app(stream_wait_empty=False), asyncio.Event(), asyncio.Event()
     numbers = app.topic("numbers")
 

@@ -16,17 +16,17 @@ import pytest
 from faust.exceptions import ImproperlyConfigured
 from redis.asyncio import Redis
 
-from connectors.brokers.broker import Broker, Numbered, Outgoing
-from connectors.brokers.broker import LaneBatch as Batch
-from connectors.errors import BrokerUnavailable
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.postgres.queries import load
-from connectors.processing.dead_letters import DeadLetterHeading, DeadLetters
-from connectors.processing.retries import NO_RETRIES, Retries
-from connectors.processing.shared import delivery, inbox
-from connectors.processing.shared.message import State
-from connectors.processing.topic import Topic
+from redfaust.brokers.broker import Broker, Numbered, Outgoing
+from redfaust.brokers.broker import LaneBatch as Batch
+from redfaust.errors import BrokerUnavailable
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.postgres.queries import load
+from redfaust.processing.dead_letters import DeadLetterHeading, DeadLetters
+from redfaust.processing.retries import NO_RETRIES, Retries
+from redfaust.processing.shared import delivery, inbox
+from redfaust.processing.shared.message import State
+from redfaust.processing.topic import Topic
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_batches import fetch, sent_to
 from tests.rights import as_administrator
@@ -69,7 +69,7 @@ async def all_settled(app: faust.App) -> bool:
 
 def claims_last(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("redis", "memory"):
-        monkeypatch.setattr(f"connectors.brokers.{kind}.sharing.CLAIM_FOR", seconds)
+        monkeypatch.setattr(f"redfaust.brokers.{kind}.sharing.CLAIM_FOR", seconds)
 
 
 async def letters_of(database_url: str) -> Sequence[DeadLetterHeading]:
@@ -275,7 +275,7 @@ async def test_tables_are_not_for_such_agents(database_url: str, use: str) -> No
         await letters.send(key="key", value=1)
         await eventually(lambda: all_settled(app))
     [letter] = await letters_of(database_url)
-    assert letter.error_type == "connectors.errors.TableNotShared"
+    assert letter.error_type == "redfaust.errors.TableNotShared"
     assert letter.attempts == 1
     assert "Send an event to an ordered agent" in letter.error
 
@@ -461,8 +461,8 @@ async def _equals(count: Callable[[], Awaitable[int]], number: int) -> bool:
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
 async def test_an_event_is_looked_up_among_no_others(database_url: str, plans: str) -> None:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
-    query = load("connectors.processing.shared", "select_known")
+    await migrate(database)
+    query = load("redfaust.processing.shared", "select_known")
     async with database.transaction() as connection:
         await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
         await connection.execute(f"PREPARE known (text, text[]) AS {query}")

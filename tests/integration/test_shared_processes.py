@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from connectors.brokers.broker import Broker, Outgoing, TopicSpec
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker, Outgoing, TopicSpec
+from redfaust.transports.by_url import broker_by_url
 from tests.integration.faust_apps import eventually
 from tests.integration.shared_workers import (
     CLAIM,
@@ -26,7 +26,7 @@ from tests.rights import as_administrator
 
 @pytest.fixture
 async def place(empty_valkey_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr("connectors.brokers.redis.sharing.CLAIM_FOR", CLAIM)
+    monkeypatch.setattr("redfaust.brokers.redis.sharing.CLAIM_FOR", CLAIM)
     return Place(empty_valkey_url, database_url)
 
 

@@ -10,13 +10,13 @@ from app.status.collector import Watch
 from app.status.database_facts import ask_retrying
 from app.status.snapshot import Cause, Unknown
 from app.status.sources import Sources
-from connectors.brokers.broker import Beat, Outgoing, Record, TopicSpec
-from connectors.brokers.sharing import Claim, shared_group
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.processing.shared.inbox import Inbox, Known
-from connectors.processing.shared.message import SharedMessage
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Beat, Outgoing, Record, TopicSpec
+from redfaust.brokers.sharing import Claim, shared_group
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.processing.shared.inbox import Inbox, Known
+from redfaust.processing.shared.message import SharedMessage
+from redfaust.transports.by_url import broker_by_url
 
 
 async def test_what_waits_for_them_and_what_they_have_in_hand(any_broker_url: str) -> None:
@@ -48,7 +48,7 @@ async def test_what_waits_for_them_and_what_they_have_in_hand(any_broker_url: st
 
 async def test_what_waits_for_another_attempt_is_counted(database_url: str) -> None:
     database = await Database.connect(database_url)
-    await migrate_connectors(database)
+    await migrate(database)
     inbox = Inbox(database, shared_group("shop", "mail"), "log")
     failed, finished = (
         SharedMessage(

@@ -10,7 +10,6 @@ import pytest
 import agents.orders
 import agents.topics
 import agents.users
-from connectors.testing import in_memory
 from models.catalogue import EVENTS
 from models.envelope import Message, first_message
 from models.events import (
@@ -22,6 +21,7 @@ from models.events import (
     UserCreated,
 )
 from models.orders import Item, OrderStatus
+from redfaust.testing import in_memory
 
 TEA = Item(sku="tea", quantity=2, unit_price=450)
 MILK = Item(sku="milk", quantity=1, unit_price=120)

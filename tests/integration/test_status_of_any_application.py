@@ -17,10 +17,10 @@ from app.schema import migrate_all
 from app.settings import Settings
 from app.web.application import create_web
 from app.web.services import Services, open_services
-from connectors.brokers.broker import Beat, TopicSpec
-from connectors.brokers.shares import Register
-from connectors.postgres.database import Database
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Beat, TopicSpec
+from redfaust.brokers.shares import Register
+from redfaust.postgres.database import Database
+from redfaust.transports.by_url import broker_by_url
 from tests.rights import as_administrator, as_owner
 
 

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from connectors.brokers.memory import MemoryBroker
-from connectors.errors import BrokerUnavailable
-from connectors.outbox.housekeeping import Housekeeping
-from connectors.postgres.database import Database
-from connectors.processing.backing import PostgresBacking, backing_of
+from redfaust.brokers.memory import MemoryBroker
+from redfaust.errors import BrokerUnavailable
+from redfaust.outbox.housekeeping import Housekeeping
+from redfaust.postgres.database import Database
+from redfaust.processing.backing import PostgresBacking, backing_of
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.proxy import Proxy
 

@@ -14,13 +14,13 @@ from redis.asyncio import Redis
 
 from app.errors import GroupUnknown
 from app.groups import forget_group
-from connectors.brokers.broker import Advance, Beat, Outgoing, Retention, TopicSpec
-from connectors.brokers.housekeeping import Housekeeper
-from connectors.brokers.redis import keys
-from connectors.brokers.redis.broker import RedisBroker
-from connectors.brokers.redis.topics import KNOWN_FOR
-from connectors.brokers.shares import Register
-from connectors.errors import BrokerError, BrokerUnavailable
+from redfaust.brokers.broker import Advance, Beat, Outgoing, Retention, TopicSpec
+from redfaust.brokers.housekeeping import Housekeeper
+from redfaust.brokers.redis import keys
+from redfaust.brokers.redis.broker import RedisBroker
+from redfaust.brokers.redis.topics import KNOWN_FOR
+from redfaust.brokers.shares import Register
+from redfaust.errors import BrokerError, BrokerUnavailable
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.rights import as_administrator
 
@@ -330,7 +330,7 @@ async def test_the_keeper_names_each_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("connectors.brokers.housekeeping.LOOK_EVERY", 0.0)
+    monkeypatch.setattr("redfaust.brokers.housekeeping.LOOK_EVERY", 0.0)
     keeper = Housekeeper(broker, "keeper")
     await client.hset(keys.TOPICS, "evil", "abc")
     for _ in range(3):
@@ -344,7 +344,7 @@ async def test_the_keeper_names_each_once(
 async def test_a_worker_works_beside_all_of_it(
     any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.transports.log_watch.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("redfaust.transports.log_watch.LOOK_EVERY", 0.1)
     client = Redis.from_url(as_administrator(any_broker_url))
     app, seen = new_app(any_broker_url, database_url, partitions=2), set()
     numbers = app.topic("numbers", key_type=str)
@@ -379,7 +379,7 @@ async def test_a_worker_works_beside_all_of_it(
 async def test_a_shared_agent_works_beside_a_log_of_another_type(
     any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.processing.shared.delivery.TAKE_OVER_EVERY", 0.1)
+    monkeypatch.setattr("redfaust.processing.shared.delivery.TAKE_OVER_EVERY", 0.1)
     client = Redis.from_url(as_administrator(any_broker_url))
     app, seen = new_app(any_broker_url, database_url, partitions=2), set()
 

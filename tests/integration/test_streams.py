@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import faust
 import pytest
 
-from connectors.processing import event_stream
+from redfaust.processing import event_stream
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 
 
@@ -122,7 +122,7 @@ async def test_two_streams_as_one(app: faust.App) -> None:
 
 
 async def test_who_acknowledges_himself(app: faust.App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.transports.commits.STOP_FOR", 0.1)
+    monkeypatch.setattr("redfaust.transports.commits.STOP_FOR", 0.1)
     topic, heard = app.topic("numbers", partitions=1), []
 
     @app.agent(topic)

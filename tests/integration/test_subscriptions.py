@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from connectors.transports import conductor
+from redfaust.transports import conductor
 from tests.integration.faust_apps import eventually, new_app, running
 
 

@@ -9,8 +9,8 @@ import pytest
 from faust.exceptions import ImproperlyConfigured
 from pydantic import BaseModel, Field, create_model
 
-from connectors.postgres.identifiers import LONGEST_NAME, index_name, stored_name
-from connectors.processing.retries import NO_RETRIES
+from redfaust.postgres.identifiers import LONGEST_NAME, index_name, stored_name
+from redfaust.processing.retries import NO_RETRIES
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_partitions_of_writes import fetch, send_all

@@ -8,11 +8,11 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from connectors.brokers.redis import RedisBroker, keys
-from connectors.postgres.database import Database
-from connectors.processing.dead_letters import DeadLetters
-from connectors.processing.unsent import keep_unsent
-from connectors.tables.manager import TableManager
+from redfaust.brokers.redis import RedisBroker, keys
+from redfaust.postgres.database import Database
+from redfaust.processing.dead_letters import DeadLetters
+from redfaust.processing.unsent import keep_unsent
+from redfaust.tables.manager import TableManager
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.outbox_streams import is_active
 from tests.integration.outbox_streams import running as relaying
@@ -23,7 +23,7 @@ PAYMENTS = TP("payments", 0)
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.outbox.housekeeping.EVERY", 0.1)
+    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.1)
 
 
 @pytest.mark.parametrize("ruined", ["marks", "stream and marks", "stream"])

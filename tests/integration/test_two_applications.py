@@ -6,7 +6,7 @@ from typing import Any
 
 import faust
 
-from connectors.processing.retries import Retries
+from redfaust.processing.retries import Retries
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_batches import fetch
 from tests.integration.test_failures_agents import all_finished

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 import redis.asyncio as redis
 
-from connectors.brokers.redis.broker import RedisBroker
-from connectors.postgres.database import Database
+from redfaust.brokers.redis.broker import RedisBroker
+from redfaust.postgres.database import Database
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.rights import as_administrator
 

@@ -21,15 +21,15 @@ from app.status.text import render
 from app.web.application import create_web
 from app.web.limits import MAX_BODY_BYTES
 from app.web.services import Services
-from connectors.brokers.broker import Beat, Outgoing, TopicSpec
-from connectors.brokers.memory.broker import MemoryBroker
-from connectors.mail import ReceivedMail
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
-from connectors.processing.dead_letters import DeadLetters, NewDeadLetter
 from models.catalogue import EVENTS
 from models.envelope import Message
 from models.events import CartUpdated, Event, OrderCreated, UserCreated
+from redfaust.brokers.broker import Beat, Outgoing, TopicSpec
+from redfaust.brokers.memory.broker import MemoryBroker
+from redfaust.mail import ReceivedMail
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
+from redfaust.processing.dead_letters import DeadLetters, NewDeadLetter
 from tests.rights import as_owner, as_web
 
 ITEM = {"sku": "tea", "quantity": 2, "unit_price": 450}

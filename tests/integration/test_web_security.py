@@ -17,8 +17,8 @@ from app.web.application import create_web
 from app.web.refusals import LINES
 from app.web.security import Access, is_loopback
 from app.web.services import Services
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
 
 TOKEN = "correct horse battery"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

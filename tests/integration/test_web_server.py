@@ -22,8 +22,8 @@ from app.web.listening import PortUnusable, addresses, listen
 from app.web.protocol import State
 from app.web.server import WebServer
 from app.web.services import Services
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
 
 PATIENCE = 10.0
 LIMIT = 5

@@ -10,8 +10,8 @@ from typing import Any, cast
 import faust
 import pytest
 
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_failures_tables import fetch

@@ -9,8 +9,8 @@ from uuid import uuid4
 import faust
 import pytest
 
-from connectors.brokers.broker import Broker, Outgoing
-from connectors.transports.consumer import Consumer
+from redfaust.brokers.broker import Broker, Outgoing
+from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 
 

@@ -9,11 +9,11 @@ import pytest
 from app.status.broker_facts import ask_logs
 from app.status.collector import lag_of
 from app.status.shares import ask_shares
-from connectors.brokers.broker import Broker, Outgoing, TopicSpec
-from connectors.brokers.shares import Owned, Register
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker, Outgoing, TopicSpec
+from redfaust.brokers.shares import Owned, Register
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.transports.by_url import broker_by_url
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def test_the_lag_is_that_of_our_topics(broker: Broker, database_url: str) 
     logs = await ask_logs(broker, "shop")
     database = await Database.connect(database_url)
     try:
-        await migrate_connectors(database)
+        await migrate(database)
         register = Register(("w-1~1",), {0: Owned("w-1~1", "", 0.0)})
         version = (await broker.roll("shop")).version
         assert await broker.reassign("shop", register, version=version, silent={})

@@ -13,14 +13,14 @@ import pytest
 from faust.types import TP
 from pydantic import BaseModel
 
-from connectors.brokers.partitioner import partition_of
-from connectors.errors import CacheFull
-from connectors.postgres.database import Database
-from connectors.postgres.identifiers import index_name
-from connectors.processing.committer import Committer
-from connectors.processing.retries import NO_RETRIES, Retries
-from connectors.tables.wide import WideStore
-from connectors.transports.consumer import Consumer
+from redfaust.brokers.partitioner import partition_of
+from redfaust.errors import CacheFull
+from redfaust.postgres.database import Database
+from redfaust.postgres.identifiers import index_name
+from redfaust.processing.committer import Committer
+from redfaust.processing.retries import NO_RETRIES, Retries
+from redfaust.tables.wide import WideStore
+from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
 from tests.integration.test_faust_app import fetch
@@ -376,7 +376,7 @@ async def test_a_slow_event_holds_up_no_other_key(database_url: str) -> None:
 async def test_an_event_that_needs_more_rows_than_there_are_places_fails(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.tables.prefetch.ROOM_FOR", 0.1)
+    monkeypatch.setattr("redfaust.tables.prefetch.ROOM_FOR", 0.1)
     app = new_app("memory://many", database_url)
     numbers = app.topic("numbers", key_type=str, partitions=1)
     table: Any = app.Table("seen", key_type=str, default=int, options={"cached_rows": 10})

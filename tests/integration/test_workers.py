@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
-from connectors import crash
-from connectors.brokers.broker import Broker, Outgoing
-from connectors.brokers.membership import NAME
-from connectors.postgres.database import Database
-from connectors.transports.by_url import broker_by_url
+from redfaust import crash
+from redfaust.brokers.broker import Broker, Outgoing
+from redfaust.brokers.membership import NAME
+from redfaust.postgres.database import Database
+from redfaust.transports.by_url import broker_by_url
 from tests.integration.faust_apps import eventually
 from tests.integration.worker_processes import (
     APP,

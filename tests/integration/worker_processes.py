@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import faust
 import pytest
 
-from connectors import crash
-from connectors.brokers.broker import Broker, Roll
-from connectors.brokers.membership import NAME
-from connectors.brokers.shares import name_of
+from redfaust import crash
+from redfaust.brokers.broker import Broker, Roll
+from redfaust.brokers.membership import NAME
+from redfaust.brokers.shares import name_of
 from tests.integration import faust_apps
 
 APP = "workers"
@@ -23,7 +23,7 @@ PARTITIONS = 8
 PATIENCE = 30.0
 
 IMPATIENT: Mapping[str, float] = {
-    f"connectors.brokers.{module}.{name}": seconds
+    f"redfaust.brokers.{module}.{name}": seconds
     for module in ("liveness", "membership")
     for name, seconds in (("HEARTBEAT", 0.1), ("SILENCE", 1.5))
 }

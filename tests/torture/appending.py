@@ -13,8 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from connectors.brokers.partitioner import partition_of
-from connectors.brokers.redis import keys
+from redfaust.brokers.partitioner import partition_of
+from redfaust.brokers.redis import keys
 from tests.torture.history import NUMBER
 from tests.torture.ledger import PARTITIONS, TRANSFERS
 from tests.torture.on_cluster import Cluster

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from faust.types import TP, AppT
 
 from app.cli import main as redfaust
-from connectors.brokers.broker import Broker, LaneBatch, Place
-from connectors.brokers.redis.broker import RedisBroker
-from connectors.processing import commit
-from connectors.processing.committer import Committer
-from connectors.processing.unit_of_work import Batch
-from connectors.processing.watermark import Committed, Progress
-from connectors.transports import rebalance
+from redfaust.brokers.broker import Broker, LaneBatch, Place
+from redfaust.brokers.redis.broker import RedisBroker
+from redfaust.processing import commit
+from redfaust.processing.committer import Committer
+from redfaust.processing.unit_of_work import Batch
+from redfaust.processing.watermark import Committed, Progress
+from redfaust.transports import rebalance
 
 SLOW = 0.1
 """Seconds between two steps that should be one: each kill has a fair chance to fall between."""

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 import orjson
 
-from connectors.brokers.partitioner import partition_of
+from redfaust.brokers.partitioner import partition_of
 from tests.torture.history import Entry, History, Letter
 from tests.torture.ledger import (
     AUDITED,

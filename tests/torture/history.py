@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import orjson
 from faust.types import TP
 
-from connectors.brokers.broker import Broker, Record
-from connectors.brokers.kafka.broker import KafkaBroker
-from connectors.postgres.database import Database
+from redfaust.brokers.broker import Broker, Record
+from redfaust.brokers.kafka.broker import KafkaBroker
+from redfaust.postgres.database import Database
 from tests.torture.ledger import (
     APP,
     AUDITED,

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from random import Random
 
-from connectors.postgres.database import Database
+from redfaust.postgres.database import Database
 from tests.torture.faults import Fault
 from tests.torture.servers import Servers
 from tests.torture.strikes import Impossible, Strikes

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from connectors.brokers.partitioner import partition_of
+from redfaust.brokers.partitioner import partition_of
 from tests.torture.history import Entry, History
 from tests.torture.ledger import (
     AUDITED,

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from faust.types import TP
 
-from connectors.brokers.broker import Broker
-from connectors.errors import BrokerUnavailable, DatabaseUnavailable
-from connectors.postgres.database import Database
+from redfaust.brokers.broker import Broker
+from redfaust.errors import BrokerUnavailable, DatabaseUnavailable
+from redfaust.postgres.database import Database
 from tests.torture.faults import Fault
 from tests.torture.ledger import APP, ENTRIES, PARTITIONS, TRANSFERS
 

@@ -19,7 +19,7 @@ from app.embedded.binaries import find_valkey
 from app.embedded.process import Server, free_port, start_server
 from app.embedded.secret import write_private
 from app.embedded.valkey import STOP
-from connectors.rights import Role
+from redfaust.rights import Role
 from tests.rights import PASSWORD, as_worker, with_known_password
 from tests.torture import clock
 from tests.torture.clock import Clock

@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from connectors.brokers.broker import Broker, TopicSpec
-from connectors.errors import BrokerUnavailable, DatabaseUnavailable
-from connectors.postgres.database import Database
-from connectors.postgres.migrate import migrate_connectors
-from connectors.transports.by_url import broker_by_url
+from redfaust.brokers.broker import Broker, TopicSpec
+from redfaust.errors import BrokerUnavailable, DatabaseUnavailable
+from redfaust.postgres.database import Database
+from redfaust.postgres.migrate import migrate
+from redfaust.transports.by_url import broker_by_url
 from tests.rights import as_owner, as_worker
 from tests.torture import ledger
 from tests.torture.appending import appending_to
@@ -105,7 +105,7 @@ async def run(settings: Settings, directory: Path) -> Report:
             store=as_worker(servers.postgres.url),
         )
         try:
-            await migrate_connectors(database)
+            await migrate(database)
             await broker.open()
             await database.pool.execute(CREATE)
             await _create_tables({**_environ(settings, servers), ledger.DATABASE_VARIABLE: owner})

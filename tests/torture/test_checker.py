@@ -9,7 +9,7 @@ from itertools import count
 import orjson
 import pytest
 
-from connectors.brokers.partitioner import partition_of
+from redfaust.brokers.partitioner import partition_of
 from tests.torture.checker import Violation, check
 from tests.torture.history import Entry, History, Left, Letter
 from tests.torture.ledger import (

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from redis.exceptions import RedisError
 
-from connectors.errors import BrokerError, DatabaseUnavailable
+from redfaust.errors import BrokerError, DatabaseUnavailable
 from tests.torture.faults import Fault, Scheduled
 from tests.torture.progress import Progress
 from tests.torture.strikes import Impossible, Strikes

@@ -12,8 +12,8 @@ from faust.types import EventT
 from mode import loop
 from pydantic import BaseModel
 
-from connectors.processing.parking import attempts_of
-from connectors.processing.retries import Retries
+from redfaust.processing.parking import attempts_of
+from redfaust.processing.retries import Retries
 from tests.torture import ledger
 from tests.torture.ledger import APP, READS, TABLES, Agent, Fate, Row, fate, outputs
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from connectors.errors import DatabaseUnavailable
-from connectors.outbox.outbox import Outbox
-from connectors.postgres.database import Database
+from redfaust.errors import DatabaseUnavailable
+from redfaust.outbox.outbox import Outbox
+from redfaust.postgres.database import Database
 from tests.torture.appending import Appending
 from tests.torture.history import NUMBER
 from tests.torture.ledger import TRANSFERS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from connectors.tables.cache import Cache, State
+from redfaust.tables.cache import Cache, State
 
 
 class Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from faust.types import TP
 
-from connectors.processing.changes import LATER, Causes, Changes, Row
+from redfaust.processing.changes import LATER, Causes, Changes, Row
 
 FIRST = ("agent", TP("words", 0), 1)
 SECOND = ("agent", TP("words", 0), 2)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import faust
 import pytest
 
-from connectors.collector import THRESHOLDS, relax_collector
+from redfaust.collector import THRESHOLDS, relax_collector
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ import pytest
 from faust.exceptions import ImproperlyConfigured
 from pydantic import BaseModel, Field
 
-from connectors.tables.columns import Column, key_column, set_column, value_column
-from connectors.tables.store import own_copy
+from redfaust.tables.columns import Column, key_column, set_column, value_column
+from redfaust.tables.store import own_copy
 
 
 class Point(faust.Record):

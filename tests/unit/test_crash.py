@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from connectors.crash import VARIABLE, armed
+from redfaust.crash import VARIABLE, armed
 
 PROGRAM = """
-from connectors.crash import point
+from redfaust.crash import point
 for name in ("a", "b", "a", "c"):
     print(name, flush=True)
     point("test." + name)

@@ -13,11 +13,11 @@ from faust.exceptions import ImproperlyConfigured
 from pydantic import BaseModel
 
 from app.settings import Settings, SettingsError
-from connectors.brokers.kafka.address import Address as KafkaAddress
-from connectors.brokers.redis.address import Address
-from connectors.errors import BrokerError, MailError
-from connectors.mail import Mailer
-from connectors.processing.retries import NO_RETRIES, Retries
+from redfaust.brokers.kafka.address import Address as KafkaAddress
+from redfaust.brokers.redis.address import Address
+from redfaust.errors import BrokerError, MailError
+from redfaust.mail import Mailer
+from redfaust.processing.retries import NO_RETRIES, Retries
 
 POSTGRES = "postgresql://nowhere.invalid/none"
 

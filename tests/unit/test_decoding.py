@@ -11,7 +11,7 @@ import pytest
 from faust.types import TP, Message
 from pydantic import BaseModel
 
-from connectors.processing import decoding
+from redfaust.processing import decoding
 
 TYPES: list[Any] = [None, bytes, str, int, float, Decimal]
 CODECS = [None, "raw", "json", "json|binary"]

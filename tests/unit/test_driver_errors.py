@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from asyncpg import exceptions
 
-from connectors.postgres.driver_errors import CLASSES, Kind, kind_of
+from redfaust.postgres.driver_errors import CLASSES, Kind, kind_of
 
 WITHOUT_A_CODE = {
     "ClientConfigurationError": Kind.STATEMENT,

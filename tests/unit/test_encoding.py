@@ -11,8 +11,8 @@ import faust
 import pytest
 from pydantic import BaseModel
 
-from connectors.processing.producer import as_headers
-from connectors.processing.topic import Topic
+from redfaust.processing.producer import as_headers
+from redfaust.processing.topic import Topic
 
 TYPES: list[Any] = [None, str, bytes, int]
 CODECS = [None, "raw", "json", "json|binary"]

@@ -10,8 +10,8 @@ import faust
 import pytest
 from yarl import URL
 
-from connectors.postgres.driver_errors import Kind, kind_of
-from connectors.postgres.hosts import Hosts, each_host, list_as_parameter
+from redfaust.postgres.driver_errors import Kind, kind_of
+from redfaust.postgres.hosts import Hosts, each_host, list_as_parameter
 
 LISTED = "postgresql://me:a%2Cb@one:5432,two:5433/shop?schema=public"
 

@@ -27,7 +27,7 @@ from app.status.snapshot import (
     Snapshot,
     Unknown,
 )
-from connectors.brokers.broker import GroupProgress, PartitionSurvey, ServerTrouble, Trouble
+from redfaust.brokers.broker import GroupProgress, PartitionSurvey, ServerTrouble, Trouble
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
@@ -44,7 +44,7 @@ WELL = Snapshot(
     anomalies=(),
     server=Server("bank", is_read_only=False, is_standby=False, may_publish=True),
     identity="db",
-    schemas=(Schema("connectors", 14, 14),),
+    schemas=(Schema("redfaust", 14, 14),),
     outbox=Outbox(0, 0.0, 0, 0.0),
     retrying=(),
     letters=Letters(0, None, None, ""),
@@ -75,8 +75,8 @@ def test_nothing_is_wrong_where_everything_is_as_it_should_be() -> None:
         ({"group": Group(workers=(WORKER,), unowned={1: LONG_AGO})}, Kind.PARTITIONS_UNOWNED),
         ({"troubles": [ServerTrouble(Trouble.EVICTS, "it evicts")]}, Kind.BROKER_EVICTS),
         ({"anomalies": [("redfaust:topics", "abc")]}, Kind.ANOMALY),
-        ({"schemas": (Schema("connectors", 13, 14),)}, Kind.SCHEMA_OLD),
-        ({"schemas": (Schema("connectors", 15, 14),)}, Kind.SCHEMA_NEW),
+        ({"schemas": (Schema("redfaust", 13, 14),)}, Kind.SCHEMA_OLD),
+        ({"schemas": (Schema("redfaust", 15, 14),)}, Kind.SCHEMA_NEW),
         ({"outbox": Outbox(3, 60.0, 0, 0.0)}, Kind.OUTBOX_OVERDUE),
         ({"locks": (LockWait(7, "redfaust", 9.0, [8], "psql"),)}, Kind.LOCKED),
         ({"unreadable_rows": ["order_states o-1"]}, Kind.ROW_UNREADABLE),

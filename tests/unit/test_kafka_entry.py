@@ -9,11 +9,11 @@ from faust.types import TP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.brokers.broker import Numbered, Outgoing, Record
-from connectors.brokers.kafka.entry import SOURCE, as_record, log_of, with_source
-from connectors.brokers.kafka.topics import name_fault
-from connectors.brokers.outgoing import EARLIEST, LATEST
-from connectors.brokers.sequences import Signer
+from redfaust.brokers.broker import Numbered, Outgoing, Record
+from redfaust.brokers.kafka.entry import SOURCE, as_record, log_of, with_source
+from redfaust.brokers.kafka.topics import name_fault
+from redfaust.brokers.outgoing import EARLIEST, LATEST
+from redfaust.brokers.sequences import Signer
 
 SIGNER = Signer([b"secret"])
 FIRST = TP("orders", 0)

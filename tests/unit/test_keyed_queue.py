@@ -9,7 +9,7 @@ from typing import Any
 
 from mode.utils.queues import FlowControlEvent
 
-from connectors.processing.queue import KeyedQueue
+from redfaust.processing.queue import KeyedQueue
 
 
 def event(key: bytes | None, number: int) -> Any:

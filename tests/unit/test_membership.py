@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from faust.types import TP
 
-from connectors.brokers.broker import Beat, Roll
-from connectors.brokers.draining import drain
-from connectors.brokers.membership import NAME, Membership, Standing
-from connectors.brokers.memory.broker import MemoryBroker, _logs
-from connectors.brokers.shares import Register, name_of
-from connectors.errors import BrokerUnavailable, WorkerUnknown
+from redfaust.brokers.broker import Beat, Roll
+from redfaust.brokers.draining import drain
+from redfaust.brokers.membership import NAME, Membership, Standing
+from redfaust.brokers.memory.broker import MemoryBroker, _logs
+from redfaust.brokers.shares import Register, name_of
+from redfaust.errors import BrokerUnavailable, WorkerUnknown
 
 PATIENCE = 10.0
 GROUP = "group"
@@ -24,8 +24,8 @@ ALL = frozenset(TP("topic", number) for number in range(4))
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("liveness", "membership"):
-        monkeypatch.setattr(f"connectors.brokers.{module}.HEARTBEAT", 0.01)
-        monkeypatch.setattr(f"connectors.brokers.{module}.SILENCE", 0.5)
+        monkeypatch.setattr(f"redfaust.brokers.{module}.HEARTBEAT", 0.01)
+        monkeypatch.setattr(f"redfaust.brokers.{module}.SILENCE", 0.5)
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from connectors.brokers.broker import Outgoing
-from connectors.brokers.names import LONGEST_TOPIC, topic_fault
-from connectors.brokers.outgoing import LATEST, refusal_of, timestamp_fault
+from redfaust.brokers.broker import Outgoing
+from redfaust.brokers.names import LONGEST_TOPIC, topic_fault
+from redfaust.brokers.outgoing import LATEST, refusal_of, timestamp_fault
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from connectors.processing import pace
-from connectors.processing.pace import MAX_BYTES, MAX_EVENTS, SHARE, SHORTEST, Pace
+from redfaust.processing import pace
+from redfaust.processing.pace import MAX_BYTES, MAX_EVENTS, SHARE, SHORTEST, Pace
 
 PATIENCE = 10.0
 """Seconds after which what should be due counts as not being so."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from faust.types import TP
 
-from connectors.processing.parking import Failure, Line, ParkedMessage, Parking
-from connectors.processing.tenure import Tenure
-from connectors.processing.watermark import Committed
+from redfaust.processing.parking import Failure, Line, ParkedMessage, Parking
+from redfaust.processing.tenure import Tenure
+from redfaust.processing.watermark import Committed
 
 TP0 = TP("numbers", 0)
 FAILED = Failure(attempts=1, pause=0.0, error_type=None, error=None)

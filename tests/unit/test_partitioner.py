@@ -4,7 +4,7 @@ import random
 
 from aiokafka.partitioner import murmur2
 
-from connectors.brokers.partitioner import partition_of, partition_of_numbered
+from redfaust.brokers.partitioner import partition_of, partition_of_numbered
 
 
 def test_keys_of_any_length_lie_where_kafkas_own_client_puts_them() -> None:

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from connectors.printable import printable
-from connectors.processing.preview import LENGTH, masked_text, preview, preview_named
+from redfaust.printable import printable
+from redfaust.processing.preview import LENGTH, masked_text, preview, preview_named
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from connectors.brokers.redis.address import Address, Kind, without_password
-from connectors.brokers.url import BrokerUrl
-from connectors.errors import BrokerError
+from redfaust.brokers.redis.address import Address, Kind, without_password
+from redfaust.brokers.url import BrokerUrl
+from redfaust.errors import BrokerError
 
 SENTINELS = "redis+sentinel://me:p%40%2Css@one:1,[::1]:2,three/primary/3?sentinel_password=hidden"
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from connectors.brokers.broker import Outgoing, Record
-from connectors.brokers.outgoing import EARLIEST, LATEST
-from connectors.brokers.redis.entry import decode, encode, encode_numbered
-from connectors.brokers.redis.offsets import offset_of, seconds_of, stream_id
-from connectors.brokers.sequences import END_OF_NUMBERS, LogSigner, Signer
+from redfaust.brokers.broker import Outgoing, Record
+from redfaust.brokers.outgoing import EARLIEST, LATEST
+from redfaust.brokers.redis.entry import decode, encode, encode_numbered
+from redfaust.brokers.redis.offsets import offset_of, seconds_of, stream_id
+from redfaust.brokers.sequences import END_OF_NUMBERS, LogSigner, Signer
 
 SECRET = b"s" * 32
 STREAM = b"{t:0}"

@@ -10,10 +10,10 @@ import uvloop
 from redis import exceptions
 from redis.asyncio import sentinel
 
-from connectors.brokers.broker import LogTooShort
-from connectors.brokers.redis.client import our_errors
-from connectors.brokers.redis.connections import PackedConnection
-from connectors.errors import BrokerError, BrokerUnavailable
+from redfaust.brokers.broker import LogTooShort
+from redfaust.brokers.redis.client import our_errors
+from redfaust.brokers.redis.connections import PackedConnection
+from redfaust.errors import BrokerError, BrokerUnavailable
 
 URL = "redis+sentinel://me:hidden@host/primary"
 

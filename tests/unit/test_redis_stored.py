@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.brokers import beats, shares
-from connectors.brokers.broker import MAX_PARTITIONS, Beat
-from connectors.brokers.redis import stored
-from connectors.brokers.redis.stored import Malformed
-from connectors.brokers.shares import Owned, Register
+from redfaust.brokers import beats, shares
+from redfaust.brokers.broker import MAX_PARTITIONS, Beat
+from redfaust.brokers.redis import stored
+from redfaust.brokers.redis.stored import Malformed
+from redfaust.brokers.shares import Owned, Register
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ import faust
 import pytest
 from faust.types import TP
 
-from connectors.processing.changes import LATER, Causes, Row
-from connectors.processing.scope import Scope, current_scope, open_scope
+from redfaust.processing.changes import LATER, Causes, Row
+from redfaust.processing.scope import Scope, current_scope, open_scope
 
 
 class Store:

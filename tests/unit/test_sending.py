@@ -8,8 +8,8 @@ from faust.exceptions import ProducerSendError
 from faust.sensors import Monitor
 from faust.types import TP
 
-from connectors.brokers.broker import Appended, Outgoing
-from connectors.processing.sending import BATCH, MAX_BUFFERED, MAX_WHILE_AWAY, Sending
+from redfaust.brokers.broker import Appended, Outgoing
+from redfaust.processing.sending import BATCH, MAX_BUFFERED, MAX_WHILE_AWAY, Sending
 
 TOPIC = "events"
 BAD = b"bad"

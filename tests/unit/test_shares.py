@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from connectors.brokers.shares import (
+from redfaust.brokers.shares import (
     LOST_FOR,
     MAX_LOST,
     Owned,

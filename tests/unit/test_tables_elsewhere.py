@@ -9,7 +9,7 @@ import faust
 import pytest
 from faust.exceptions import ImproperlyConfigured
 
-from connectors.tables.manager import TableManager
+from redfaust.tables.manager import TableManager
 
 
 def new_app() -> tuple[faust.App, TableManager]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from connectors import together
-from connectors.together import Together
+from redfaust import together
+from redfaust.together import Together
 
 
 class Register:

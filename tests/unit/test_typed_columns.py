@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
-from connectors.tables.typed import typed_columns
+from redfaust.tables.typed import typed_columns
 
 
 class Colour(StrEnum):

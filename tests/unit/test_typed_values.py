@@ -12,9 +12,9 @@ from faust.exceptions import KeyDecodeError, ValueDecodeError
 from faust.serializers.registry import Registry as FaustRegistry
 from pydantic import BaseModel, Field
 
-from connectors.processing.dead_letters import letter_about
-from connectors.processing.serializers import Registry
-from connectors.processing.typed_values import dumps_json, typed_value
+from redfaust.processing.dead_letters import letter_about
+from redfaust.processing.serializers import Registry
+from redfaust.processing.typed_values import dumps_json, typed_value
 from tests.unit.test_decoding import message, new_app
 
 

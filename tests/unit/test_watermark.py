@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from connectors.brokers.broker import Advance, Record
-from connectors.processing.watermark import EVERYBODY as EVERYONE
-from connectors.processing.watermark import Committed, Identity, Readers, Source, Watermark
+from redfaust.brokers.broker import Advance, Record
+from redfaust.processing.watermark import EVERYBODY as EVERYONE
+from redfaust.processing.watermark import Committed, Identity, Readers, Source, Watermark
 
 EVERYBODY = set(EVERYONE)
 

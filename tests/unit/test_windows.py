@@ -7,7 +7,7 @@ from typing import Any
 import faust
 import pytest
 
-from connectors.brokers.outgoing import LATEST
+from redfaust.brokers.outgoing import LATEST
 
 
 @pytest.mark.parametrize("timestamp", [0.0, 1.7e9, 2.0**31, 1e11, LATEST - 1])

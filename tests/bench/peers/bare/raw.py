@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import hiredis
 import orjson
 
-from connectors.collector import relax_collector
+from redfaust.collector import relax_collector
 from tests.bench.events import BATCH
 from tests.bench.peers.bare.loops import GROUP, STREAMS, filled
 from tests.bench.peers.contract import Task, serve

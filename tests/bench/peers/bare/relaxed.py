@@ -1,6 +1,6 @@
 """The loop, with the settings that a worker has for the collector of garbage."""
 
-from connectors.collector import relax_collector
+from redfaust.collector import relax_collector
 from tests.bench.peers.bare.loops import PACKAGES, WORKS
 from tests.bench.peers.contract import serve
 

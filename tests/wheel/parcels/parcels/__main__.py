@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import faust
 
-from connectors.outbox.outbox import Outbox
-from connectors.outbox.relay import Relay
-from connectors.postgres.database import Database
-from connectors.processing.dead_letters import DeadLetters
-from connectors.processing.unsent import keep_unsent
 from parcels.audited import Transport, written
 from parcels.tracking import Scan, Tracking
+from redfaust.outbox.outbox import Outbox
+from redfaust.outbox.relay import Relay
+from redfaust.postgres.database import Database
+from redfaust.processing.dead_letters import DeadLetters
+from redfaust.processing.unsent import keep_unsent
 
 PATIENCE = 20.0
 """Seconds until what should happen counts as not happening."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from faust.types import TP
 
-from connectors.brokers.broker import Appended, Broker, LaneBatch, Outgoing, Place
-from connectors.brokers.memory import MemoryBroker
-from connectors.transports.transport import BrokerTransport
+from redfaust.brokers.broker import Appended, Broker, LaneBatch, Outgoing, Place
+from redfaust.brokers.memory import MemoryBroker
+from redfaust.transports.transport import BrokerTransport
 
 written: Counter[str] = Counter()
 

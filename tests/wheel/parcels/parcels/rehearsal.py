@@ -6,8 +6,8 @@ import asyncio
 
 import faust
 
-from connectors.testing import in_memory
 from parcels.tracking import Parcel, Scan, Tracking
+from redfaust.testing import in_memory
 
 
 async def main() -> None:

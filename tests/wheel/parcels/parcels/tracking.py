@@ -8,7 +8,7 @@ import faust
 from faust.types import EventT, StreamT
 from pydantic import BaseModel, Field
 
-from connectors.processing.retries import Retries
+from redfaust.processing.retries import Retries
 
 
 class Scan(BaseModel):

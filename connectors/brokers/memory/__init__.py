@@ -1,5 +1,0 @@
-"""Memory as a broker: ``memory://``, for tests and for trying things out."""
-
-from connectors.brokers.memory.broker import MemoryBroker
-
-__all__ = ["MemoryBroker"]

@@ -1,0 +1,241 @@
+"""Appending once: Postgres keeps how far each lane has come in each log.
+
+Nothing spans both, so a lane is *in doubt* in a log from before it appends to it until its mark is
+moved::
+
+    settled ──note where its next entries may lie──▶ in doubt ──append, move the mark──▶ settled
+                                                        │ crash, or no answer             ▲
+                                                        └── look at what lies there ──────┘
+
+One at a time sends on a lane. Only who has lost its session to Postgres, and has an append on its
+way, can put entries there a second time; consumers know them by lane and number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from faust.types import TP
+
+from redfaust import crash
+from redfaust.brokers.broker import (
+    EntriesRefused,
+    LogsBlocked,
+    LogSetBack,
+    Numbered,
+    Place,
+    Refused,
+)
+from redfaust.brokers.kafka.appender import Appender, EntryRefused, LogClosed
+from redfaust.brokers.kafka.entry import log_of, with_source
+from redfaust.brokers.kafka.lookout import Lookout
+from redfaust.brokers.kafka.store import Store, query
+from redfaust.brokers.lots import Lot
+from redfaust.postgres.database import Connection
+
+LOOK_BACK = 10_000
+"""Entries at the end of a log that was set back among which a lane's last one is looked for."""
+
+
+Key = tuple[str, TP]
+"""A lane in a log."""
+
+
+@dataclass(slots=True)
+class _Stand:
+    """Where a lane stands in a log."""
+
+    place: Place
+    since: int | None
+    losses: int
+
+
+class Lanes:
+    """The marks of one cluster."""
+
+    def __init__(self, store: Store, lookout: Lookout, appender: Appender) -> None:
+        self._store = store
+        self._lookout = lookout
+        self._appender = appender
+        self._ends: dict[TP, int] = {}
+        """How long logs are at least, as far as this process has seen."""
+
+    async def append(
+        self, lots: Sequence[Lot], refused: Sequence[Refused]
+    ) -> dict[str, dict[TP, Place]]:
+        """See :meth:`~redfaust.brokers.broker.Broker.append_once`; ``refused`` were entries that
+        are not in the lots."""
+        stands: dict[Key, _Stand] = {}
+        outcomes: Sequence[BaseException | None] = []
+        if lots:
+            stands, outcomes = await self._append(lots)
+        blocked: dict[TP, str] = {}
+        for lot, outcome in zip(lots, outcomes, strict=True):
+            match outcome:
+                case EntriesRefused():
+                    refused = [*refused, *outcome.refused]
+                case LogClosed():
+                    blocked[lot.tp] = str(outcome)
+                    del stands[lot.lane, lot.tp]
+                case BaseException():
+                    raise outcome
+        if refused:
+            raise EntriesRefused(refused)
+        places: dict[str, dict[TP, Place]] = {}
+        for (lane, tp), stand in stands.items():
+            places.setdefault(lane, {})[tp] = stand.place
+        if blocked:
+            raise LogsBlocked(blocked, places)
+        return places
+
+    async def _append(
+        self, lots: Sequence[Lot]
+    ) -> tuple[dict[Key, _Stand], Sequence[BaseException | None]]:
+        """Where the lanes stand then, and what has failed of each lot."""
+        await self._appender.settled()
+        async with self._alone({lot.lane for lot in lots}) as guard:
+            stands = await self._settled(guard, [(lot.lane, lot.tp) for lot in lots])
+            set_back = {lot.lane for lot in lots if lot.after > stands[lot.lane, lot.tp].place.mark}
+            if set_back:
+                raise LogSetBack(set_back)
+            fresh = [_above(lot, stands[lot.lane, lot.tp].place.mark) for lot in lots]
+            doubtful = {
+                (lot.lane, lot.tp): stands[lot.lane, lot.tp] for lot in fresh if lot.entries
+            }
+            await self._doubt(doubtful)
+            outcomes = await asyncio.gather(
+                *(self._put(lot, stands[lot.lane, lot.tp]) for lot in fresh),
+                return_exceptions=True,
+            )
+            crash.point("lanes.appended")
+            await self._save(guard, stands)
+        return stands, outcomes
+
+    async def _put(self, lot: Lot, stand: _Stand) -> None:
+        """Append what is new; the stand says how far that came, and is settled if that is known."""
+        lane, tp, _, left = lot
+        signer = log_of(self._store.signer, *tp)
+        while left:
+            try:
+                signed = [with_source(signer, lane, each) for each in left]
+                put = await self._appender.put(tp, signed)
+            except LogClosed:
+                stand.since = None
+                raise
+            except EntryRefused as error:
+                stand.since = None
+                raise EntriesRefused([Refused(lane, left[0].number, error)]) from error
+            self._ends[tp] = put.end
+            done, left = left[: put.end - put.first], left[put.end - put.first :]
+            stand.place = Place(done[-1].number, put.end)
+        stand.since = None
+
+    async def marks(self, lanes: Collection[str]) -> dict[str, dict[TP, int]]:
+        """The marks of the lanes in each log where they have one."""
+        found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
+        async with self._store.transaction() as connection:
+            stands = await self._select(connection, lanes)
+        unsettled = {lane for (lane, _), stand in stands.items() if not self._is_settled(stand)}
+        if unsettled:
+            async with self._alone(unsettled) as guard:
+                known = await self._select(guard, unsettled)
+                stands |= await self._settled(guard, list(known))
+                await self._save(guard, stands)
+        for (lane, tp), stand in stands.items():
+            if stand.place.mark:
+                found[lane][tp] = stand.place.mark
+        return found
+
+    # -- doubt -------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _alone(self, lanes: Collection[str]) -> AsyncIterator[Connection]:
+        """While nobody else sends on these lanes."""
+        async with self._store.transaction() as guard:
+            await guard.execute(query("lock_lanes"), sorted(lanes))
+            yield guard
+
+    def _is_settled(self, stand: _Stand) -> bool:
+        return stand.since is None and stand.losses == self._store.losses
+
+    async def _settled(self, guard: Connection, keys: Sequence[Key]) -> dict[Key, _Stand]:
+        """Where lanes stand, after a look at the logs where that is not known."""
+        known = await self._select(guard, {lane for lane, _ in keys})
+        stands = {
+            key: known.get(key) or _Stand(Place(0, 0), None, self._store.losses) for key in keys
+        }
+        unsettled = [key for key, stand in stands.items() if not self._is_settled(stand)]
+        bounds = await self._lookout.bounds({tp for _, tp in unsettled})
+        for tp, (_, end) in bounds.items():
+            self._ends[tp] = end
+        for lane, tp in unsettled:
+            stand = stands[lane, tp]
+            first, end = bounds[tp]
+            if stand.losses != self._store.losses:
+                stand.place = await self._not_lost(lane, tp, stand.place, first, end)
+                stand.losses = self._store.losses
+            if stand.since is not None:
+                start = max(first, min(stand.since, end))
+                found = await self._lookout.places(tp, start, end)
+                if lane in found and found[lane].mark > stand.place.mark:
+                    stand.place = found[lane]
+                stand.since = None
+        return stands
+
+    async def _not_lost(self, lane: str, tp: TP, place: Place, first: int, end: int) -> Place:
+        """How far a lane has come in a log that may have been set back."""
+        if place.position <= first:
+            return Place(place.mark, min(place.position, end))  # removed long ago
+        if place.position <= end:
+            last = await self._lookout.entry(tp, place.position - 1)
+            if last is None or last.source == (lane, place.mark):
+                return place
+        found = await self._lookout.places(tp, max(first, end - LOOK_BACK), end)
+        return found.get(lane, Place(0, end))
+
+    async def _doubt(self, stands: Mapping[Key, _Stand]) -> None:
+        """Note, before anything is appended, where it may come to lie."""
+        if unknown := [tp for _, tp in stands if tp not in self._ends]:
+            self._ends |= await self._lookout.ends(unknown)
+        for (_, tp), stand in stands.items():
+            stand.since = max(stand.place.position, self._ends[tp])
+        if stands:
+            async with self._store.transaction() as connection:
+                await self._save(connection, stands)
+
+    # -- what is kept ------------------------------------------------------------------------
+
+    async def _select(self, connection: Connection, lanes: Collection[str]) -> dict[Key, _Stand]:
+        rows = await connection.fetch(query("select_marks"), self._store.log, list(lanes))
+        return {
+            (row["lane"], TP(row["topic"], row["partition"])): _Stand(
+                Place(row["mark"], row["position"]), row["since"], row["losses"]
+            )
+            for row in rows
+        }
+
+    async def _save(self, connection: Connection, stands: Mapping[Key, _Stand]) -> None:
+        await connection.execute(
+            query("save_marks"),
+            self._store.log,
+            [lane for lane, _ in stands],
+            [tp.topic for _, tp in stands],
+            [tp.partition for _, tp in stands],
+            [stand.place.mark for stand in stands.values()],
+            [stand.place.position for stand in stands.values()],
+            [stand.since for stand in stands.values()],
+            [stand.losses for stand in stands.values()],
+        )
+
+
+def _above(lot: Lot, mark: int) -> Lot:
+    """What of a lot is not there yet; a number that comes twice counts once."""
+    fresh: list[Numbered] = []
+    for numbered in lot.entries:
+        if numbered.number > mark:
+            fresh.append(numbered)
+            mark = numbered.number
+    return lot._replace(entries=fresh)

@@ -1,0 +1,281 @@
+"""Appending once: beside each stream lies a hash of the marks that lanes have come to.
+
+Mark and stream share a slot and are changed by one script, so they are written, replicated and
+lost together: whatever the mark says is true of the stream that it lies beside.
+
+A mark is the signed source of the lane's last entry there. One that is not signed, or not for this
+log and lane, is as if it were missing: the lane begins anew there, and readers skip what they
+know. The script compares marks as texts and knows no numbers; those are compared here, exactly::
+
+    mark as it was seen last ──append what is above it──▶ OK: the last entry's source is the mark
+             ▲                              │
+             └── read it, verify it ◀── MARK: another one is there, nothing was appended
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias, cast
+
+from faust.types import TP
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, ResponseError
+
+from redfaust.brokers.broker import (
+    EntriesRefused,
+    LogsBlocked,
+    LogSetBack,
+    Numbered,
+    Place,
+    Refused,
+)
+from redfaust.brokers.lots import Lot
+from redfaust.brokers.redis import keys
+from redfaust.brokers.redis.client import reading, script
+from redfaust.brokers.redis.entry import encode_numbered
+from redfaust.brokers.redis.offsets import offset_of
+from redfaust.brokers.redis.sequences import Sequences
+from redfaust.brokers.sequences import LONGEST_SOURCE, LogSigner
+from redfaust.errors import BrokerError, BrokerUnavailable
+
+CALL_BYTES = 1 << 20
+"""Bytes after which a call of the script takes no further entry: Redis does nothing else while
+it runs, and holds it in memory twice."""
+
+REMEMBERED = 100_000
+"""Marks that are remembered. Of one that is not, Redis tells by a round trip more."""
+
+TRIES = 16
+"""How often a mark may be another one than it was a moment before. One process appends on a lane,
+so that this happens to whoever follows it."""
+
+_Reply: TypeAlias = list[bytes]
+
+
+class Mark(NamedTuple):
+    """A lane's mark in a log, as it was seen last."""
+
+    text: bytes
+    """As it lies there; empty if there is none."""
+    number: int
+    """The number that is signed; 0 if there is none, or if it is not signed."""
+
+
+_ACL_FAILURES = ("ACL failure", "The user executing the script")
+"""How servers name a missing right within a script; the second one is Redis 7.0's."""
+
+NO_MARK = Mark(b"", 0)
+
+
+@dataclass(slots=True)
+class _Sending:
+    """How far a lot has come."""
+
+    lot: Lot
+    mark: Mark
+    tries: int = 0
+    position: int = 0
+    """Behind the lane's last entry, or further, once Redis has said so."""
+
+    def left(self) -> list[Numbered]:
+        """What is above the mark; a number that comes twice counts once."""
+        reached, left = self.mark.number, []
+        for numbered in self.lot.entries:
+            if numbered.number > reached:
+                left.append(numbered)
+                reached = numbered.number
+        return left
+
+
+class _Call(NamedTuple):
+    """One call of the script."""
+
+    sending: _Sending
+    arguments: list[bytes | int]
+    """What is behind the lane."""
+    entries: Sequence[Numbered]
+    is_last: bool
+
+
+class Lanes:
+    """The marks of one Redis."""
+
+    def __init__(self, client: Redis, sequences: Sequences) -> None:
+        self._client = client
+        self._sequences = sequences
+        self._script = script(client, "blocked_log", "append_once").script
+        self._blocked = script(client, "blocked_log", "tell_blocked")
+        self._marks: dict[tuple[str, TP], Mark] = {}
+
+    async def append(
+        self, lots: Iterable[Lot], refused: Iterable[Refused]
+    ) -> dict[str, dict[TP, Place]]:
+        """See :meth:`~redfaust.brokers.broker.Broker.append_once`; ``refused`` were entries that
+        are not in the lots.
+
+        One round trip, unless a mark is not as it was seen last, or a stream's entries are larger
+        than ``CALL_BYTES``. Then its next call waits for the success of the one before: a mark
+        must not pass what has failed.
+        """
+        await self._sequences.ready()
+        set_back: set[str] = set()
+        refused = list(refused)
+        blocked: dict[TP, str] = {}
+        places: dict[str, dict[TP, Place]] = {}
+        sendings = [_Sending(lot, self._marks.get((lot.lane, lot.tp), NO_MARK)) for lot in lots]
+        while sendings:
+            calls = [self._next_call(sending) for sending in sendings]
+            sendings = []
+            for call, reply in zip(calls, await self._evaluate(calls), strict=True):
+                sending = call.sending
+                lane, tp, after, _ = sending.lot
+                match reply:
+                    case [b"MARK", text]:
+                        await self._see(sending, text)
+                        sendings.append(sending)
+                    case [b"BLOCKED", reason]:
+                        blocked[tp] = reason.decode("utf-8", "replace")
+                    case [b"REFUSED", count, reason]:
+                        refused.append(_refusal(call, int(count), reason))
+                    case [_, last_id]:
+                        self._move(call, last_id)
+                        if sending.mark.number < after:
+                            set_back.add(lane)
+                        elif not call.is_last:
+                            sendings.append(sending)
+                        else:
+                            place = Place(sending.mark.number, sending.position)
+                            places.setdefault(lane, {})[tp] = place
+        if set_back:
+            raise LogSetBack(set_back)
+        if refused:
+            raise EntriesRefused(refused)
+        if blocked:
+            raise LogsBlocked(blocked, places)
+        return places
+
+    def _next_call(self, sending: _Sending) -> _Call:
+        """As much of what is left as one call takes; nothing where the log was set back, so that
+        only the mark is looked at."""
+        lane, tp, after, _ = sending.lot
+        signer = self._signer(tp)
+        arguments: list[bytes | int] = [sending.mark.text]
+        left = sending.left() if sending.mark.number >= after else []
+        size = count = 0
+        for number, entry in left:
+            if size >= CALL_BYTES:
+                break
+            fields = encode_numbered(lane.encode(), number, entry, signer)
+            arguments += (len(fields), *fields)
+            size += sum(map(len, fields))
+            count += 1
+        return _Call(sending, arguments, left[:count], count == len(left))
+
+    async def _see(self, sending: _Sending, text: bytes) -> None:
+        """Go on from the mark that is there."""
+        sending.tries += 1
+        if sending.tries > TRIES:
+            raise BrokerUnavailable(
+                f"the marks of {sending.lot.tp.topic} change while they are being looked at: "
+                "somebody else appends on the same lane, try again"
+            )
+        # Where a mark was lost, the secret may be as well: nothing is signed with one that is gone.
+        await self._sequences.renew()
+        lane, tp, _, _ = sending.lot
+        sending.mark = self._remember(lane, tp, text)
+
+    def _move(self, call: _Call, last_id: bytes) -> None:
+        sending = call.sending
+        sending.position = offset_of(last_id) + 1
+        if call.entries:
+            lane, tp, _, _ = sending.lot
+            source, number = call.arguments[-1], call.entries[-1].number
+            sending.mark = self._marks[lane, tp] = Mark(cast("bytes", source), number)
+
+    def _signer(self, tp: TP) -> LogSigner:
+        return self._sequences.log(keys.stream(tp).encode())
+
+    def _remember(self, lane: str, tp: TP, text: bytes) -> Mark:
+        if len(self._marks) >= REMEMBERED:
+            self._marks.clear()
+        source = self._signer(tp).verify(text) if text else None
+        number = source[1] if source is not None and source[0] == lane else 0
+        mark = self._marks[lane, tp] = Mark(text[: LONGEST_SOURCE + 1], number)
+        return mark
+
+    async def _evaluate(self, calls: Sequence[_Call]) -> list[_Reply]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for sending, arguments, _, _ in calls:
+                lane, tp, _, _ = sending.lot
+                # The source rather than its hash, which Redis may have forgotten.
+                pipeline.execute_command(
+                    "EVAL", self._script, 2, keys.stream(tp), keys.lanes(tp), lane, *arguments
+                )
+            # Redis-py's own error of a pipeline shows the command, and so the event.
+            replies: list[_Reply | Exception] = await pipeline.execute(raise_on_error=False)
+        for place, reply in enumerate(replies):
+            if _lacks_permission(reply):
+                reason = f"this user of Redis lacks a permission ({reply}): grant it"
+                replies[place] = [b"BLOCKED", reason.encode()]
+            elif isinstance(reply, Exception):
+                raise reply
+        return cast("list[_Reply]", replies)
+
+    async def marks(self, lanes: Collection[str], tps: Iterable[TP]) -> dict[str, dict[TP, int]]:
+        """The marks of the lanes in each log where they have one.
+
+        What somebody else has put in their place is none: one log must not stop all lanes.
+        """
+        tps, lanes = list(tps), list(lanes)
+        found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
+        if not found:
+            return found
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for tp in tps:
+                pipeline.hmget(keys.lanes(tp), lanes)
+            replies = await pipeline.execute(raise_on_error=False)
+        texts: dict[TP, Sequence[bytes | None]] = {}
+        for tp, reply in zip(tps, replies, strict=True):
+            if not isinstance(reply, Exception):
+                texts[tp] = reply
+            elif not (str(reply).startswith("WRONGTYPE") or _lacks_permission(reply)):
+                raise reply
+        await self._sequences.renew()
+        for tp, of_tp in texts.items():
+            for lane, text in zip(lanes, of_tp, strict=True):
+                mark = self._remember(lane, tp, text or b"")
+                if mark.number:
+                    found[lane][tp] = mark.number
+        return found
+
+    async def blocked(self, tps: Collection[TP]) -> dict[TP, str]:
+        """The logs to which nothing can be appended as they are, with what to do."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for tp in tps:
+                of_tp = [keys.stream(tp), keys.lanes(tp)]
+                pipeline.execute_command(*reading(self._blocked, of_tp))
+            replies = await pipeline.execute(raise_on_error=False)
+        found: dict[TP, str] = {}
+        for tp, reply in zip(tps, replies, strict=True):
+            if _lacks_permission(reply):
+                found[tp] = f"this user of Redis lacks a permission ({reply}): grant it"
+            elif isinstance(reply, Exception):
+                raise reply
+            elif reply:
+                found[tp] = reply.decode("utf-8", "replace")
+        return found
+
+
+def _refusal(call: _Call, count: int, reason: bytes) -> Refused:
+    lane, tp, _, _ = call.sending.lot
+    said = reason.decode("utf-8", "replace")
+    error = BrokerError(f"Redis refused an entry for {tp.topic}: {said}")
+    return Refused(lane, call.entries[count - 1].number, error)
+
+
+def _lacks_permission(reply: object) -> bool:
+    """Returns True for an error that a missing right of this user of Redis has caused."""
+    return isinstance(reply, NoPermissionError) or (
+        isinstance(reply, ResponseError) and any(text in str(reply) for text in _ACL_FAILURES)
+    )

@@ -1,0 +1,173 @@
+"""Publishes what a process has committed, while its next commit is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from contextlib import suppress
+
+import asyncpg
+from faust.types import TP
+
+from redfaust.errors import (
+    BrokerUnavailable,
+    ConnectorError,
+    DatabaseUnavailable,
+    LaneOvertaken,
+)
+from redfaust.outbox.entries import BATCH_BYTES, Staged
+from redfaust.outbox.housekeeping import Housekeeping
+from redfaust.outbox.journal import Journal, Logs, SetAside
+from redfaust.outbox.lanes import Lane
+from redfaust.postgres.database import Database
+
+MAX_UNPUBLISHED = 10_000
+"""Entries that may wait to be published; committing more waits."""
+MAX_UNPUBLISHED_BYTES = 64 << 20
+"""Bytes that may wait to be published; committing more waits."""
+ROUND = 2_000
+"""Entries after which no further batch joins those that are published in one go. Nor does one that
+would make them larger than :data:`~redfaust.outbox.entries.BATCH_BYTES`."""
+RETRY_EVERY = 0.5
+"""Seconds between two attempts while broker or database are away."""
+
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Publishes the batches of the lanes that one process owns, each lane strictly in order.
+
+    An entry that the broker refuses for good is set aside; nothing else is passed over.
+    """
+
+    def __init__(self, database: Database, logs: Logs, *, set_aside: SetAside) -> None:
+        self._journal = Journal(database, logs, set_aside=set_aside)
+        self._housekeeping = Housekeeping(database, logs, self._journal, everybody=False)
+        self._owned: dict[str, Lane] = {}
+        self._waiting: deque[Staged] = deque()
+        self._waiting_bytes = 0
+        self._put = 0
+        self._published = 0
+        self._is_closed = False
+        self._news = asyncio.Event()
+        self._progress = asyncio.Condition()
+
+    @property
+    def blocked(self) -> Mapping[TP, str]:
+        """The logs that take nothing until somebody mends them, with the reasons."""
+        return self._journal.blocked
+
+    async def take_over(self, producers: Collection[str]) -> Mapping[str, Lane]:
+        """Own the lanes of these producers as well, which are not owned yet.
+
+        The caller has fenced off who owned them before. What is left of them is published first,
+        and their numbers are raised above all marks, so that a database that was set back does not
+        use a number again. Returns each producer's lane with its last number.
+
+        Raises what broker and database raise; then nothing new is owned: call it again.
+        """
+        gained = await self._journal.take_over(producers)
+        self._owned |= gained
+        return gained
+
+    async def let_go(self, producers: Collection[str]) -> None:
+        """Own the lanes of these producers no more. Harmless where they are not owned."""
+        lost = [self._owned.pop(producer) for producer in producers if producer in self._owned]
+        await self._journal.forget([lane.name for lane in lost])
+
+    def put(self, staged: Sequence[Staged]) -> None:
+        """Publish what was committed, soon. Those of lanes that were lost are left to their heir.
+
+        Raises :class:`~redfaust.errors.LaneOvertaken` if a batch does not follow the one that
+        was put before: what is between them was committed, perhaps, and would be passed over.
+        """
+        producers = {lane.name: producer for producer, lane in self._owned.items()}
+        for batch in staged:
+            producer = producers.get(batch.lane)
+            if producer is None:
+                continue
+            last_number = self._owned[producer].last_number
+            if batch.first_number != last_number + 1:
+                raise LaneOvertaken(
+                    f"{batch.first_number} does not follow {last_number} on the lane of "
+                    f"{producer}: take it over again before sending"
+                )
+            self._owned[producer] = Lane(batch.lane, batch.last_number)
+            self._waiting.append(batch)
+            self._waiting_bytes += batch.size
+            self._put += len(batch.entries)
+        self._news.set()
+
+    async def has_room(self) -> None:
+        """Wait while more than ``MAX_UNPUBLISHED`` entries, or ``MAX_UNPUBLISHED_BYTES``, are not
+        published."""
+        async with self._progress:
+            await self._progress.wait_for(
+                lambda: (
+                    self._put - self._published <= MAX_UNPUBLISHED
+                    and self._waiting_bytes <= MAX_UNPUBLISHED_BYTES
+                )
+            )
+
+    async def drained(self) -> None:
+        """Wait until everything that was put up to now is published, or left to an heir."""
+        goal = self._put
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._published >= goal)
+
+    def close(self) -> None:
+        """Publish no more, since the database is about to be closed. What is left is its heir's."""
+        self._is_closed = True
+        self._news.set()
+
+    async def run(self) -> None:
+        """Publish until closed or cancelled. While broker or database are away this tries again."""
+        while not self._is_closed:
+            if not self._housekeeping.seconds_until_due:
+                await self._try(self._housekeeping.keep())
+            elif self._waiting:
+                await self._publish(self._next_round())
+            else:
+                self._news.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._housekeeping.seconds_until_due):
+                        await self._news.wait()
+
+    async def _publish(self, batches: Sequence[Staged]) -> None:
+        if not await self._try(self._journal.publish(batches)):
+            self._housekeeping.hurry()
+            await asyncio.sleep(RETRY_EVERY)
+            return
+        # Not before: if this is cancelled, what follows must not pass them.
+        for _ in batches:
+            self._waiting_bytes -= self._waiting.popleft().size
+        async with self._progress:
+            self._published += sum(len(batch.entries) for batch in batches)
+            self._progress.notify_all()
+
+    def _next_round(self) -> list[Staged]:
+        batches: list[Staged] = []
+        count = size = 0
+        for batch in self._waiting:
+            count += len(batch.entries)
+            size += batch.size
+            if batches and size > BATCH_BYTES:
+                break
+            batches.append(batch)
+            if count >= ROUND:
+                break
+        return batches
+
+    async def _try(self, step: Awaitable[object]) -> bool:
+        try:
+            await step
+        except (BrokerUnavailable, DatabaseUnavailable) as error:
+            if not self._is_closed:
+                logger.warning("Publishing waits: %s", error)
+        except (ConnectorError, asyncpg.PostgresError) as error:
+            logger.error("Publishing waits for something to be mended: %s", error)
+        else:
+            return True
+        return False
