@@ -6,7 +6,7 @@ import faust
 from faust.types import StreamT
 
 from agents.patience import PATIENT
-from agents.routing import sent_home
+from agents.routing import reroute
 from agents.topics import Topics
 from models.envelope import Message
 from models.events import Event, NotificationFailed, NotificationSent
@@ -26,7 +26,7 @@ def install(app: faust.App, topics: Topics) -> None:
     @app.agent(topics.notifications, name="notifications", retries=PATIENT)
     async def note(stream: StreamT[Message[Event]]) -> None:
         async for message in stream:
-            if await sent_home(topics.notifications, message):
+            if await reroute(topics.notifications, message):
                 continue
             known = notifications.get(message.event.key)
             if known is not None and known.status is NotificationStatus.SENT:

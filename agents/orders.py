@@ -11,7 +11,7 @@ from faust.types import StreamT
 from agents.errors import UnknownOrder
 from agents.notices import notice
 from agents.patience import PATIENT
-from agents.routing import is_misplaced, send, sent_home
+from agents.routing import is_misplaced, reroute, send
 from agents.topics import Topics
 from models.envelope import Message
 from models.events import (
@@ -71,7 +71,7 @@ def install_orders(app: faust.App, topics: Topics) -> None:
     @app.agent(topics.orders, name="orders", retries=PATIENT)
     async def orders(stream: StreamT[Message[Event]]) -> None:
         async for message in stream:
-            if await sent_home(topics.orders, message):
+            if await reroute(topics.orders, message):
                 continue
             match message.event:
                 case OrderCreated() as order if order.order_id not in order_states:

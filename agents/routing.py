@@ -1,4 +1,4 @@
-"""Sending events to where they belong."""
+"""RecordAccumulator events to where they belong."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def is_misplaced(message: Message[Event]) -> bool:
     return partitions is not None and entry.partition != partition_of(entry.key, partitions)
 
 
-async def sent_home(topic: TopicT, message: Message[Event]) -> bool:
+async def reroute(topic: TopicT, message: Message[Event]) -> bool:
     """Send a misplaced event on to its own partition; false if it is not misplaced.
 
     One agent of each topic does so; the others only pass misplaced events over.

@@ -7,7 +7,7 @@ from faust.types import StreamT
 
 from agents.notices import notice
 from agents.patience import PATIENT
-from agents.routing import send, sent_home
+from agents.routing import reroute, send
 from agents.topics import Topics
 from models.envelope import Message
 from models.events import Event, NotificationKind, UserCreated
@@ -23,7 +23,7 @@ def install(app: faust.App, topics: Topics) -> None:
     @app.agent(topics.users, name="users", retries=PATIENT)
     async def users(stream: StreamT[Message[Event]]) -> None:
         async for message in stream:
-            if await sent_home(topics.users, message):
+            if await reroute(topics.users, message):
                 continue
             if isinstance(message.event, UserCreated):
                 profiles[message.event.user_id] = profile(message, message.event)

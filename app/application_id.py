@@ -45,7 +45,7 @@ async def claim_app_id(settings: Settings) -> None:
 
 
 async def _refuse_others(app_id: str, broker: Broker, database: Database) -> None:
-    members = (await broker.roll(app_id)).heard()
+    members = (await broker.group_state(app_id)).heard()
     joined = await broker.groups(await broker.topics())
     used = {topic for topic, groups in joined.items() if app_id in groups}
     used |= {row["topic"] for row in await database.fetch(load("app", "select_topics"), app_id)}

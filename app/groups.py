@@ -23,7 +23,7 @@ class Forgotten(NamedTuple):
 
 
 class _Announced(BaseModel):
-    """What of a worker's beat says which topics it works on."""
+    """What of a worker's heartbeat says which topics it works on."""
 
     agents: tuple[WorkerAgent, ...]
     owns: tuple[tuple[str, int], ...]
@@ -42,8 +42,8 @@ class _Announced(BaseModel):
 async def forget_group(broker: Broker, group: str) -> Forgotten:
     """Forget a group wherever nobody works for it: nothing is kept for it any more.
 
-    Raises GroupUnknown if it has joined no topic, GroupInUse if its members beat and work on all
-    that it has joined, or do not say what they work on, and what the broker raises.
+    Raises GroupUnknown if it has joined no topic, GroupInUse if its members heartbeat and work on
+    all that it has joined, or do not say what they work on, and what the broker raises.
     """
     joined = await broker.groups(await broker.topics())
     topics = sorted(topic for topic, groups in joined.items() if group in groups)
@@ -53,12 +53,12 @@ async def forget_group(broker: Broker, group: str) -> Forgotten:
             f"no group is called {printable(group)}: there are {printable(there) or 'none'}"
         )
     app, _, agent = group.partition("/")
-    beats = (await broker.roll(app)).heard()
-    used = _used((beat.info for beat in beats.values()), agent)
+    heartbeats = (await broker.group_state(app)).heard()
+    used = _used((heartbeat.info for heartbeat in heartbeats.values()), agent)
     left = [topic for topic in topics if used is None or topic in used]
     if len(left) == len(topics):
         raise GroupInUse(
-            f"{printable(', '.join(beats))} works for the group {printable(group)}: "
+            f"{printable(', '.join(heartbeats))} works for the group {printable(group)}: "
             "stop that first, and wait six seconds"
         )
     gone = [topic for topic in topics if topic not in left]

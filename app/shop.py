@@ -10,21 +10,21 @@ import agents.notifications
 import agents.orders
 import agents.topics
 import agents.users
-from app.introduction import Introduction
-from app.post import Post
+from app.mail_gateway import MailGateway
 from app.settings import Settings
 from app.web.service import WebService
+from app.worker_info import WorkerInfo
 from redfaust.postgres.hosts import list_as_parameter
 from redfaust.tables.store import SCHEMA
 
 
 class Shop(faust.App):
-    """Faust's application, with the post open before the first event arrives."""
+    """Faust's application, with the mail_gateway open before the first event arrives."""
 
     mundane_level = "debug"
 
     def __init__(self, settings: Settings) -> None:
-        self.post = Post(settings)
+        self.mail_gateway = MailGateway(settings)
         database = URL(list_as_parameter(settings.database.get_secret_value()))
         super().__init__(
             settings.app_id,
@@ -36,11 +36,11 @@ class Shop(faust.App):
 
     async def on_first_start(self) -> None:
         # Faust would make a directory for local state here. The shop's state is in Postgres.
-        await self.post.open()
+        await self.mail_gateway.open()
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
-        await self.post.close()
+        await self.mail_gateway.close()
 
 
 def create_shop(settings: Settings, *, web_port: int | None = None) -> Shop:
@@ -49,9 +49,9 @@ def create_shop(settings: Settings, *, web_port: int | None = None) -> Shop:
     topics = agents.topics.declare(shop, settings.partitions, settings.retention)
     agents.users.install(shop, topics)
     agents.orders.install(shop, topics)
-    agents.mail.install(shop, topics, shop.post, shop.post.address_of)
+    agents.mail.install(shop, topics, shop.mail_gateway, shop.mail_gateway.address_of)
     agents.notifications.install(shop, topics)
     web = WebService(settings, shop, port=web_port)
     shop.web_server(web)
-    shop.service(Introduction(shop, web.get_web_url))  # type: ignore[arg-type] # takes instances too
+    shop.service(WorkerInfo(shop, web.get_web_url))  # type: ignore[arg-type] # takes instances too
     return shop

@@ -18,7 +18,7 @@ from typing import Final
 
 from app.agents_tables import create_agents_tables
 from app.broker import open_broker
-from app.children import Child, Say, follow, spawn
+from app.child_process import Child, Say, follow, spawn
 from app.embedded import DataDirectory
 from app.embedded.process import free_port
 from app.errors import SupervisorError

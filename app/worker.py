@@ -11,7 +11,7 @@ from mode import loop
 from app.application_id import claim_app_id
 from app.settings import Settings
 from app.shop import create_shop
-from redfaust.collector import relax_collector
+from redfaust.gc_tuning import tune_gc
 from redfaust.tables.manager import TableManager
 
 
@@ -33,5 +33,5 @@ def run(settings: Settings, *, port: int, relay: bool) -> None:
         # Faust tells of every service that starts and stops. That is for debugging.
         for library in ("faust", "mode", "uvicorn"):
             logging.getLogger(library).setLevel(logging.WARNING)
-    relax_collector()
+    tune_gc()
     shop.Worker(loglevel=settings.log_level, quiet=True).execute_from_commandline()

@@ -16,7 +16,7 @@ from yarl import URL
 from app.embedded.logins import as_role
 from app.embedded.secret import write_private
 from redfaust.postgres.database import Database
-from redfaust.processing.backing import Backing
+from redfaust.processing.state_backend import StateBackend
 from redfaust.rights import Role
 from redfaust.tables.manager import TableManager, create_tables, open_postgres
 from redfaust.tables.store import SCHEMA
@@ -84,7 +84,7 @@ async def _create_tables(manager: TableManager, store: str) -> None:
         await database.pool.close()
 
 
-async def open_as_worker(manager: TableManager) -> Backing:
+async def open_as_worker(manager: TableManager) -> StateBackend:
     """What :attr:`TableManager.opener` is in tests: tables are the owner's, and a worker's role
     uses them."""
     store = str(manager.app.conf.store)

@@ -23,7 +23,7 @@ from redfaust.processing.dead_letters import (
     DeadLetters,
     DeadLetterState,
 )
-from redfaust.processing.preview import masked_text, preview, preview_named
+from redfaust.processing.redaction import masked_text, preview, preview_named
 
 REPLAY_BATCH = 500
 """Dead letters replayed in one transaction."""

@@ -14,7 +14,7 @@ import click
 from app.backoff import Backoff
 from app.broker import open_broker
 from app.settings import Settings
-from redfaust.brokers.housekeeping import Housekeeper
+from redfaust.brokers.log_cleaner import LogCleaner
 from redfaust.outbox.relay import WAITED_OUT, Relay, in_one_line
 from redfaust.outbox.relay_member import attending
 from redfaust.postgres.database import Database
@@ -69,7 +69,7 @@ async def _connected(settings: Settings) -> AsyncIterator[Relay]:
     )
     try:
         async with open_broker(settings) as broker:
-            keeping = asyncio.create_task(Housekeeper(broker, f"relay {uuid4()}").run())
+            keeping = asyncio.create_task(LogCleaner(broker, f"relay {uuid4()}").run())
             relay = Relay(database, broker, set_aside=keep_unsent(database, settings.app_id))
             try:
                 async with attending(broker, database, relay, app=settings.app_id):

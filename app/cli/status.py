@@ -23,9 +23,9 @@ def command(as_json: bool) -> None:
     settings = Settings.load()
     # Imported here, since they take a while that --help need not wait.
     from app.status import Status, Watch  # noqa: PLC0415
-    from app.status.collector import PATIENCE_AT_ONCE  # noqa: PLC0415
     from app.status.sources import open_sources  # noqa: PLC0415
     from app.status.text import render  # noqa: PLC0415
+    from app.status.watch import PATIENCE_AT_ONCE  # noqa: PLC0415
 
     async def ask() -> Status:
         async with open_sources(settings) as sources:

@@ -48,11 +48,11 @@ def alter_topics(partitions: int, left_alone: tuple[str, ...]) -> None:
     afterwards. If this is interrupted, run it again.
     """
     from app.shop import create_shop  # noqa: PLC0415 - imports Faust, which --help does without
-    from redfaust.tables.alteration import Altered, alter  # noqa: PLC0415
+    from redfaust.tables.alteration import Altered, alter_partitions  # noqa: PLC0415
 
     async def run() -> Altered:
         async with _servers() as settings:
-            return await alter(create_shop(settings), partitions, left_alone=left_alone)
+            return await alter_partitions(create_shop(settings), partitions, left_alone=left_alone)
 
     altered = asyncio.run(run())
     if not altered.topics:
@@ -121,7 +121,7 @@ def _list(as_json: bool) -> None:
 async def _rows(settings: Settings) -> list[dict[str, str | int]]:
     from app.broker import open_broker  # noqa: PLC0415 - help does without it
     from app.status.broker_facts import ask_logs  # noqa: PLC0415
-    from app.status.collector import lag_of  # noqa: PLC0415
+    from app.status.watch import lag_of  # noqa: PLC0415
 
     app = settings.app_id
     async with open_broker(settings) as broker:

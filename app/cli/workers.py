@@ -20,13 +20,13 @@ def command(as_json: bool) -> None:
     """
     settings = Settings.load()
     # Imported here, since they take a while that --help need not wait.
-    from app.status.shares import Shares, ask_shares, render  # noqa: PLC0415
+    from app.status.ownership import Ownership, ask_ownership, render  # noqa: PLC0415
     from app.web.services import open_services  # noqa: PLC0415
 
-    async def ask() -> Shares:
+    async def ask() -> Ownership:
         async with open_services(settings) as services:
             assert services.broker is not None
-            return await ask_shares(services.broker, services.database, settings.app_id)
+            return await ask_ownership(services.broker, services.database, settings.app_id)
 
-    shares = asyncio.run(ask())
-    click.echo(shares.model_dump_json(indent=2) if as_json else render(shares))
+    ownership = asyncio.run(ask())
+    click.echo(ownership.model_dump_json(indent=2) if as_json else render(ownership))

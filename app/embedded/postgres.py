@@ -17,7 +17,7 @@ import asyncpg
 from app.embedded.accounts import Account, runnable_by, unprivileged_account
 from app.embedded.binaries import PostgresInstallation, find_postgres
 from app.embedded.logins import as_role, password_of
-from app.embedded.predecessor import until_gone
+from app.embedded.orphans import until_gone
 from app.embedded.process import (
     Server,
     StopPlan,

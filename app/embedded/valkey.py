@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from app.embedded.binaries import find_valkey
 from app.embedded.logins import as_role, password_of
-from app.embedded.predecessor import until_gone
+from app.embedded.orphans import until_gone
 from app.embedded.process import (
     Server,
     StopPlan,

@@ -1,6 +1,6 @@
 """What is going on and what is wrong, gathered from broker and database."""
 
-from app.status.collector import Watch
 from app.status.models import Status
+from app.status.watch import Watch
 
 __all__ = ["Status", "Watch"]

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from app.status.models import Worker
 from app.status.snapshot import Group, HeldTopic, Relay, Relays
+from redfaust.brokers.assignor import name_of
 from redfaust.brokers.attendance import silent_members
-from redfaust.brokers.broker import SILENCE, Broker, PartitionSurvey, Roll
-from redfaust.brokers.housekeeping import bounded_partitions, explain
-from redfaust.brokers.shares import name_of
+from redfaust.brokers.broker import SILENCE, Broker, GroupState, PartitionSurvey
+from redfaust.brokers.log_cleaner import bounded_partitions, explain
 from redfaust.outbox.relay_member import GROUP as RELAYS
 
 INTERNAL = "__leader"
@@ -23,60 +23,63 @@ INTERNAL = "__leader"
 
 async def ask_group(broker: Broker, app: str) -> Group:
     """The members of the application's group."""
-    roll = await broker.roll(app)
+    group_state = await broker.group_state(app)
     now = datetime.now(UTC)
-    workers, unreadable = read_workers(roll)
+    workers, unreadable = read_workers(group_state)
     return Group(
         workers=workers,
         unreadable=unreadable,
-        silent=_silent(roll, now),
-        lost=_lost(roll),
-        drained=roll.register.drained,
-        unowned=_unowned(roll, now),
+        silent=_silent(group_state, now),
+        lost=_lost(group_state),
+        drained=group_state.assignment.drained,
+        unowned=_unowned(group_state, now),
     )
 
 
-def read_workers(roll: Roll) -> tuple[tuple[Worker, ...], dict[str, str]]:
+def read_workers(group_state: GroupState) -> tuple[tuple[Worker, ...], dict[str, str]]:
     """The workers that are heard, and what is wrong with the announcements of the others."""
     workers, unreadable = [], {}
-    for name, beat in roll.heard().items():
-        known = {"name": name, "drained": roll.register.is_drained(name)}
+    for name, heartbeat in group_state.heard().items():
+        known = {"name": name, "drained": group_state.assignment.is_drained(name)}
         try:
-            workers.append(Worker.model_validate({**beat.info, **known}))
+            workers.append(Worker.model_validate({**heartbeat.info, **known}))
         except ValidationError as error:
             fields = ", ".join(str(detail["loc"][0]) for detail in error.errors())
             unreadable[name] = fields
     return tuple(workers), unreadable
 
 
-def _silent(roll: Roll, now: datetime) -> dict[str, datetime | None]:
+def _silent(group_state: GroupState, now: datetime) -> dict[str, datetime | None]:
     return {
-        name_of(member): now - timedelta(seconds=roll.beats[member].age)
-        if member in roll.beats
+        name_of(member): now - timedelta(seconds=group_state.heartbeats[member].age)
+        if member in group_state.heartbeats
         else None
-        for member in silent_members(roll)
+        for member in silent_members(group_state)
     }
 
 
-def _lost(roll: Roll) -> dict[str, datetime]:
-    return {name: datetime.fromtimestamp(since, UTC) for name, since in roll.register.lost.items()}
+def _lost(group_state: GroupState) -> dict[str, datetime]:
+    return {
+        name: datetime.fromtimestamp(since, UTC)
+        for name, since in group_state.assignment.lost.items()
+    }
 
 
-def _unowned(roll: Roll, now: datetime) -> dict[int, datetime | None]:
+def _unowned(group_state: GroupState, now: datetime) -> dict[int, datetime | None]:
     """Numbers that members know, and of which none that is heard is the owner. One that has just
     fallen silent owns them until others count it as dead."""
-    heard = roll.heard()
-    counts = [count for beat in heard.values() for count in beat.counts]
+    heard = group_state.heard()
+    counts = [count for heartbeat in heard.values() for count in heartbeat.counts]
     found: dict[int, datetime | None] = {}
     for number in range(max(counts, default=0)):
-        owned = roll.register.owners.get(number)
+        owned = group_state.assignment.owners.get(number)
         if owned is None:
             found[number] = None
         elif not owned.member:
             found[number] = datetime.fromtimestamp(owned.since, UTC)
         elif owned.member not in heard:
-            beat = roll.beats.get(owned.member)
-            found[number] = beat and now - timedelta(seconds=beat.age - SILENCE)
+            heartbeat = group_state.heartbeats.get(owned.member)
+            found[number] = heartbeat and now - timedelta(seconds=heartbeat.age - SILENCE)
     return found
 
 
@@ -92,15 +95,15 @@ class _Announced(BaseModel):
 
 async def ask_relays(broker: Broker) -> Relays:
     """The relays of all databases that publish to this broker."""
-    roll = await broker.roll(RELAYS)
+    group_state = await broker.group_state(RELAYS)
     relays = []
-    for name, beat in roll.heard().items():
+    for name, heartbeat in group_state.heard().items():
         try:
-            announced = _Announced.model_validate(beat.info)
+            announced = _Announced.model_validate(heartbeat.info)
         except ValidationError:
             continue  # of another release, or written by somebody else
         relays.append(Relay(name=name, **announced.model_dump()))
-    return Relays(tuple(relays), _silent(roll, datetime.now(UTC)), _lost(roll))
+    return Relays(tuple(relays), _silent(group_state, datetime.now(UTC)), _lost(group_state))
 
 
 async def ask_logs(broker: Broker, app: str) -> Mapping[TP, PartitionSurvey]:

@@ -20,7 +20,7 @@ from redfaust.outbox.relay_member import database_identity
 from redfaust.postgres.database import Database
 from redfaust.postgres.queries import load
 from redfaust.processing.dead_letters import DeadLetters, DeadLetterState
-from redfaust.processing.preview import masked_text
+from redfaust.processing.redaction import masked_text
 
 COUNTED = 10_000
 """Rows at which counting ends."""

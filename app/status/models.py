@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from app.mailbox import MailHeading
 from app.status.problems import Problem, Severity
 from redfaust.processing import dead_letters
-from redfaust.processing.preview import masked_text
+from redfaust.processing.redaction import masked_text
 
 
 class _Part(BaseModel):

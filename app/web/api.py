@@ -10,9 +10,9 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 
 from app.web import commands, queries
-from app.web.caller import CallerOf
 from app.web.idempotency import carry_out, fingerprint
 from app.web.paging import MAX_PAGE, After, Cursor, Limit
+from app.web.request_context import CallerOf
 from app.web.schemas import (
     Cart,
     NewCart,

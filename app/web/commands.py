@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import asyncpg
 
-from app.web.caller import Caller
 from app.web.errors import Conflict, NotFound
+from app.web.request_context import Caller
 from app.web.schemas import Cart, NewCart, NewOrder, NewUser, PlacedOrder, User
 from models.envelope import first_message
 from models.events import CartUpdated, Event, OrderCreated, UserCreated

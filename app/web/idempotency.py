@@ -12,8 +12,8 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from app.web.caller import Caller
 from app.web.errors import KeyReused, Refusal
+from app.web.request_context import Caller
 from redfaust.outbox.outbox import Outbox, Transaction
 from redfaust.postgres.queries import load
 

@@ -7,7 +7,7 @@
     │   ├── BrokerUnavailable      cannot be reached now; repeating may help
     │   │   └── TopicClosed        takes nothing while it gets more partitions
     │   ├── BrokerUnsupported      lacks a command that is needed; repeating will not help
-    │   └── PartlyRefused, LogSetBack, EntriesRefused, LogsBlocked
+    │   └── PartlyRefused, LogTruncated, EntriesRefused, LogsBlocked
     │                              what became of entries: see brokers/broker.py
     ├── DatabaseError
     │   ├── DatabaseUnavailable    cannot be reached now; repeating may help
@@ -28,7 +28,7 @@
     │   ├── RowUnreadable          a row in Postgres is not of its table's types
     │   └── PartitionMoves         a row's partition is moving to another worker
     ├── TableNotShared             a table was used by an agent that owns none of its partitions
-    ├── WideTableError
+    ├── CachedTableError
     │   ├── RowNotLoaded           a row was used that is not in memory; load it first
     │   ├── TableNotWhole          all rows were asked for; SQL knows them
     │   └── CacheFull              rows in use left no room for more
@@ -163,19 +163,19 @@ class PartitionMoves(Postponed):
     """The partition of a row is moving to another worker."""
 
 
-class WideTableError(ConnectorError):
+class CachedTableError(ConnectorError):
     """Something about a table that is larger than memory."""
 
 
-class RowNotLoaded(WideTableError):
+class RowNotLoaded(CachedTableError):
     """A row was read or written that is not in memory."""
 
 
-class TableNotWhole(WideTableError):
+class TableNotWhole(CachedTableError):
     """All rows were asked for, and only some are in memory."""
 
 
-class CacheFull(WideTableError):
+class CacheFull(CachedTableError):
     """All rows in memory stayed in use for too long to load another one."""
 
 

@@ -28,17 +28,17 @@ from yarl import URL
 from redfaust import commands  # noqa: F401 - registers them
 from redfaust.brokers.kafka.address import KAFKA
 from redfaust.brokers.url import BrokerUrl
-from redfaust.collector import relax_collector
+from redfaust.gc_tuning import tune_gc
 from redfaust.options import refuse_unknown
 from redfaust.postgres.hosts import check_options, list_as_parameter
 from redfaust.printable import printable
 from redfaust.processing.agent import Agent
-from redfaust.processing.pace import MAX_EVENTS
+from redfaust.processing.commit_timer import MAX_EVENTS
 from redfaust.processing.replies import ReplyConsumer
 from redfaust.processing.serializers import Registry
 from redfaust.processing.stream import Stream
 from redfaust.processing.topic import Topic
-from redfaust.tables.everywhere import GlobalTable
+from redfaust.tables.global_table import GlobalTable
 from redfaust.tables.manager import POSTGRES, TableManager
 from redfaust.tables.sets import SetTable
 from redfaust.tables.store import SCHEMA
@@ -105,7 +105,7 @@ class Fixup(FaustFixup):
 
     def on_worker_init(self) -> None:
         if _is_ours(self.app.conf):
-            relax_collector()
+            tune_gc()
 
 
 def _configure(app: Any, conf: Any, **_: Any) -> None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.embedded import running_postgres, running_valkey
-from redfaust.collector import relax_collector
+from redfaust.gc_tuning import tune_gc
 from tests.bench import machine
 from tests.bench.backlog import EVENTS
 from tests.bench.goals import OURS, goals
@@ -37,7 +37,7 @@ KEPT = Path(".bench")
 
 async def main(options: argparse.Namespace) -> None:
     """Measure, print, keep."""
-    relax_collector()  # as a worker does
+    tune_gc()  # as a worker does
     left_out: dict[str, str] = {}
     peers = await _prepared([peer for peer in PEERS if options.peers or peer.is_bare], left_out)
     with tempfile.TemporaryDirectory(prefix="redfaust-bench-") as directory:

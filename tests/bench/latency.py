@@ -23,10 +23,10 @@ import faust
 
 from app.embedded import running_postgres, running_valkey
 from redfaust.brokers.broker import TopicSpec
-from redfaust.collector import relax_collector
+from redfaust.gc_tuning import tune_gc
 from redfaust.outbox.outbox import Outbox
 from redfaust.postgres.database import Database
-from redfaust.processing.backing import backing_of
+from redfaust.processing.state_backend import state_backend_of
 from redfaust.transports.by_url import broker_by_url
 from redfaust.transports.consumer import Consumer
 from tests.bench.events import KEYS, PARTITIONS, TOPIC
@@ -97,9 +97,9 @@ class Stopwatch:
 
     def watch(self, app: faust.App) -> None:
         """Have the commits of a started application noted."""
-        consumer, backing = cast("Consumer", app.consumer), backing_of(app)
-        assert backing is not None
-        begin, commit = consumer.force_commit, backing.committer.commit
+        consumer, state_backend = cast("Consumer", app.consumer), state_backend_of(app)
+        assert state_backend is not None
+        begin, commit = consumer.force_commit, state_backend.committer.commit
         done = 0
 
         async def noted_begin(*args: Any, **kwargs: Any) -> bool:
@@ -115,7 +115,7 @@ class Stopwatch:
             self.news.set()
 
         consumer.force_commit = noted_begin  # type: ignore[method-assign]
-        backing.committer.commit = noted_commit  # type: ignore[assignment, method-assign]
+        state_backend.committer.commit = noted_commit  # type: ignore[assignment, method-assign]
 
     async def until(self, events: int) -> None:
         """Wait until so many are committed."""
@@ -214,7 +214,7 @@ def _between(beginnings: Iterable[int], ends: Iterable[int]) -> list[int]:
 
 async def main(rates: Sequence[float]) -> None:
     """Measure at these events per second, then the outbox, and print."""
-    relax_collector()  # as a worker does
+    tune_gc()  # as a worker does
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="redfaust-bench-") as directory:
         os.environ["APP_DATADIR"] = f"{directory}/app"  # Faust makes it, in the current one else

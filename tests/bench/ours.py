@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mode import loop
 
-from redfaust.collector import relax_collector
+from redfaust.gc_tuning import tune_gc
 from tests.bench import produce, workloads
 from tests.bench.events import KEYS
 from tests.bench.goals import OURS
@@ -71,6 +71,6 @@ async def measure(row: OurRow, broker: str, database: str) -> Speed:
 if __name__ == "__main__":
     _, work, key, broker, database = sys.argv
     loop.use("uvloop")  # as `faust --loop uvloop worker` does
-    relax_collector()  # as every worker does
+    tune_gc()  # as every worker does
     (row,) = (each for each in OUR_ROWS if (each.work, each.key) == (work, key))
     print(json.dumps(asyncio.run(measure(row, broker, database))._asdict()))  # noqa: T201

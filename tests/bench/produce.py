@@ -1,4 +1,4 @@
-"""Sending events: measured until all of them are on their streams."""
+"""RecordAccumulator events: measured until all of them are on their streams."""
 
 from __future__ import annotations
 

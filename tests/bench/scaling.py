@@ -103,8 +103,8 @@ class Watch:
 
 async def owners_of(broker: Broker, group: str) -> Mapping[int, str]:
     """Who owns which number."""
-    register = (await broker.roll(group)).register
-    return {number: owned.member for number, owned in register.owners.items() if owned.member}
+    assignment = (await broker.group_state(group)).assignment
+    return {number: owned.member for number, owned in assignment.owners.items() if owned.member}
 
 
 def shares_of(owners: Mapping[int, str]) -> Sequence[int]:

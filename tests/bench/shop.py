@@ -30,7 +30,7 @@ from app.embedded import Services, read_services
 from app.embedded.process import die_with_parent, free_port, stop
 from app.supervisor import is_ready
 from app.web import commands
-from app.web.caller import Caller
+from app.web.request_context import Caller
 from app.web.schemas import NewOrder, NewUser
 from models.orders import Item
 from redfaust.outbox.outbox import Outbox

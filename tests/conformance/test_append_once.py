@@ -12,7 +12,7 @@ from redfaust.brokers.broker import (
     Broker,
     EntriesRefused,
     LaneBatch,
-    LogSetBack,
+    LogTruncated,
     Numbered,
     Outgoing,
     Place,
@@ -205,7 +205,7 @@ async def test_a_log_that_lacks_what_was_put_there_takes_nothing(broker: Broker)
         LaneBatch("lane", [numbered(5), numbered(6)], after={FIRST: 4}),
         LaneBatch("other", [numbered(3)], after={FIRST: 0, SECOND: 9}),
     ]
-    with pytest.raises(LogSetBack) as raised:
+    with pytest.raises(LogTruncated) as raised:
         await broker.append_once(batches)
     assert raised.value.lanes == {"lane"}
     assert await marks(broker, "lane") == {FIRST: 2}

@@ -8,11 +8,12 @@ import math
 import pytest
 from faust.types import TP
 
+from redfaust.brokers.assignor import GroupAssignment
 from redfaust.brokers.broker import (
     Advance,
     Appended,
-    Beat,
     Broker,
+    Heartbeat,
     LaneBatch,
     Numbered,
     Outgoing,
@@ -24,7 +25,6 @@ from redfaust.brokers.broker import (
 )
 from redfaust.brokers.capabilities import Capability
 from redfaust.brokers.partitioner import partition_of
-from redfaust.brokers.shares import Register
 from redfaust.errors import BrokerError, TopicClosed
 
 TOPIC = "events"
@@ -253,9 +253,9 @@ async def test_what_redfaust_writes_is_no_anomaly(broker: Broker) -> None:
     await broker.create_topic(TopicSpec(TOPIC, 2, Retention(age=60.0)))
     await broker.append([entry(b"1")])
     await broker.join("group", [TOPIC], from_start=True)
-    await broker.beat("group", "member", Beat(1, frozenset({2}), {"web": "http://here"}))
-    await broker.reassign("group", Register(("member",)), version="", silent={})
-    await broker.keeps_house("member")
+    await broker.heartbeat("group", "member", Heartbeat(1, frozenset({2}), {"web": "http://here"}))
+    await broker.reassign("group", GroupAssignment(("member",)), version="", silent={})
+    await broker.acquire_cleaner_lease("member")
     await broker.identity()
     assert list(await broker.anomalies()) == []
 

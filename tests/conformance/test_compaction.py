@@ -131,13 +131,13 @@ async def test_what_a_group_has_not_finished_stays(broker: Broker) -> None:
 
 async def test_what_a_shared_group_has_in_hand_stays(broker: Broker) -> None:
     appended = await append(broker, *(f"a={n}" for n in range(6)))
-    consumer = broker.sharing("shared", "consumer")
+    consumer = broker.share_group("shared", "consumer")
     await consumer.join([TOPIC], from_start=True)
-    claims = await consumer.take(9, wait=0)
-    await consumer.settle({FIRST: {c.record.offset for c in claims} - {appended[2].offset}})
+    claims = await consumer.claim(9, wait=0)
+    await consumer.ack({FIRST: {c.record.offset for c in claims} - {appended[2].offset}})
     assert await compact(broker) == 1
     assert await kept(broker) == [f"a={n}" for n in range(1, 6)]
-    await consumer.settle({FIRST: {appended[2].offset}})
+    await consumer.ack({FIRST: {appended[2].offset}})
     assert await compact(broker) == 4
     await consumer.close()
 

@@ -23,7 +23,7 @@ from redfaust.brokers.broker import (
     Trimmed,
 )
 from redfaust.brokers.capabilities import Capability
-from redfaust.brokers.housekeeping import Housekeeper
+from redfaust.brokers.log_cleaner import LogCleaner
 
 pytestmark = pytest.mark.needs(Capability.RETENTION)
 
@@ -79,14 +79,14 @@ async def test_one_keeps_house(
     broker: Broker, another_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("redis.retention", "memory.broker"):
-        monkeypatch.setattr(f"redfaust.brokers.{module}.HOUSE_LEFT_AFTER", 0.05)
-    assert await broker.keeps_house("one")
-    assert await broker.keeps_house("one")
-    assert not await another_broker.keeps_house("two")
+        monkeypatch.setattr(f"redfaust.brokers.{module}.CLEANER_LEASE", 0.05)
+    assert await broker.acquire_cleaner_lease("one")
+    assert await broker.acquire_cleaner_lease("one")
+    assert not await another_broker.acquire_cleaner_lease("two")
     async with asyncio.timeout(10):
-        while not await another_broker.keeps_house("two"):  # noqa: ASYNC110 - time has to pass
+        while not await another_broker.acquire_cleaner_lease("two"):  # noqa: ASYNC110 - time has to pass
             await asyncio.sleep(0.01)
-    assert not await broker.keeps_house("one")
+    assert not await broker.acquire_cleaner_lease("one")
 
 
 # -- what is removed -------------------------------------------------------------------------
@@ -169,19 +169,19 @@ async def test_nothing_goes_that_a_shared_group_has_in_hand(broker: Broker) -> N
     appended = await append(broker, range(20))
     await broker.join("quick", [TOPIC], from_start=True)
     await finish(broker, "quick", appended)
-    consumer = broker.sharing("shared", "consumer")
+    consumer = broker.share_group("shared", "consumer")
     await consumer.join([TOPIC], from_start=True)
-    claims = await consumer.take(15, wait=0)
-    await consumer.settle(
+    claims = await consumer.claim(15, wait=0)
+    await consumer.ack(
         {FIRST: {claim.record.offset for claim in claims if claim.record.value != b"7"}}
     )
     trimmed = await trim(broker, KEPT)
     assert trimmed.removed == 7
     assert trimmed.held_back is not None
     assert trimmed.held_back[:2] == (frozenset({"shared"}), Bound.ENTRIES)
-    await consumer.settle({FIRST: {appended[7].offset}})
+    await consumer.ack({FIRST: {appended[7].offset}})
     assert (await trim(broker, KEPT)).removed == 3
-    assert [claim.record.value for claim in await consumer.take(9, wait=0)] == [
+    assert [claim.record.value for claim in await consumer.claim(9, wait=0)] == [
         b"15",
         b"16",
         b"17",
@@ -199,10 +199,10 @@ async def test_lags_and_positions_stay(broker: Broker) -> None:
     for group, finished in (("ahead", 90), ("behind", 60)):
         await broker.join(group, [TOPIC], from_start=True)
         await finish(broker, group, appended[:finished])
-    consumer = broker.sharing("shared", "consumer")
+    consumer = broker.share_group("shared", "consumer")
     await consumer.join([TOPIC], from_start=True)
-    claims = await consumer.take(70, wait=0)
-    await consumer.settle({FIRST: {claim.record.offset for claim in claims[:65]}})
+    claims = await consumer.claim(70, wait=0)
+    await consumer.ack({FIRST: {claim.record.offset for claim in claims[:65]}})
     positions = [await broker.positions(group, [FIRST]) for group in ("ahead", "behind")]
     assert (await trim(broker, KEPT)).removed in (59, 60)
     lags = [(await broker.status(group, TOPIC))[0].lag for group in ("ahead", "behind", "shared")]
@@ -279,9 +279,9 @@ async def test_within_the_bounds_nobody_holds_anything_back(broker: Broker) -> N
 
 async def test_a_group_that_has_left_is_forgotten(broker: Broker) -> None:
     await append(broker, range(30))
-    consumer = broker.sharing("shared", "consumer")
+    consumer = broker.share_group("shared", "consumer")
     await consumer.join([TOPIC], from_start=True)
-    await consumer.take(5, wait=0)
+    await consumer.claim(5, wait=0)
     await broker.join("ordered", [TOPIC], from_start=True)
     for group in ("shared", "ordered", "never there"):
         await broker.leave(group, [TOPIC])
@@ -314,5 +314,5 @@ async def test_a_topic_whose_owner_has_gone_is_deleted(broker: Broker) -> None:
     times = {"left": time.time() - 1, "held": time.time() + 3600, "plain": None}
     for topic, until in times.items():
         await broker.create_topic(TopicSpec(topic, 1, Retention(until=until)))
-    await Housekeeper(broker, "keeper").keep()
+    await LogCleaner(broker, "keeper").keep()
     assert list(await broker.topics()) == ["held", "plain"]

@@ -42,10 +42,10 @@ async def test_a_survey_of_what_is_not_there_is_empty(broker: Broker) -> None:
 @pytest.mark.needs(Capability.SHARED_DELIVERY)
 async def test_a_survey_counts_what_is_in_hand_as_not_finished(broker: Broker) -> None:
     await broker.create_topic(TopicSpec("events", 1))
-    consumer = broker.sharing("app/mail", "c-1")
+    consumer = broker.share_group("app/mail", "c-1")
     await consumer.join(["events"], from_start=True)
     await broker.append([Outgoing("events", b"", partition=0) for _ in range(3)])
-    await consumer.take(2, wait=0)
+    await consumer.claim(2, wait=0)
     progress = (await broker.survey([TP("events", 0)]))[TP("events", 0)].groups["app/mail"]
     assert (progress.lag, progress.claimed) == (3, 2)
     assert progress.oldest_age is not None

@@ -1,11 +1,11 @@
 """A small application in which everything happens that can be interrupted.
 
 Numbers come in under a few keys, half of them appended, half of them through the outbox. One agent
-keeps a journal and a count for each key, sends a copy of each number, and an alarm for some; it
-raises at the first attempt of some numbers, and at every attempt of others. A second agent on the
-same topic adds the numbers up. A third one notes alarms. A fourth one gets the numbers by shared
-delivery, and sends a receipt for each, with the same failures; a worker that had claimed some of
-them has died before.
+keeps a batch_publisher and a count for each key, sends a copy of each number, and an alarm for
+some; it raises at the first attempt of some numbers, and at every attempt of others. A second agent
+on the same topic adds the numbers up. A third one notes alarms. A fourth one gets the numbers by
+shared delivery, and sends a receipt for each, with the same failures; a worker that had claimed
+some of them has died before.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ MOVE_AT = 17
 PATIENCE = 12.0
 
 IMPATIENT: Mapping[str, float] = {
-    "redfaust.outbox.housekeeping.EVERY": 0.1,
-    "redfaust.outbox.housekeeping.LEFT_AFTER": 0.5,
+    "redfaust.outbox.maintenance.EVERY": 0.1,
+    "redfaust.outbox.maintenance.LEFT_AFTER": 0.5,
     "redfaust.outbox.publisher.RETRY_EVERY": 0.02,
     "redfaust.outbox.relay.SILENT_FOR": 0.5,
     "redfaust.outbox.relay.SPARE_POLL": 0.05,
-    "redfaust.outbox.retention.KEEP_FOR": 0.01,
+    "redfaust.outbox.batch_cleaner.KEEP_FOR": 0.01,
     "redfaust.postgres.database.SILENT_FOR": 0.5,
     "redfaust.processing.committer.RETRY_EVERY": 0.02,
     "redfaust.processing.retrying.AWAY": 0.05,
     "redfaust.processing.retrying.LOOK_AGAIN": 0.02,
-    "redfaust.processing.shared.delivery.KEEP_HOUSE_EVERY": 0.1,
+    "redfaust.processing.shared.delivery.FORGET_EVERY": 0.1,
     "redfaust.processing.shared.delivery.RENEW_EVERY": 0.1,
     "redfaust.processing.shared.delivery.RETRY_EVERY": 0.02,
     "redfaust.processing.shared.delivery.TAKE_OVER_EVERY": 0.05,
     "redfaust.processing.shared.delivery.TAKE_WAIT": 0.2,
     "redfaust.processing.shared.inbox.KEPT_FOR": 2.0,
     "redfaust.processing.relaying.RETRY_EVERY": 0.02,
-    "redfaust.processing.shared.settling.RETRY_EVERY": 0.02,
+    "redfaust.processing.shared.acknowledger.RETRY_EVERY": 0.02,
     "redfaust.tables.manager.RETRY_EVERY": 0.02,
     "redfaust.transports.conductor.COLLECT_CHANGES": 0.01,
     "redfaust.transports.reading.READ_LIMIT": 4,
@@ -65,8 +65,8 @@ IMPATIENT: Mapping[str, float] = {
     "redfaust.transports.commits.RETRY_EVERY": 0.02,
     "redfaust.transports.reading.RETRY_EVERY": 0.02,
     "redfaust.transports.rebalance.RETRY_EVERY": 0.02,
-    "redfaust.brokers.memory.sharing.CLAIM_FOR": 0.5,
-    "redfaust.brokers.redis.sharing.CLAIM_FOR": 0.5,
+    "redfaust.brokers.memory.share_group.CLAIM_FOR": 0.5,
+    "redfaust.brokers.redis.share_group.CLAIM_FOR": 0.5,
     "redfaust.brokers.membership.HEARTBEAT": 0.05,
 }
 """What is patient in production, and would only be waited for here."""
@@ -118,21 +118,21 @@ def new_app(place: Place) -> faust.App:
     numbers = app.topic("numbers", key_type=str)
     copies = app.topic("copies", key_type=str)
     later = app.topic("alarms", key_type=str)
-    journal = app.Table("journal", key_type=str, value_type=list, default=list)
+    batch_publisher = app.Table("batch_publisher", key_type=str, value_type=list, default=list)
     counts = app.Table("counts", key_type=str, value_type=int, default=int)
     totals = app.Table("totals", key_type=str, value_type=int, default=int)
     rung = app.Table("rung", key_type=str, value_type=list, default=list)
     retries = Retries(attempts=ATTEMPTS, delay=0.01, factor=1.0)
     moved = asyncio.Event()
 
-    @app.agent(numbers, name="journal", concurrency=2, retries=retries)
+    @app.agent(numbers, name="batch_publisher", concurrency=2, retries=retries)
     async def keep_journal(stream: Any) -> None:
         async for event in stream.events():
             key, number = event.key, event.value
             if number == MOVE_AT and not moved.is_set():
                 moved.set()
                 app.consumer._membership.start_over()  # type: ignore[attr-defined]
-            journal[key] = [*journal[key], number]
+            batch_publisher[key] = [*batch_publisher[key], number]
             await copies.send(key=key, value=number)
             if cannot_be_sent(number, place):
                 too_many = [(f"h{n}", b"") for n in range(MAX_HEADERS + 1)]
@@ -182,9 +182,9 @@ async def send_numbers(place: Place, database: Database) -> None:
         for number in range(EVENTS)
     ]
     await broker.append(entries[0::2])
-    dead = broker.sharing(f"{APP}/post", "dead")
+    dead = broker.share_group(f"{APP}/post", "dead")
     await dead.join(["numbers"], from_start=True)
-    await dead.take(2, wait=0)
+    await dead.claim(2, wait=0)
     await dead.close()
     await broker.close()
     async with Outbox(database).transaction() as tx:

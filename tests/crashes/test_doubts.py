@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from redfaust import crash
+from redfaust import failpoints
 from tests.crashes.oracle import Oracle
 from tests.crashes.scenario import PATIENCE, Place, living
 from tests.crashes.ways import Trouble, trouble, ways_to
@@ -28,10 +28,10 @@ class Doubt:
         self._began = asyncio.Event()
         self.begun_anew = asyncio.Event()
         """Partitions were taken away since."""
-        self._lose = crash.at("commit.written", self._begin, time=WHICH)
+        self._lose = failpoints.at("commit.written", self._begin, time=WHICH)
 
     def point(self, name: str) -> None:
-        """In place of :data:`redfaust.crash.point`."""
+        """In place of :data:`redfaust.failpoints.point`."""
         self._lose(name)
         if name == "rebalance.revoked" and self._began.is_set():
             self.begun_anew.set()
@@ -70,7 +70,7 @@ async def doubtful(
     """The way to the servers, and the doubt that comes up there."""
     async with ways_to(place) as (through, proxies):
         doubt = Doubt(proxies["postgres"], happened=happened)
-        monkeypatch.setattr(crash, "point", doubt.point)
+        monkeypatch.setattr(failpoints, "point", doubt.point)
         yield through, doubt
 
 

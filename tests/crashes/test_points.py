@@ -15,7 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 import redfaust
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.brokers.memory.broker import _logs
 from redfaust.brokers.redis import keys
 from redfaust.postgres.database import Database
@@ -48,7 +48,7 @@ ELSEWHERE = {
 }
 """What this scenario does not come to, and who tests it."""
 
-POINTS = [point for point in crash.POINTS if point not in ELSEWHERE]
+POINTS = [point for point in failpoints.POINTS if point not in ELSEWHERE]
 IN_MEMORY = [point for point in POINTS if point != "outbox.set_aside"]
 
 WHILE_STOPPING = {"shared.given_back"}
@@ -82,7 +82,7 @@ async def forget_the_dead(place: Place) -> None:
         _logs[place.broker].registries.clear()
         return
     async with Redis.from_url(as_administrator(place.broker)) as client:
-        await client.delete(keys.register(APP), keys.beats(APP))
+        await client.delete(keys.assignment(APP), keys.heartbeats(APP))
 
 
 async def end_long_transactions(place: Place) -> None:
@@ -128,7 +128,7 @@ async def test_cancelled(
 ) -> None:
     cancelled, before = asyncio.Event(), asyncio.all_tasks()
     time = time_of(point, "cancelled")
-    monkeypatch.setattr(crash, "point", cancel_at(point, time, cancelled.set))
+    monkeypatch.setattr(failpoints, "point", cancel_at(point, time, cancelled.set))
 
     async def live() -> None:
         async with living(place):
@@ -172,7 +172,7 @@ async def test_trouble(
             happened.set()
 
         time = time_of(point, f"{server} {kind.value}")
-        monkeypatch.setattr(crash, "point", crash.at(point, happen, time=time))
+        monkeypatch.setattr(failpoints, "point", failpoints.at(point, happen, time=time))
         async with living(through):
             await oracle.all_done()
     assert happened.is_set()
@@ -185,6 +185,6 @@ def test_every_point_is_named_here_and_nowhere_twice() -> None:
         for path in Path(redfaust.__file__).parent.rglob("*.py")
         for name in re.findall(r"crash\.point\(\"([^\"]+)\"\)", path.read_text())
     ]
-    assert sorted(named) == sorted(crash.POINTS)
+    assert sorted(named) == sorted(failpoints.POINTS)
     for name, path in ELSEWHERE.items():
         assert name in Path(path).read_text()

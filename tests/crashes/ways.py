@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.brokers.redis.client import COMMANDS, READS
 from redfaust.postgres.database import Database
 from tests.crashes.oracle import Oracle
@@ -124,7 +124,7 @@ _fork.set_forkserver_preload([__name__])
 def _live(point: str, time: int, sign: signal.Signals, place: Place) -> None:
     for name, value in IMPATIENT.items():
         pytest.MonkeyPatch().setattr(name, value)
-    crash.point = crash.at(point, lambda: os.kill(os.getpid(), sign), time=time)
+    failpoints.point = failpoints.at(point, lambda: os.kill(os.getpid(), sign), time=time)
 
     async def live() -> None:
         oracle = Oracle(place, await Database.connect(place.database))
@@ -167,7 +167,7 @@ async def is_stopped(process: multiprocessing.process.BaseProcess) -> None:
 
 
 def cancel_at(point: str, time: int, then: Callable[[], None]) -> Callable[[str], None]:
-    """A :data:`~redfaust.crash.point` that cancels the task that passes it."""
+    """A :data:`~redfaust.failpoints.point` that cancels the task that passes it."""
 
     def cancel() -> None:
         task = asyncio.current_task()
@@ -175,7 +175,7 @@ def cancel_at(point: str, time: int, then: Callable[[], None]) -> Callable[[str]
             task.cancel()
         then()
 
-    return crash.at(point, cancel, time=time)
+    return failpoints.at(point, cancel, time=time)
 
 
 async def cancel_the_rest(before: set[asyncio.Task[object]]) -> None:

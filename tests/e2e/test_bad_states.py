@@ -29,14 +29,14 @@ from pydantic import SecretStr
 from app.cli import main
 from app.settings import Settings
 from app.status import judgement
-from app.status.collector import PATIENCE as ANSWER_WITHIN
 from app.status.problems import Kind, Severity
+from app.status.watch import PATIENCE as ANSWER_WITHIN
 from app.web.application import create_web
 from app.web.services import Services
+from redfaust.brokers.assignor import name_of
 from redfaust.brokers.attendance import BEAT_EVERY
-from redfaust.brokers.broker import SILENCE, Beat, Broker, Outgoing, Retention, TopicSpec
+from redfaust.brokers.broker import SILENCE, Broker, Heartbeat, Outgoing, Retention, TopicSpec
 from redfaust.brokers.draining import drain
-from redfaust.brokers.shares import name_of
 from redfaust.outbox.outbox import Outbox
 from redfaust.outbox.relay_member import GROUP as RELAYS
 from redfaust.postgres.database import Database
@@ -152,7 +152,7 @@ class World:
         """Wait until a process is a member of a group."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                members = (await self.broker.roll(group)).register.members
+                members = (await self.broker.group_state(group)).assignment.members
                 if name in map(name_of, members):
                     return
                 await asyncio.sleep(0.05)
@@ -244,18 +244,18 @@ async def only_a_drained_worker_is_there(world: World) -> AsyncIterator[None]:
 
 
 async def _owners(world: World) -> dict[str, frozenset[int]]:
-    register = (await world.broker.roll(APP)).register
-    return {name_of(member): register.owned_by(member) for member in register.members}
+    assignment = (await world.broker.group_state(APP)).assignment
+    return {name_of(member): assignment.owned_by(member) for member in assignment.members}
 
 
 @state(Kind.WORKER_UNREADABLE, says="w-9")
 async def a_worker_of_another_release(world: World) -> AsyncIterator[None]:
-    async def beat() -> None:
+    async def heartbeat() -> None:
         for number in range(1, 1000):
-            await world.broker.beat(APP, "w-9", Beat(number, info={"pid": "seven"}))
+            await world.broker.heartbeat(APP, "w-9", Heartbeat(number, info={"pid": "seven"}))
             await asyncio.sleep(1)
 
-    beating = asyncio.create_task(beat())
+    beating = asyncio.create_task(heartbeat())
     yield
     beating.cancel()
 

@@ -21,7 +21,7 @@ from app.web.application import create_web
 from app.web.listening import addresses, listen
 from app.web.server import WebServer
 from app.web.services import Services
-from redfaust.brokers.broker import Beat, Outgoing, TopicSpec
+from redfaust.brokers.broker import Heartbeat, Outgoing, TopicSpec
 from redfaust.brokers.memory.broker import MemoryBroker
 from redfaust.mail import ReceivedMail
 from redfaust.outbox.outbox import Outbox
@@ -101,7 +101,7 @@ async def parked(database: Database, *topics: str) -> None:
 async def something_to_show(database: Database, broker: MemoryBroker) -> int:
     await broker.create_topic(TopicSpec("orders", 4))
     await broker.join("shop", ["orders"], from_start=True)
-    await broker.beat("shop", "worker-1", worker(processed=5))
+    await broker.heartbeat("shop", "worker-1", worker(processed=5))
     await keep(database, [ReceivedMail("<1@x>", "shop@x", ("ann@example.org",), "Hello", "Hi Ann")])
     return await DeadLetters(database).add(
         NewDeadLetter(
@@ -119,11 +119,11 @@ async def something_to_show(database: Database, broker: MemoryBroker) -> int:
     )
 
 
-def worker(*, processed: int) -> Beat:
+def worker(*, processed: int) -> Heartbeat:
     agent = {"name": "orders", "topics": ["orders"], "processed": processed, "failed": 1}
     info = {"pid": 7, "host": "a-host-with-a-long-name", "web": None, "agents": [agent]}
     info |= {"started_at": datetime.now(UTC).isoformat()}
-    return Beat(1, info=info | {"owns": [["orders", number] for number in range(4)]})
+    return Heartbeat(1, info=info | {"owns": [["orders", number] for number in range(4)]})
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ async def test_the_status_page_keeps_itself_up_to_date(site: Site, browser: Brow
     await expect(agents.get_by_role("row").nth(1)).to_contain_text("5")
     await expect(topic.get_by_role("row").nth(3)).to_contain_text("worker-1")
 
-    await site.broker.beat("shop", "worker-1", worker(processed=4711))
+    await site.broker.heartbeat("shop", "worker-1", worker(processed=4711))
     await site.broker.append([Outgoing("orders", b"{}", partition=2) for _ in range(42)])
 
     await expect(agents.get_by_role("row").nth(1)).to_contain_text("4,711")
@@ -177,7 +177,7 @@ async def test_the_focus_stays_where_it_is_when_the_page_updates(
     await page.goto(site.url)
     link = page.get_by_role("link", name="Hello")
     await link.focus()
-    await site.broker.beat("shop", "worker-1", worker(processed=4711))
+    await site.broker.heartbeat("shop", "worker-1", worker(processed=4711))
     await expect(page.get_by_role("region", name="Agents")).to_contain_text("4,711")
     await expect(link).to_be_focused()
 

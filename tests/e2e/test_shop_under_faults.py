@@ -165,7 +165,7 @@ async def kill_at_random(
 async def forget_the_dead(servers: Servers) -> None:
     """A dead worker's silence would be waited for; here it is known that it is dead."""
     async with redis.asyncio.Redis.from_url(servers.valkey.url) as client:
-        await client.delete(keys.register(APP), keys.beats(APP))
+        await client.delete(keys.assignment(APP), keys.heartbeats(APP))
 
 
 async def settled(servers: Servers, visits: Visits) -> None:

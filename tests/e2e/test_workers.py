@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from redfaust.brokers.shares import name_of
+from redfaust.brokers.assignor import name_of
 from tests.e2e.test_up import READY_PATIENCE, refused, up
 
 PARTITIONS = 4

@@ -174,17 +174,17 @@ _SHARED_KEYS = st.sampled_from(
     (
         "redfaust:topics",
         "redfaust:retentions",
-        "redfaust:house",
+        "redfaust:cleaner",
         "redfaust:identity",
         "redfaust:secret",
-        "{redfaust:fuzz}:register",
-        "{redfaust:fuzz}:beats",
-        "{redfaust:redfaust.relays}:beats",
+        "{redfaust:fuzz}:assignment",
+        "{redfaust:fuzz}:heartbeats",
+        "{redfaust:redfaust.relays}:heartbeats",
     )
 )
 _OWN_KEYS = _COMPANIONS | _SHARED_KEYS
 _HASHES = _COMPANIONS | st.sampled_from(
-    ("redfaust:topics", "redfaust:retentions", "{redfaust:fuzz}:beats")
+    ("redfaust:topics", "redfaust:retentions", "{redfaust:fuzz}:heartbeats")
 )
 _SQL_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=30)
 _SQL_TOPICS = st.one_of(_TOPICS, _SQL_TEXT)

@@ -12,7 +12,7 @@ import orjson
 import psutil
 from faust.types import TP
 
-from redfaust.brokers.sharing import shared_group
+from redfaust.brokers.share_group import shared_group
 from tests.fuzz.good import GoodTraffic
 from tests.fuzz.installation import Installation
 from tests.fuzz.ledger import (

@@ -17,9 +17,9 @@ from datetime import datetime
 
 from faust.types import TP
 
-from redfaust.brokers.broker import LaneBatch, LogSetBack, Outgoing, Place
+from redfaust.brokers.broker import LaneBatch, LogTruncated, Outgoing, Place
+from redfaust.outbox.batch_publisher import Logs, SetAside
 from redfaust.outbox.entries import Staged
-from redfaust.outbox.journal import Logs, SetAside
 from redfaust.outbox.lanes import Lane, stage
 from redfaust.outbox.outbox import Outbox, outbox_status
 from redfaust.outbox.publisher import Publisher
@@ -48,7 +48,7 @@ class Stream:
         async with self._grown:
             set_back = {b.lane for b in batches if b.after.get(ORDERS, 0) > self._mark(b.lane)}
             if set_back:
-                raise LogSetBack(set_back)
+                raise LogTruncated(set_back)
             for lane, entries, _ in batches:
                 mark = self._mark(lane)
                 new = [numbered for numbered in entries if numbered.number > mark]

@@ -17,7 +17,7 @@ import faust
 import pytest
 from redis.asyncio import Redis
 
-from redfaust.processing.shared.hand import message_of
+from redfaust.processing.shared.in_flight import message_of
 from tests.integration import faust_apps
 from tests.rights import as_administrator
 
@@ -32,8 +32,8 @@ IMPATIENT: Mapping[str, float] = {
     "redfaust.outbox.relay.SILENT_FOR": CLAIM,
     "redfaust.processing.shared.delivery.RENEW_EVERY": CLAIM / 5,
     "redfaust.processing.shared.delivery.TAKE_OVER_EVERY": CLAIM / 10,
-    "redfaust.brokers.redis.sharing.CLAIM_FOR": CLAIM,
-    "redfaust.brokers.sharing.CLAIM_FOR": CLAIM,
+    "redfaust.brokers.redis.share_group.CLAIM_FOR": CLAIM,
+    "redfaust.brokers.share_group.CLAIM_FOR": CLAIM,
 }
 
 

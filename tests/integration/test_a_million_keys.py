@@ -16,7 +16,7 @@ import pytest
 from faust.types import TP
 
 from redfaust.brokers.broker import Outgoing
-from redfaust.tables.wide import WideStore
+from redfaust.tables.cached_store import CachedStore
 from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
@@ -49,7 +49,7 @@ class Visitors:
             options={"cached_rows": CACHED},
             use_partitioner=True,
         )
-        store = cast(WideStore, table.data)
+        store = cast(CachedStore, table.data)
 
         @app.agent(topic)
         async def visit(stream: Any) -> None:

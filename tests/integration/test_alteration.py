@@ -14,19 +14,19 @@ import orjson
 import pytest
 from faust.types import TP
 
-from redfaust import crash
-from redfaust.brokers.broker import Beat, Broker, Outgoing, TopicSpec
+from redfaust import failpoints
+from redfaust.brokers.broker import Broker, Heartbeat, Outgoing, TopicSpec
 from redfaust.brokers.memory.broker import Log, _logs
 from redfaust.brokers.partitioner import partition_of
 from redfaust.errors import AlterationRefused, PartitionsDiffer, TopicClosed
-from redfaust.outbox.journal import Journal
+from redfaust.outbox.batch_publisher import BatchPublisher
 from redfaust.outbox.outbox import Outbox
 from redfaust.outbox.relay import Relay
 from redfaust.postgres.database import Database
 from redfaust.postgres.migrate import migrate
 from redfaust.processing.dead_letters import DeadLetters
 from redfaust.processing.retries import NO_RETRIES, Retries
-from redfaust.tables.alteration import Altered, alter
+from redfaust.tables.alteration import Altered, alter_partitions
 from redfaust.transports.by_url import broker_by_url
 from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, running
@@ -61,7 +61,7 @@ class Shop:
         self.numbers = app.topic("numbers", key_type=str)
         copies = app.topic("copies", key_type=str)
         noted = app.Table("noted", key_type=str, value_type=list, default=list)
-        wide = app.Table("wide", key_type=str, default=int, options={"cached_rows": 200})
+        cached = app.Table("cached", key_type=str, default=int, options={"cached_rows": 200})
         copied = app.Table("copied", key_type=str, value_type=list, default=list)
         windowed = app.Table("windowed", key_type=str, default=int).tumbling(LONG)
         own = app.Table("own", key_type=str, default=int, use_partitioner=True)
@@ -74,7 +74,7 @@ class Shop:
                 if number == POISON:
                     raise ValueError(number)
                 noted[key] = [*noted[key], number]
-                wide[key] += 1
+                cached[key] += 1
                 windowed[key] += 1
                 own[f"partition {event.message.partition}"] += 1
                 await copies.send(key=key, value=number)
@@ -131,7 +131,7 @@ class Place:
         return dict(await fetch(self.database_url, f"SELECT {key}, partition FROM test.{table}"))
 
     async def alter(self, partitions: int) -> Altered:
-        altering = alter(self.shop().app, partitions, left_alone=["own"])
+        altering = alter_partitions(self.shop().app, partitions, left_alone=["own"])
         return await asyncio.wait_for(altering, PATIENCE)
 
     async def refuses(self, partitions: int = 8) -> str:
@@ -159,11 +159,11 @@ class Place:
         assert await self.all_is_noted()
         belong = {key: partition_of(key.encode(), partitions) for key in KEYS}
         assert len(set(belong.values())) == partitions
-        for table in ("noted", "copied", "wide"):
+        for table in ("noted", "copied", "cached"):
             assert await self.partitions(table) == belong
         assert await self.partitions("windowed", "key->>0") == belong
         assert sum(await self.counts("own")) == self.sent
-        for table in ("wide", "windowed"):
+        for table in ("cached", "windowed"):
             assert await self.counts(table) == [self.sent // len(KEYS)] * len(KEYS)
 
     async def counts(self, table: str) -> list[int]:
@@ -185,7 +185,7 @@ async def test_every_key_goes_on_where_its_rows_are(place: Place, partitions: in
     altered = await place.alter(partitions)
     assert altered.topics == {"numbers": 4, "copies": 4}
     moved = sum(partition_of(k.encode(), 4) != partition_of(k.encode(), partitions) for k in KEYS)
-    assert altered.rows == dict.fromkeys(("noted", "wide", "copied", "windowed"), moved)
+    assert altered.rows == dict.fromkeys(("noted", "cached", "copied", "windowed"), moved)
     assert await place.alter(partitions) == Altered({}, {})
     await place.work(workers=2)
     await place.everything_is_right(partitions)
@@ -229,11 +229,11 @@ async def test_nothing_was_ever_read(place: Place) -> None:
 async def test_a_worker_runs(place: Place) -> None:
     await place.work()
     broker = place.broker()
-    await broker.beat("test", "worker-1", Beat(1))
+    await broker.heartbeat("test", "worker-1", Heartbeat(1))
     assert "1 workers run, worker-1 among them" in await place.refuses()
-    roll = await broker.roll("test")
+    group_state = await broker.group_state("test")
     assert await broker.reassign(
-        "test", roll.register, version=roll.version, silent={"worker-1": 1}
+        "test", group_state.assignment, version=group_state.version, silent={"worker-1": 1}
     )
     assert (await place.alter(8)).topics
 
@@ -260,17 +260,17 @@ async def test_an_agent_with_shared_delivery_has_an_event_in_hand(place: Place) 
     await place.work()
     broker = place.broker()
     await broker.open()
-    sharing = broker.sharing("test/mailer", "worker-1")
-    await sharing.join(["numbers"], from_start=True)
-    claims = await sharing.take(10 * place.sent, wait=0)
+    share_group = broker.share_group("test/mailer", "worker-1")
+    await share_group.join(["numbers"], from_start=True)
+    claims = await share_group.claim(10 * place.sent, wait=0)
     first, *others = claims
     for claim in others:
-        await sharing.settle({claim.tp: [claim.record.offset]})
+        await share_group.ack({claim.tp: [claim.record.offset]})
     refusal = await place.refuses()
     assert f"not processed, {first.tp.topic} {first.tp.partition} among" in refusal
-    await sharing.settle({first.tp: [first.record.offset]})
+    await share_group.ack({first.tp: [first.record.offset]})
     assert (await place.alter(8)).topics
-    await sharing.close()
+    await share_group.close()
     await broker.close()
 
 
@@ -329,16 +329,16 @@ async def test_a_table_is_not_in_postgres(place: Place) -> None:
     shop = place.shop()
     shop.app.Table("elsewhere", store="memory://tables")
     with pytest.raises(AlterationRefused, match="only tables in Postgres can follow"):
-        await alter(shop.app, 8)
+        await alter_partitions(shop.app, 8)
 
 
 @IN_MEMORY
 async def test_nothing_says_where_rows_belong(place: Place) -> None:
     await place.work()
     with pytest.raises(AlterationRefused, match="table own has use_partitioner"):
-        await alter(place.shop().app, 8)
+        await alter_partitions(place.shop().app, 8)
     with pytest.raises(AlterationRefused, match="there is no table owned"):
-        await alter(place.shop().app, 8, left_alone=["owned"])
+        await alter_partitions(place.shop().app, 8, left_alone=["owned"])
 
 
 # -- interruptions ---------------------------------------------------------------------------
@@ -353,7 +353,7 @@ async def killed_at(place: Place, point: str, monkeypatch: pytest.MonkeyPatch) -
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(crash, "point", crash.at(point, die))
+        patch.setattr(failpoints, "point", failpoints.at(point, die))
         with pytest.raises(Killed):
             await place.alter(8)
 
@@ -480,8 +480,8 @@ async def test_what_the_broker_loses_later_is_put_back_where_it_was(place: Place
     [(lane, _), *_] = before[tp]
     del log.marks[lane, tp]
     records.remove(len(records))
-    journal = Journal(place.database, place.broker(), set_aside=nothing_is_refused)
-    assert list(await journal.restore([lane])) == [lane]
+    batch_publisher = BatchPublisher(place.database, place.broker(), set_aside=nothing_is_refused)
+    assert list(await batch_publisher.restore([lane])) == [lane]
     assert sources(log) == before
 
 

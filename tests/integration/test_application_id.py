@@ -13,7 +13,7 @@ from app.application_id import claim_app_id
 from app.errors import AppIdTaken
 from app.schema import migrate_all
 from app.settings import Settings
-from redfaust.brokers.broker import Beat, TopicSpec
+from redfaust.brokers.broker import Heartbeat, TopicSpec
 from redfaust.brokers.memory.broker import MemoryBroker
 from redfaust.postgres.database import Database
 from tests.rights import as_owner
@@ -67,7 +67,7 @@ async def test_a_new_shop_takes_no_name_of_an_application_that_has_run(place: Pl
 
 async def test_a_new_shop_takes_no_name_of_an_application_that_runs(place: Place) -> None:
     await place.work("audit", "orders")
-    await place.broker.beat("audit", "worker-1/a", Beat(1))
+    await place.broker.heartbeat("audit", "worker-1/a", Heartbeat(1))
     with pytest.raises(AppIdTaken, match="audit is another application"):
         await place.claim("audit")
 

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redfaust.brokers.broker import (
     LaneBatch,
     LogsBlocked,
-    LogSetBack,
+    LogTruncated,
     Outgoing,
     Place,
     TopicSpec,
@@ -77,7 +77,7 @@ class Logs:
                     raise BrokerUnavailable("away for a moment")
                 mark = self.all_marks.get((lane, tp), 0)
                 if mark < after.get(tp, 0):
-                    raise LogSetBack([lane])
+                    raise LogTruncated([lane])
                 if number > mark:
                     self.entries[tp].append(entry.value)
                     self.all_marks[lane, tp] = number
@@ -117,7 +117,7 @@ KEY_OF = {GOOD: b"c", BAD: b"d"}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.05)
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.05)
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ async def test_an_owner_goes_on_beside_a_blocked_log(database: Database) -> None
 async def test_nothing_passes_what_was_held_back_where_the_broker_fails_just_then(
     database: Database, monkeypatch: pytest.MonkeyPatch, fails_with: bytes
 ) -> None:
-    monkeypatch.setattr("redfaust.outbox.journal.PAGE", 1)
+    monkeypatch.setattr("redfaust.outbox.batch_publisher.PAGE", 1)
     monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.0)
     logs = Logs()
     logs.stuck = {BAD}
@@ -253,9 +253,9 @@ async def test_nothing_passes_what_was_held_back_where_the_broker_fails_just_the
 async def test_a_blocked_log_is_named_once_however_many_lanes_wait_for_it(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("redfaust.outbox.journal.LEFT_AGAIN_AFTER", 0.0)
-    monkeypatch.setattr("redfaust.outbox.housekeeping.LEFT_AFTER", 0.0)
-    monkeypatch.setattr("redfaust.outbox.retention.KEEP_FOR", 0.0)
+    monkeypatch.setattr("redfaust.outbox.batch_publisher.LEFT_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr("redfaust.outbox.maintenance.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("redfaust.outbox.batch_cleaner.KEEP_FOR", 0.0)
     logs = Logs()
     owners = [f"shop/orders/{number}" for number in range(3)]
     lanes = dict(await new_publisher(database, logs).take_over(owners))
@@ -316,10 +316,10 @@ class Moody(Logs):
 async def test_owner_and_relay_keep_the_order_of_logs_that_are_blocked_at_random(
     database: Database, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.002)
-    monkeypatch.setattr("redfaust.outbox.housekeeping.LEFT_AFTER", 0.0)
-    monkeypatch.setattr("redfaust.outbox.journal.LEFT_AGAIN_AFTER", 0.0)
-    monkeypatch.setattr("redfaust.outbox.journal.PAGE", 2)
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.002)
+    monkeypatch.setattr("redfaust.outbox.maintenance.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("redfaust.outbox.batch_publisher.LEFT_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr("redfaust.outbox.batch_publisher.PAGE", 2)
     monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.0)
     logs = Moody(seed)
     publisher = new_publisher(database, logs)
@@ -422,7 +422,7 @@ class TwoViews(Logs):
 
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
         if self.lost:
-            raise LogSetBack([batch.lane for batch in batches])
+            raise LogTruncated([batch.lane for batch in batches])
         return await super().append_once(batches)
 
 
@@ -440,7 +440,7 @@ async def test_a_loss_that_is_seen_one_way_alone_is_waited_out(database: Databas
 async def test_nothing_passes_what_is_held_back_while_the_catalog_has_lost_the_topic(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 3600.0)
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 3600.0)
     logs = Logs()
     logs.stuck = {BAD}
 

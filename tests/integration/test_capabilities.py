@@ -11,7 +11,7 @@ import pytest
 from redfaust.brokers.broker import Broker
 from redfaust.brokers.memory.broker import MemoryBroker
 from redfaust.errors import BrokerError, BrokerUnsupported
-from redfaust.tables.alteration import alter
+from redfaust.tables.alteration import alter_partitions
 from redfaust.transports import by_url
 from redfaust.transports.memory import Transport
 from tests.integration.faust_apps import eventually, new_app, running
@@ -74,4 +74,4 @@ async def test_topics_are_not_altered(poor_url: str) -> None:
     app = new_app(poor_url)
     app.finalize()
     with pytest.raises(BrokerUnsupported, match="Poor has no topics that can get more partitions"):
-        await alter(app, 8)
+        await alter_partitions(app, 8)

@@ -17,7 +17,7 @@ from faust.types import TP
 from redfaust.brokers.broker import Appended, Broker, Outgoing, Retention, TopicSpec
 from redfaust.brokers.memory import MemoryBroker
 from redfaust.processing.producer import Producer
-from redfaust.processing.sending import MAX_BUFFERED
+from redfaust.processing.record_accumulator import MAX_BUFFERED
 from redfaust.transports.by_url import broker_by_url
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
@@ -26,10 +26,10 @@ from tests.integration.worker_processes import APP, PARTITIONS, Place, Workers
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep house all the time, also where another one did just before."""
-    monkeypatch.setattr("redfaust.brokers.housekeeping.EVERY", 0.02)
+    """Clean all the time, also just after another process did."""
+    monkeypatch.setattr("redfaust.brokers.log_cleaner.EVERY", 0.02)
     for module in ("redis.retention", "memory.broker"):
-        monkeypatch.setattr(f"redfaust.brokers.{module}.HOUSE_LEFT_AFTER", 0.05)
+        monkeypatch.setattr(f"redfaust.brokers.{module}.CLEANER_LEASE", 0.05)
 
 
 class Counting:

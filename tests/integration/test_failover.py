@@ -63,7 +63,7 @@ async def broker(pair: Pair) -> AsyncIterator[RedisBroker]:
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.1)
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.1)
     monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.05)
 
 

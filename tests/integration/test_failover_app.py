@@ -39,7 +39,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.1)
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.1)
     monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.05)
     for module in ("commits", "reading", "rebalance"):
         monkeypatch.setattr(f"redfaust.transports.{module}.RETRY_EVERY", 0.05)

@@ -11,8 +11,8 @@ import asyncpg
 import faust
 import pytest
 
-from redfaust.processing.backing import backing_of
 from redfaust.processing.retries import NO_RETRIES, Retries
+from redfaust.processing.state_backend import state_backend_of
 from redfaust.transports.consumer import Consumer
 from redfaust.transports.reading import READ_AHEAD, READ_LIMIT
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
@@ -31,8 +31,8 @@ async def dead_letters(database_url: str) -> list[int]:
 async def all_finished(app: faust.App, topic: str = "numbers") -> bool:
     """Whether nothing is left of a topic, also nothing that is to be tried again."""
     assert isinstance(app.consumer, Consumer)
-    backing = backing_of(app)
-    if backing is not None and (backing.unit.parking or backing.unit.touched):
+    state_backend = state_backend_of(app)
+    if state_backend is not None and (state_backend.unit.parking or state_backend.unit.touched):
         return False
     status = await app.consumer.broker.status(app.conf.id, topic)
     return any(p.length for p in status) and not any(p.lag for p in status)
@@ -240,7 +240,7 @@ async def test_back_pressure_bounds_what_is_in_flight(any_broker_url: str) -> No
             await asyncio.sleep(0)
             seen.append(number)
             assert isinstance(app.consumer, Consumer)
-            most = max(most, *(t.watermark.in_flight for t in app.consumer.tenures.values()))
+            most = max(most, *(t.tracker.in_flight for t in app.consumer.owned_partitions.values()))
 
     async with running(app):
         await send_numbers(numbers, 1000)

@@ -15,9 +15,9 @@ import pytest
 from redis.asyncio import Redis
 
 from app.embedded import Valkey, start_postgres, start_valkey
+from redfaust.brokers.assignor import GroupAssignment
 from redfaust.brokers.redis import keys
-from redfaust.brokers.redis.registers import encode
-from redfaust.brokers.shares import Register
+from redfaust.brokers.redis.group_states import encode
 from redfaust.errors import BrokerUnavailable
 from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import eventually, new_app, running
@@ -112,14 +112,14 @@ async def test_redis_is_emptied(server: Server, client: Redis, database_url: str
         await send(numbers, range(100))
         await all_seen(app, seen, 100)
         await client.flushall()
-        # The register is gone too, which the worker notices when it beats.
+        # The assignment is gone too, which the worker notices when it heartbeats.
         await eventually(lambda: _owns_again(client))
         await send(numbers, range(100, 200))
         await all_seen(app, seen, 200)
 
 
 async def _owns_again(client: Redis) -> bool:
-    return await client.exists(keys.register("test")) == 1
+    return await client.exists(keys.assignment("test")) == 1
 
 
 async def test_nothing_is_committed_once_the_lease_has_ended(server: Server) -> None:
@@ -127,14 +127,14 @@ async def test_nothing_is_committed_once_the_lease_has_ended(server: Server) -> 
     async with running(app):
         assert isinstance(app.consumer, Consumer)
         membership = app.consumer._membership
-        await membership._asking.acquire()  # no beat is answered
+        await membership._asking.acquire()  # no heartbeat is answered
         membership._relied_until = 0.0  # as for a process that was stopped for long
         await send(numbers, range(10))
         await eventually(lambda: len(seen) == 10)
         with pytest.raises(BrokerUnavailable, match="lease"):
             await app.consumer.force_commit()
         assert not await all_finished(app)
-        # The register says still that they are this worker's.
+        # The assignment says still that they are this worker's.
         membership._asking.release()
         await all_seen(app, seen, 10)
 
@@ -218,7 +218,9 @@ async def test_partitions_are_lost_while_postgres_is_away(
             await all_seen(app, seen, 100)
             generation = app.consumer_generation_id
             await postgres.stop()
-            await client.xadd(keys.register("test"), {"register": encode(Register(("other",)))})
+            await client.xadd(
+                keys.assignment("test"), {"assignment": encode(GroupAssignment(("other",)))}
+            )
             await eventually(lambda: app.crashed or app.consumer_generation_id > generation)
             postgres = await start_postgres(tmp_path / "postgres", port=postgres.port)
             await send(numbers, range(100, 200))

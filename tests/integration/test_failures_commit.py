@@ -170,12 +170,12 @@ async def test_an_event_that_sends_what_postgres_refuses_is_a_dead_letter(
 
 def _outlet(app: Any, event: Any) -> Any:
     effects = getattr(event.message, "effects", None)
-    return effects or app.tables.backing.unit
+    return effects or app.tables.state_backend.unit
 
 
 def _blame(app: Any, event: Any) -> None:
     """As the producer would have."""
-    sent = app.tables.backing.unit._batch.sent
+    sent = app.tables.state_backend.unit._batch.sent
     cause = (next(iter(app.agents.values())).name, event.message.tp, event.message.offset)
     for tp, entries in sent.items():
         sent[tp] = [(entry, cause if by[0] == "" else by) for entry, by in entries]

@@ -136,7 +136,7 @@ async def test_looking_for_refused_rows_holds_no_more_locks_the_more_there_are(
     assert held <= 1  # that of the transaction itself
 
 
-@pytest.mark.parametrize("options", [{}, {"cached_rows": 10}], ids=["whole", "wide"])
+@pytest.mark.parametrize("options", [{}, {"cached_rows": 10}], ids=["whole", "cached"])
 async def test_a_row_that_cannot_be_read_parks_the_events_of_its_key_until_it_is_corrected(
     memory_url: str, database_url: str, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,8 +11,8 @@ import pytest
 from faust.exceptions import ImproperlyConfigured
 from faust.types.enums import ProcessingGuarantee
 
-from redfaust.processing.backing import Backing, backing_of
 from redfaust.processing.retries import NO_RETRIES, Retries
+from redfaust.processing.state_backend import StateBackend, state_backend_of
 from redfaust.processing.topic import Topic
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_batches import sent_to
@@ -70,7 +70,7 @@ async def test_what_a_failed_attempt_sends_is_never_there(
             await numbers.send(key=f"key-{number}", value=number)
         await eventually(lambda: len(attempts) == 27)
         await eventually(lambda: all_finished(app))
-        await cast(Backing, backing_of(app)).publisher.drained()
+        await cast(StateBackend, state_backend_of(app)).publisher.drained()
     expected = [value for n in range(1, 10) if n != 5 for value in (b"%d" % n, b"-%d" % n)]
     found = await sent_to(any_broker_url, "seen")
     assert sorted(value or b"" for value in found) == sorted(expected)

@@ -11,8 +11,8 @@ import faust
 import pytest
 from faust.types import TP
 
-from redfaust.processing.backing import PostgresBacking
 from redfaust.processing.retries import Retries
+from redfaust.processing.state_backend import PostgresStateBackend
 from redfaust.tables.manager import TableManager
 from redfaust.transports.consumer import Consumer
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
@@ -32,7 +32,7 @@ def partition_of(app: faust.App, key: str) -> TP:
 
 async def all_begun(app: faust.App) -> None:
     tps = {TP("numbers", partition) for partition in range(4)}
-    await eventually(lambda: tps <= consumer_of(app).tenures.keys())
+    await eventually(lambda: tps <= consumer_of(app).owned_partitions.keys())
 
 
 async def rows_of(database_url: str) -> dict[str, int]:
@@ -84,7 +84,7 @@ async def test_what_stays_goes_on_and_what_comes_back_is_loaded(
         await eventually(lambda: all_finished(app))
         await gate.send(staying, -1)  # in progress all the time
         await asyncio.wait_for(gate.waiting[staying].wait(), PATIENCE)
-        tenure = consumer_of(app).tenures[partition_of(app, staying)]
+        owned_partition = consumer_of(app).owned_partitions[partition_of(app, staying)]
 
         await consumer_of(app).rebalance.hand_over(tps)
         await gate.send(moving, 10)
@@ -93,7 +93,7 @@ async def test_what_stays_goes_on_and_what_comes_back_is_loaded(
         await eventually(lambda: (other, 100) in gate.seen)
         assert (moving, 10) not in gate.seen
         assert moving not in gate.sums
-        assert consumer_of(app).tenures[partition_of(app, staying)] is tenure
+        assert consumer_of(app).owned_partitions[partition_of(app, staying)] is owned_partition
         # As its owner between would do.
         await fetch(database_url, f"UPDATE test.sums SET value = '5' WHERE key = '{moving}'")
 
@@ -116,7 +116,7 @@ async def test_what_is_in_progress_is_finished_before(
         await gate.send(KEYS[0], -1, 2)
         await asyncio.wait_for(gate.waiting[KEYS[0]].wait(), PATIENCE)
         handing_over = asyncio.ensure_future(consumer_of(app).rebalance.hand_over(tps))
-        await eventually(lambda: not consumer_of(app).tenures[next(iter(tps))].may_begin)
+        await eventually(lambda: not consumer_of(app).owned_partitions[next(iter(tps))].may_begin)
         assert not handing_over.done()
         gate.opened[KEYS[0]].set()
         await asyncio.wait_for(handing_over, PATIENCE)
@@ -210,11 +210,11 @@ async def test_events_that_wait_for_another_attempt_move_too(
         tps = frozenset({partition_of(app, "key")})
         await consumer_of(app).rebalance.hand_over(tps)
         works.set()
-        backing = app.tables.backing  # type: ignore[attr-defined]
-        assert len(backing.unit.parking) == 0
+        state_backend = app.tables.state_backend  # type: ignore[attr-defined]
+        assert len(state_backend.unit.parking) == 0
         await consumer_of(app).rebalance.gain(tps)
         await eventually(lambda: seen == [0, 1, 2, 3, 4])
-        await eventually(lambda: len(backing.unit.parking) == 0)
+        await eventually(lambda: len(state_backend.unit.parking) == 0)
     assert await fetch(database_url, "SELECT count(*) FROM redfaust.parked") == [(0,)]
 
 
@@ -297,7 +297,7 @@ async def test_nothing_begins_before_the_rows_are_loaded(
         consumer.rebalance.undo()
         await asyncio.wait_for(loading.wait(), PATIENCE)
         await consumer.seek_to_committed()  # as the recovery of a rebalance before this one may do
-        assert not consumer.tenures
+        assert not consumer.owned_partitions
         go_on.set()
         await all_begun(app)
         await gate.send("key-0", 1)
@@ -329,7 +329,7 @@ async def test_what_was_handed_over_before_it_began_does_not_begin(
         gone = {tp for tp in tps if tp.partition == 0}
         await consumer.rebalance.hand_over(frozenset(gone))
         answer.set()
-        await eventually(lambda: consumer.tenures.keys() == tps - gone)
+        await eventually(lambda: consumer.owned_partitions.keys() == tps - gone)
         await consumer.rebalance.gain(frozenset(gone))
         await all_begun(app)
         for key in KEYS:
@@ -353,28 +353,30 @@ async def test_what_was_read_of_a_line_before_all_began_anew_is_not_handed_out(
             if not works.is_set():
                 raise RuntimeError("not now")
 
-    select = PostgresBacking.select_parked
+    select = PostgresStateBackend.select_parked
 
-    async def select_slowly(backing: PostgresBacking, *which: Any) -> Any:
-        rows = await select(backing, *which)
+    async def select_slowly(state_backend: PostgresStateBackend, *which: Any) -> Any:
+        rows = await select(state_backend, *which)
         if works.is_set() and not reading.is_set():
             reading.set()
             await go_on.wait()
         return rows
 
-    monkeypatch.setattr(PostgresBacking, "select_parked", select_slowly)
+    monkeypatch.setattr(PostgresStateBackend, "select_parked", select_slowly)
     async with running(app):
         await all_begun(app)
-        backing = app.tables.backing  # type: ignore[attr-defined]
+        state_backend = app.tables.state_backend  # type: ignore[attr-defined]
         await numbers.send(key="key", value=1)
-        await eventually(lambda: bool(backing.unit.parking))
+        await eventually(lambda: bool(state_backend.unit.parking))
         works.set()
         await asyncio.wait_for(reading.wait(), PATIENCE)
-        before = backing.unit.parking
+        before = state_backend.unit.parking
         consumer_of(app).rebalance.undo()
-        await eventually(lambda: backing.unit.parking is not before and bool(backing.unit.parking))
+        await eventually(
+            lambda: state_backend.unit.parking is not before and bool(state_backend.unit.parking)
+        )
         await all_begun(app)
         go_on.set()
-        await eventually(lambda: not backing.unit.parking)
+        await eventually(lambda: not state_backend.unit.parking)
         await eventually(lambda: all_finished(app))
     assert await rows_of(database_url) == {"key": 1}

@@ -16,7 +16,7 @@ from app.status.problems import Kind
 from app.status.snapshot import Cause, Unknown
 from app.status.sources import Sources
 from app.web.metrics import expose
-from redfaust.brokers.broker import Beat, Broker, Outgoing, Retention, TopicSpec
+from redfaust.brokers.broker import Broker, Heartbeat, Outgoing, Retention, TopicSpec
 from redfaust.transports.by_url import broker_by_url
 
 PATIENCE = 20.0
@@ -33,21 +33,23 @@ async def broker(any_broker_url: str) -> AsyncIterator[Broker]:
         await broker.append([Outgoing(topic, b"", partition=0) for _ in range(10)])
         await broker.join("shop", [topic], from_start=True)
     await broker.join("elsewhere", ["orders"], from_start=True)
-    consumer = broker.sharing("shop/mail", "consumer")
+    consumer = broker.share_group("shop/mail", "consumer")
     await consumer.join(["letters"], from_start=True)
     yield broker
     await consumer.close()
     await broker.close()
 
 
-async def beat(broker: Broker) -> None:
+async def heartbeat(broker: Broker) -> None:
     """As a worker of the shop, which reads orders as its group, and letters as its agent."""
     agents = [
         {"name": "mail", "topics": ["letters"], "shared": True},
         {"name": "orders", "topics": ["orders"], "shared": False},
     ]
     info = {"pid": 7, "host": "here", "started_at": datetime.now(UTC).isoformat()}
-    await broker.beat("shop", "worker-1", Beat(1, info=info | {"agents": agents, "owns": []}))
+    await broker.heartbeat(
+        "shop", "worker-1", Heartbeat(1, info=info | {"agents": agents, "owns": []})
+    )
 
 
 async def look(broker: Broker) -> Status:
@@ -80,7 +82,7 @@ async def test_a_group_that_is_gone_is_forgotten(broker: Broker) -> None:
 
 
 async def test_a_group_is_left_where_somebody_works_for_it(broker: Broker) -> None:
-    await beat(broker)
+    await heartbeat(broker)
     assert await forget_group(broker, "shop") == (["letters"], ["orders"])
     assert await broker.groups(["letters", "orders"]) == {
         "letters": {"shop/mail"},
@@ -93,8 +95,8 @@ async def test_a_group_is_left_where_somebody_works_for_it(broker: Broker) -> No
 
 
 async def test_a_group_is_left_whose_members_do_not_say_what_they_do(broker: Broker) -> None:
-    await beat(broker)
-    await broker.beat("shop", "another", Beat(1))
+    await heartbeat(broker)
+    await broker.heartbeat("shop", "another", Heartbeat(1))
     for group in ("shop", "shop/mail"):
         with pytest.raises(GroupInUse):
             await forget_group(broker, group)

@@ -16,17 +16,18 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from faust.types import TP
 
-from redfaust import crash
+from redfaust import failpoints
+from redfaust.brokers.assignor import GroupAssignment
 from redfaust.brokers.broker import (
     Advance,
-    Beat,
     Broker,
     EntriesRefused,
+    Heartbeat,
     LaneBatch,
     LogsBlocked,
-    LogSetBack,
-    LogTooShort,
+    LogTruncated,
     Numbered,
+    OffsetOutOfRange,
     Outgoing,
     PartlyRefused,
     Retention,
@@ -37,7 +38,6 @@ from redfaust.brokers.kafka.address import Address
 from redfaust.brokers.kafka.appender import Appender
 from redfaust.brokers.kafka.entry import SOURCE
 from redfaust.brokers.kafka.reader import LogReader
-from redfaust.brokers.shares import Register
 from redfaust.errors import BrokerError, BrokerUnavailable
 from redfaust.transports.by_url import broker_by_url, check_url
 from tests.integration.faust_apps import eventually, new_app, running
@@ -119,7 +119,7 @@ async def test_what_was_appended_before_a_kill_is_found(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await send(broker, 1)
-    monkeypatch.setattr(crash, "point", crash.at("lanes.appended", die))
+    monkeypatch.setattr(failpoints, "point", failpoints.at("lanes.appended", die))
     with pytest.raises(Killed):
         await send(broker, 2, 3)
     assert await marks(broker) == {FIRST: 3}
@@ -313,7 +313,7 @@ async def test_an_entry_with_a_header_that_is_no_text_leaves_no_lane_in_doubt(
     broker: Broker, empty_kafka_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await produce_unreadable(empty_kafka_url, FIRST)
-    monkeypatch.setattr(crash, "point", crash.at("lanes.appended", die))
+    monkeypatch.setattr(failpoints, "point", failpoints.at("lanes.appended", die))
     with pytest.raises(Killed):
         await send(broker, 1, 2)
     monkeypatch.undo()
@@ -363,12 +363,12 @@ async def test_a_topic_that_is_made_again_is_another_incarnation(
     before = await broker.incarnation()
     await delete_topics(kafka_url)
     await broker.create_topic(TopicSpec(TOPIC, 2))
-    with pytest.raises(LogTooShort):
+    with pytest.raises(OffsetOutOfRange):
         await broker.commit("group", {FIRST: Advance(5, 5)})
     assert await broker.incarnation() != before
     assert await broker.positions("group", [FIRST]) == {FIRST: 0}
     assert await marks(broker) == {}
-    with pytest.raises(LogSetBack):
+    with pytest.raises(LogTruncated):
         await send(broker, 3, after=2)
     with pytest.raises(BrokerUnavailable):  # the producer goes on counting where the topic ended
         await send(broker, 1, 2, 3)
@@ -435,34 +435,35 @@ async def test_a_topic_that_is_made_again_is_read_from_its_beginning(
 async def test_registers_and_beats_that_cannot_be_read_are_named_and_none(
     broker: Broker, kafka_store_url: str
 ) -> None:
-    await broker.beat("group", "good", Beat(1))
+    await broker.heartbeat("group", "good", Heartbeat(1))
     connection = await asyncpg.connect(kafka_store_url)
     await connection.execute(
         """
-        INSERT INTO redfaust.beats (name, member, number, said, heard_at)
+        INSERT INTO redfaust.heartbeats (name, member, number, said, heard_at)
         VALUES
             ('group', 'no object', 1, '5', now()),
             ('group', 'no info', 1, '{"counts": [], "info": 5}', now()),
             ('group', 'too many', 1, '{"counts": [1000000000], "info": {}}', now()),
             ('group', 'never', 1, '{"counts": [], "info": {}}', 'infinity');
-        INSERT INTO redfaust.registers (name, version, register)
+        INSERT INTO redfaust.assignments (name, version, assignment)
         VALUES ('group', gen_random_uuid(), '{"members": [5], "owners": {}, "drained": []}')
         """
     )
-    roll = await broker.roll("group")
-    assert roll.beats.keys() == {"good"}
-    assert roll.register == Register()
+    group_state = await broker.group_state("group")
+    assert group_state.heartbeats.keys() == {"good"}
+    assert group_state.assignment == GroupAssignment()
     found = [what for _, what in await broker.anomalies()]
     assert len(found) == 4
     assert {what.split(" cannot")[0] for what in found} == {
-        "the register of group",
-        "the beat of no object",
-        "the beat of no info",
-        "the beat of too many",
+        "the assignment of group",
+        "the heartbeat of no object",
+        "the heartbeat of no info",
+        "the heartbeat of too many",
     }
-    assert (await broker.beat("group", "good", Beat(2))).beats.keys() == {"good"}
+    assert (await broker.heartbeat("group", "good", Heartbeat(2))).heartbeats.keys() == {"good"}
     assert (
-        await connection.fetchval("SELECT count(*) FROM redfaust.beats WHERE member = 'never'") == 0
+        await connection.fetchval("SELECT count(*) FROM redfaust.heartbeats WHERE member = 'never'")
+        == 0
     )
     await connection.close()
 

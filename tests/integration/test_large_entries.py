@@ -82,7 +82,10 @@ async def test_no_more_large_entries_are_read_and_held_than_fit(
 
     def in_flight() -> int:
         consumer: Any = app.consumer
-        return sum(tenure.bytes_in_flight for tenure in consumer.tenures.values())
+        return sum(
+            owned_partition.bytes_in_flight
+            for owned_partition in consumer.owned_partitions.values()
+        )
 
     async with running(app):
         await eventually(lambda: in_flight() >= 8 * LARGE)
@@ -197,20 +200,20 @@ async def test_a_reply_with_more_than_was_expected_is_asked_for_in_parts(
 async def test_a_shared_agent_claims_no_more_large_entries_than_fit(
     any_broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redfaust.brokers.redis.sharing.TAKE_BYTES", 4 * LARGE)
-    monkeypatch.setattr("redfaust.brokers.redis.sharing.CLAIM_FOR", 0.0)
+    monkeypatch.setattr("redfaust.brokers.redis.share_group.TAKE_BYTES", 4 * LARGE)
+    monkeypatch.setattr("redfaust.brokers.redis.share_group.CLAIM_FOR", 0.0)
     await append(any_broker_url, [LARGE] * 60, partitions=1)
     broker = RedisBroker(any_broker_url, default_partitions=1)
-    dead, heir = broker.sharing("group", "dead"), broker.sharing("group", "heir")
+    dead, heir = broker.share_group("group", "dead"), broker.share_group("group", "heir")
     for consumer in (dead, heir):
         await consumer.join(["numbers"], from_start=True)
-    taken = await dead.take(60, wait=0)
+    taken = await dead.claim(60, wait=0)
     assert len(taken) == 16
-    while claims := await dead.take(60, wait=0):
+    while claims := await dead.claim(60, wait=0):
         assert len(claims) <= 16
         taken = [*taken, *claims]
     assert len(taken) == 60
-    assert len(await heir.take_over(60)) == 4
+    assert len(await heir.claim_stale(60)) == 4
     for consumer in (dead, heir):
         await consumer.close()
     await broker.close()

@@ -57,7 +57,7 @@ async def test_who_is_not_heard_does_not_lead(monkeypatch: pytest.MonkeyPatch) -
             await asyncio.Event().wait()
 
         broker = app.transport.broker  # type: ignore[attr-defined] # ours
-        monkeypatch.setattr(broker, "beat", unheard)
+        monkeypatch.setattr(broker, "heartbeat", unheard)
         await eventually(lambda: not app.is_leader())
         monkeypatch.undo()
 

@@ -101,7 +101,7 @@ async def test_what_three_producers_place_by_different_rules_is_counted_or_said_
         assert "use_partitioner=True" in error
 
 
-@pytest.mark.parametrize("options", [{}, {"options": {"cached_rows": 50}}], ids=["whole", "wide"])
+@pytest.mark.parametrize("options", [{}, {"options": {"cached_rows": 50}}], ids=["whole", "cached"])
 async def test_two_topics_that_place_a_key_differently_cannot_both_write_its_row(
     memory_url: str, database_url: str, options: dict[str, Any]
 ) -> None:
@@ -164,7 +164,7 @@ async def test_a_row_that_lies_elsewhere_is_neither_written_nor_deleted(
         await eventually(lambda: paying.owned() == 2)
         await send_all(paying.payments, ("ann", 5, None))
         await eventually(lambda: all_finished(paying.app, "payments"))
-        store, database = paying.balances.data, paying.app.tables.backing.database  # type: ignore[attr-defined]
+        store, database = paying.balances.data, paying.app.tables.state_backend.database  # type: ignore[attr-defined]
         rows = {"ann": (1 - OWN, 1, "1"), "new": (0, 2, "2")}
         says = (
             f"the row of 'ann' lies in partition {OWN}, and was written for an event of partition "

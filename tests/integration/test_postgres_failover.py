@@ -19,7 +19,7 @@ from redfaust.brokers.partitioner import partition_of
 from redfaust.brokers.redis import RedisBroker
 from redfaust.brokers.redis.offsets import BEGINNING
 from redfaust.errors import DatabaseUnavailable
-from redfaust.outbox.journal import Journal
+from redfaust.outbox.batch_publisher import BatchPublisher
 from redfaust.outbox.lanes import Lane, open_lanes
 from redfaust.outbox.outbox import Outbox
 from redfaust.postgres.database import Database
@@ -42,8 +42,8 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.1)
-    monkeypatch.setattr("redfaust.outbox.housekeeping.LEFT_AFTER", 0.1)
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.1)
+    monkeypatch.setattr("redfaust.outbox.maintenance.LEFT_AFTER", 0.1)
     monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.05)
     monkeypatch.setattr("redfaust.processing.committer.RETRY_EVERY", 0.05)
     monkeypatch.setattr("redfaust.transports.rebalance.RETRY_EVERY", 0.05)
@@ -263,8 +263,8 @@ async def test_what_is_left_is_published_when_the_synchronous_standby_has_it(pai
         with pytest.raises(DatabaseUnavailable):
             await commits
         stream = Stream()
-        journal = Journal(database, stream, set_aside=nothing_is_refused)
-        publishing = asyncio.ensure_future(journal.publish_left(0))
+        batch_publisher = BatchPublisher(database, stream, set_aside=nothing_is_refused)
+        publishing = asyncio.ensure_future(batch_publisher.publish_left(0))
 
         async def waits() -> bool:
             return publishing.done() or bool(await database.pool.fetchval(WAITING))

@@ -17,8 +17,8 @@ from redfaust.brokers.broker import (
     Refused,
 )
 from redfaust.errors import BrokerError, BrokerUnavailable, LaneOvertaken
+from redfaust.outbox.batch_publisher import LEFT_OUT
 from redfaust.outbox.entries import Staged
-from redfaust.outbox.journal import LEFT_OUT
 from redfaust.outbox.lanes import Lane, open_lanes, stage
 from redfaust.outbox.outbox import outbox_status
 from redfaust.outbox.publisher import Publisher
@@ -388,8 +388,8 @@ async def _publish_all(publisher: Publisher) -> None:
 async def test_a_relay_publishes_what_an_owner_left(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redfaust.outbox.housekeeping.LEFT_AFTER", 0.05)
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.02)
+    monkeypatch.setattr("redfaust.outbox.maintenance.LEFT_AFTER", 0.05)
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.02)
     stream = Stream()
     lane = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
     async with running(database, stream, poll=0.05) as relay:
@@ -404,8 +404,8 @@ async def test_a_relay_publishes_what_an_owner_left(
 async def test_owner_and_relay_publish_each_entry_once_and_in_order(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redfaust.outbox.housekeeping.LEFT_AFTER", 0.0)
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.002)
+    monkeypatch.setattr("redfaust.outbox.maintenance.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.002)
     stream = Stream()
     publisher = new_publisher(database, stream)
     lane = (await publisher.take_over([OWNER]))[OWNER]

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from faust.types import TP
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.brokers.broker import Outgoing
 from redfaust.brokers.redis import RedisBroker
 from redfaust.brokers.redis.entry import MAX_HEADERS
@@ -67,7 +67,7 @@ async def own(database: Database, broker: RedisBroker, commits: int) -> None:
                         for owner, lane in lanes.items()
                     },
                 )
-            crash.point("test.committed")
+            failpoints.point("test.committed")
             publisher.put(staged)
             for owner, batch in zip(OWNERS, staged, strict=True):
                 lanes[owner] = Lane(batch.lane, batch.last_number)
@@ -114,7 +114,7 @@ _fork.set_forkserver_preload([__name__])
 
 def own_until_killed(point: str, broker_url: str, database_url: str) -> None:
     """What the process does."""
-    crash.point = crash.armed({crash.VARIABLE: point})
+    failpoints.point = failpoints.armed({failpoints.VARIABLE: point})
 
     async def run() -> None:
         broker = RedisBroker(broker_url, default_partitions=PARTITIONS)
@@ -204,7 +204,7 @@ async def test_a_killed_owner_leaves_no_second_dead_letter(
 
     headed = Outgoing("events", b"1", b"k", (("h", b""),) * (MAX_HEADERS + 1))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("redfaust.crash.point", die)
+        patched.setattr("redfaust.failpoints.point", die)
         with pytest.raises(Dying):
             await _take_over_with(database, broker, headed)
     assert len(await sent(database, broker, Outgoing("events", b"2", b"k"))) == 1

@@ -12,9 +12,17 @@ from datetime import timedelta
 
 import pytest
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.errors import MailRejected, MailUnavailable
-from redfaust.mail import Mail, Mailer, MailSink, ReceivedMail, RecordedMailer, recorded, rounds
+from redfaust.mail import (
+    Mail,
+    Mailer,
+    MailSink,
+    ReceivedMail,
+    RecordedMailer,
+    lock_batches,
+    recorded,
+)
 from redfaust.postgres.database import Database
 from redfaust.postgres.migrate import migrate
 from tests.integration.faust_apps import eventually
@@ -135,7 +143,7 @@ async def test_nobody_waits_for_ever_for_the_other(
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rounds, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(lock_batches, "LOCK_TIMEOUT", 0.2)
     server.answers.clear()
     first = asyncio.create_task(mailer.send(WELCOME))
     await server.asked.wait()
@@ -239,7 +247,7 @@ _fork.set_forkserver_preload([__name__])
 
 def send_until_killed(point: str, smtp_url: str, database_url: str) -> None:
     """What the process does."""
-    crash.point = crash.armed({crash.VARIABLE: point})
+    failpoints.point = failpoints.armed({failpoints.VARIABLE: point})
 
     async def run() -> None:
         database = await Database.connect(database_url)

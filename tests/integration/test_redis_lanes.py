@@ -14,7 +14,7 @@ from redfaust.brokers.broker import (
     EntriesRefused,
     LaneBatch,
     LogsBlocked,
-    LogSetBack,
+    LogTruncated,
     Numbered,
     Outgoing,
 )
@@ -115,7 +115,7 @@ async def test_of_several_errors_a_loss_is_told_before_a_refusal_and_that_before
 ) -> None:
     await redis.set("{events:1}", "mine")
     bad, blocked = numbered(2, partition=7), numbered(3, partition=1)
-    with pytest.raises(LogSetBack):
+    with pytest.raises(LogTruncated):
         await broker.append_once([LaneBatch("lane", [numbered(1), bad, blocked], {EVEN: 1})])
     with pytest.raises(EntriesRefused, match="no partition 7") as raised:
         await send(broker, [numbered(1), bad, blocked])
@@ -168,7 +168,7 @@ async def test_a_mark_that_redfaust_has_not_signed_is_as_if_it_were_missing(
         await redis.hset(MARKS, "lane", forged)
         assert (await broker.marks(["lane"]))["lane"] == {ODD: 9}, what
         batch = LaneBatch("lane", [numbered(3)], after={EVEN: 2})
-        with pytest.raises(LogSetBack):
+        with pytest.raises(LogTruncated):
             await broker.append_once([batch])
         await send(broker, [numbered(1), numbered(2), numbered(3)])
         assert (await broker.marks(["lane"]))["lane"] == {EVEN: 3, ODD: 9}, what

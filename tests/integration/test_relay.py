@@ -126,7 +126,7 @@ async def test_headers_count_as_long_as_they_are_though_they_are_stored_compress
 async def test_large_batches_are_read_one_by_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("entries", "journal", "lanes"):
+    for module in ("entries", "batch_publisher", "lanes"):
         monkeypatch.setattr(f"redfaust.outbox.{module}.BATCH_BYTES", 5_000)
     values = [bytes([n]) * 2_000 for n in range(7)]
     async with database.transaction() as connection:

@@ -14,7 +14,7 @@ from itertools import count
 import pytest
 from faust.types import TP
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.brokers.redis import RedisBroker
 from redfaust.brokers.redis.offsets import BEGINNING
 from redfaust.outbox.outbox import Outbox, outbox_status
@@ -80,7 +80,7 @@ _fork.set_forkserver_preload([__name__])
 
 def relay_until_killed(point: str, broker_url: str, database_url: str) -> None:
     """What the process does."""
-    crash.point = crash.armed({crash.VARIABLE: point})
+    failpoints.point = failpoints.armed({failpoints.VARIABLE: point})
 
     async def run() -> None:
         broker = RedisBroker(broker_url, default_partitions=PARTITIONS)
@@ -107,7 +107,7 @@ async def crash_the_command_at(point: str, broker_url: str, database_url: str) -
         "REDFAUST_BROKER": broker_url,
         "REDFAUST_DATABASE": database_url,
         "REDFAUST_PARTITIONS": str(PARTITIONS),
-        crash.VARIABLE: point,
+        failpoints.VARIABLE: point,
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "app", "relay", env=environ

@@ -150,9 +150,9 @@ async def test_the_relay_of_a_worker_is_known_as_one_until_it_stops(
     await broker.open()
     async with running(app):
         await eventually(lambda: len(tries) == 50)
-        [beat] = (await broker.roll(GROUP)).heard().values()
-        assert beat.info["app"] == "test"
-    roll = await broker.roll(GROUP)
-    assert (roll.register.members, roll.heard()) == ((), {})
-    assert not roll.register.lost
+        [heartbeat] = (await broker.group_state(GROUP)).heard().values()
+        assert heartbeat.info["app"] == "test"
+    group_state = await broker.group_state(GROUP)
+    assert (group_state.assignment.members, group_state.heard()) == ((), {})
+    assert not group_state.assignment.lost
     await broker.close()

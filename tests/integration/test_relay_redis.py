@@ -168,8 +168,8 @@ async def test_what_was_claimed_before_redis_was_wiped_is_published(
 async def test_a_row_for_a_partition_that_its_topic_has_not_got_is_a_dead_letter_at_once(
     database: Database, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.02)
-    monkeypatch.setattr("redfaust.outbox.retention.KEEP_FOR", 0.0)
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.02)
+    monkeypatch.setattr("redfaust.outbox.batch_cleaner.KEEP_FOR", 0.0)
     await database.pool.execute(
         "INSERT INTO redfaust.outbox (topic, partition, key, value) VALUES"
         " ('orders', NULL, 'o-1', '1'), ('orders', 999, 'o-1', 'far'), ('orders', 0, 'o-1', '2')"
@@ -193,13 +193,13 @@ async def test_a_row_for_a_partition_that_its_topic_has_not_got_is_a_dead_letter
 async def test_a_topic_that_was_deleted_does_not_come_back(
     database: Database, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.02)
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.02)
     await publish(database, b"1")
     async with Outbox(database).transaction() as tx:
         await tx.publish("answers", b"42")
     await relay_everything(database, broker)
     await broker.delete_topics(["answers"])
-    monkeypatch.setattr("redfaust.outbox.retention.KEEP_FOR", 0.0)
+    monkeypatch.setattr("redfaust.outbox.batch_cleaner.KEEP_FOR", 0.0)
 
     async def is_over() -> bool:
         return not await database.pool.fetchval("SELECT count(*) FROM redfaust.batches")
@@ -219,7 +219,7 @@ async def test_what_lies_in_a_partition_that_its_topic_has_not_got_is_appended_n
     is_read: bool,
 ) -> None:
     """As of a release that took any number, or of a topic whose partitions were made fewer."""
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.02)
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.02)
     last = TP("orders", 9)
     await broker.create_topic(TopicSpec("orders", 10))
     if is_read:
@@ -233,7 +233,7 @@ async def test_what_lies_in_a_partition_that_its_topic_has_not_got_is_appended_n
         await broker.commit("shop", {last: Advance(end, 1)})
     async with Redis.from_url(any_broker_url) as client:
         await client.hset(keys.TOPICS, "orders", 2)
-    monkeypatch.setattr("redfaust.outbox.retention.KEEP_FOR", 0.0)
+    monkeypatch.setattr("redfaust.outbox.batch_cleaner.KEEP_FOR", 0.0)
 
     async def is_over() -> bool:
         return not await database.pool.fetchval("SELECT count(*) FROM redfaust.batches")

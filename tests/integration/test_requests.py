@@ -11,7 +11,7 @@ import pytest
 from faust.agents.models import ReqRepResponse
 from redis.asyncio import Redis
 
-from redfaust.brokers.housekeeping import Housekeeper
+from redfaust.brokers.log_cleaner import LogCleaner
 from redfaust.brokers.redis.offsets import offset_of
 from redfaust.processing import replies
 from redfaust.transports.by_url import broker_by_url
@@ -109,8 +109,8 @@ async def test_who_is_not_started_asks_without_becoming_a_member(any_broker_url:
         try:
             assert await asked(client.square, 5) == 25
             assert await asked(client.square, 6) == 36
-            roll = await worker.app.consumer.broker.roll(worker.app.conf.id)
-            assert roll.register.members == (worker.app.consumer.member,)
+            group_state = await worker.app.consumer.broker.group_state(worker.app.conf.id)
+            assert group_state.assignment.members == (worker.app.consumer.member,)
         finally:
             await asyncio.wait_for(client.app.stop(), PATIENCE)
 
@@ -125,9 +125,13 @@ async def test_who_is_not_started_hears_answers_also_after_their_log_was_deleted
         try:
             assert await asked(client.square, 5) == 25
             far = await redis.xadd(log, {"_v": "odd"}, id="99999999999999-0")
-            tenures = cast(Consumer, client.app.consumer).tenures
+            owned_partitions = cast(Consumer, client.app.consumer).owned_partitions
             end = offset_of(cast(bytes, far)) + 1
-            await eventually(lambda: any(tenure.next == end for tenure in tenures.values()))
+            await eventually(
+                lambda: any(
+                    owned_partition.next == end for owned_partition in owned_partitions.values()
+                )
+            )
             await redis.delete(log)
             assert await asked(client.square, 6) == 36
         finally:
@@ -196,7 +200,7 @@ async def test_the_topic_of_answers_of_a_process_that_was_killed_expires(
     broker = broker_by_url(any_broker_url, default_partitions=1)
     await broker.open()
     try:
-        await Housekeeper(broker, "keeper").keep()
+        await LogCleaner(broker, "keeper").keep()
         assert app.conf.reply_to not in await broker.topics()
     finally:
         await broker.close()

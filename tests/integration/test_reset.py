@@ -8,7 +8,7 @@ from typing import Any
 import faust
 import pytest
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.errors import ResetRefused
 from redfaust.tables.reset import reset
 from tests.integration.faust_apps import eventually, new_app, running
@@ -54,7 +54,7 @@ async def test_one_that_was_interrupted_has_changed_nothing(
         if name == "reset.left":
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(crash, "point", interrupt)
+    monkeypatch.setattr(failpoints, "point", interrupt)
     with pytest.raises(asyncio.CancelledError):
         await reset(counting(any_broker_url, database_url)[0])
     monkeypatch.undo()

@@ -14,9 +14,9 @@ from faust.exceptions import ImproperlyConfigured
 from faust.types import TP
 
 from redfaust.brokers.broker import Broker, Outgoing, Retention, TopicSpec
-from redfaust.brokers.housekeeping import Housekeeper, explain
+from redfaust.brokers.log_cleaner import LogCleaner, explain
 from redfaust.postgres.database import Database
-from redfaust.processing.retentions import retention_of
+from redfaust.processing.topic_config import retention_of
 from redfaust.transports.by_url import broker_by_url
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.test_failures_agents import all_finished
@@ -24,8 +24,8 @@ from tests.integration.test_failures_agents import all_finished
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep house all the time."""
-    monkeypatch.setattr("redfaust.brokers.housekeeping.EVERY", 0.02)
+    """Clean all the time."""
+    monkeypatch.setattr("redfaust.brokers.log_cleaner.EVERY", 0.02)
 
 
 def broker_of(app: faust.App) -> Broker:
@@ -75,7 +75,7 @@ async def test_what_was_not_processed_is_kept(any_broker_url: str) -> None:
     await broker.open()
     await broker.create_topic(TopicSpec("numbers", 1, Retention(entries=1)))
     await broker.join("test", ["numbers"], from_start=True)
-    keeper = Housekeeper(broker, "keeper")
+    keeper = LogCleaner(broker, "keeper")
     entries = [Outgoing("numbers", b"%d" % n, b"k") for n in range(100)]
     for n in range(0, 100, 10):
         await broker.append(entries[n : n + 10])
@@ -99,7 +99,7 @@ async def test_who_holds_back_is_told_once(caplog: pytest.LogCaptureFixture) -> 
     broker = broker_by_url(f"memory://{uuid.uuid4().hex}", default_partitions=2)
     await broker.create_topic(TopicSpec("numbers", 2, Retention(entries=5)))
     await broker.join("gone", ["numbers"], from_start=True)
-    keeper = Housekeeper(broker, "keeper")
+    keeper = LogCleaner(broker, "keeper")
     entries = [Outgoing("numbers", b"", partition=n % 2) for n in range(20)]
 
     async def tellings() -> int:
@@ -209,7 +209,7 @@ def test_a_bound_that_is_no_number_is_refused_at_once(value: object) -> None:
 
 async def test_it_goes_on_while_the_broker_is_away() -> None:
     broker = broker_by_url("redis://127.0.0.1:1", default_partitions=1)
-    keeping = asyncio.create_task(Housekeeper(broker, "keeper").run())
+    keeping = asyncio.create_task(LogCleaner(broker, "keeper").run())
     done, _ = await asyncio.wait({keeping}, timeout=0.1)
     assert not done
     keeping.cancel()

@@ -220,7 +220,7 @@ async def test_the_status_is_read_by_who_may_only_read(
     await reading.open()
     assert await reading.topics() == {"orders": 2}
     assert sum(each.lag for each in await reading.status("shop", "orders")) == 1
-    assert (await reading.roll("shop")).beats == {}
+    assert (await reading.group_state("shop")).heartbeats == {}
     assert await reading.retentions() == {}
     await reading.close()
 
@@ -241,8 +241,8 @@ async def test_a_foreign_producer_appends_to_its_topics_and_does_nothing_else(
             ("HSET", "redfaust:topics", "x", 1),
             ("GET", "redfaust:secret"),
             ("SET", "redfaust:secret", "x"),
-            ("XADD", "{redfaust:shop}:register", "*", "register", "{}"),
-            ("HSET", "{redfaust:shop}:beats", "x", "1 1 {}"),
+            ("XADD", "{redfaust:shop}:assignment", "*", "assignment", "{}"),
+            ("HSET", "{redfaust:shop}:heartbeats", "x", "1 1 {}"),
             ("XGROUP", "DESTROY", "{orders:0}", "shop"),
             ("EVAL", "return redis.call('XADD', KEYS[1], '*', 'a', 1)", 1, "{orders:0}"),
             ("FLUSHALL",),

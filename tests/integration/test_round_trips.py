@@ -12,7 +12,7 @@ from redis.asyncio import Connection, Redis
 from redfaust.brokers.broker import Outgoing
 from redfaust.brokers.redis import keys
 from redfaust.brokers.redis.broker import RedisBroker
-from redfaust.brokers.sharing import Sharing
+from redfaust.brokers.share_group import ShareGroup
 from tests.rights import as_administrator
 
 TOPICS = [f"topic-{number}" for number in range(50)]
@@ -69,11 +69,11 @@ async def test_questions_about_many_partitions_take_few_round_trips(
 async def test_a_shared_consumer_that_has_nothing_to_do_asks_little(
     broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    consumer: Sharing = broker.sharing("shop/mail", "consumer")
+    consumer: ShareGroup = broker.share_group("shop/mail", "consumer")
     sent = Sent(monkeypatch)
     assert await sent.during(consumer.join(TOPICS, from_start=False)) <= FEW
-    assert await sent.during(consumer.take_over(10)) <= 2 * FEW
-    assert await sent.during(consumer.take_over(10)) <= FEW
+    assert await sent.during(consumer.claim_stale(10)) <= 2 * FEW
+    assert await sent.during(consumer.claim_stale(10)) <= FEW
     assert await sent.during(consumer.finished()) <= 2 * FEW
     assert await sent.during(consumer.close()) <= FEW
 

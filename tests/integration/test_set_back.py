@@ -10,10 +10,10 @@ from faust.types import TP
 
 from redfaust.brokers.broker import EntriesRefused, LaneBatch, Outgoing, Place, Refused
 from redfaust.errors import BrokerError, LaneOvertaken
-from redfaust.outbox.housekeeping import Housekeeping
-from redfaust.outbox.journal import Journal
+from redfaust.outbox.batch_cleaner import KEEP_FOR, BatchCleaner
+from redfaust.outbox.batch_publisher import BatchPublisher
 from redfaust.outbox.lanes import Lane, open_lanes
-from redfaust.outbox.retention import KEEP_FOR, Retention
+from redfaust.outbox.maintenance import Maintenance
 from redfaust.postgres.database import Connection, Database
 from redfaust.postgres.migrate import migrate
 from redfaust.postgres.queries import load
@@ -44,8 +44,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep house all the time."""
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.02)
+    """Clean all the time."""
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.02)
 
 
 def numbers(begin: int, end: int) -> list[bytes | None]:
@@ -227,7 +227,7 @@ async def test_who_dies_while_he_restores_leaves_it_to_his_heir(
             await all_published(owner.publisher)
     stream.lose(30)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("redfaust.crash.point", die)
+        patched.setattr("redfaust.failpoints.point", die)
         with pytest.raises(Dying):
             await Owner(database, stream).take_over()
     await Owner(database, stream).take_over()
@@ -304,8 +304,10 @@ async def let_pass(database: Database, seconds: float) -> None:
         )
 
 
-def retention_of(database: Database, stream: Stream) -> Retention:
-    return Retention(database, stream, Journal(database, stream, set_aside=nothing_is_refused))
+def retention_of(database: Database, stream: Stream) -> BatchCleaner:
+    return BatchCleaner(
+        database, stream, BatchPublisher(database, stream, set_aside=nothing_is_refused)
+    )
 
 
 async def lanes_of(database: Database) -> list[str]:
@@ -374,7 +376,7 @@ async def test_what_a_log_has_lost_is_restored_and_not_deleted(database: Databas
 async def test_batches_that_wait_for_a_group_do_not_hide_those_behind_them(
     database: Database, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr(f"redfaust.outbox.retention.{bound}", 2)
+    monkeypatch.setattr(f"redfaust.outbox.batch_cleaner.{bound}", 2)
     async with database.transaction() as connection:
         await connection.execute(
             "INSERT INTO redfaust.batches"
@@ -442,8 +444,8 @@ async def test_housekeeping_looks_again_after_it_failed(database: Database) -> N
     async with publishing(owner.publisher):
         await owner.send(4)
         await all_published(owner.publisher)
-    journal = Journal(database, stream, set_aside=nothing_is_refused)
-    housekeeping = Housekeeping(database, stream, journal, everybody=True)
+    batch_publisher = BatchPublisher(database, stream, set_aside=nothing_is_refused)
+    housekeeping = Maintenance(database, stream, batch_publisher, everybody=True)
     await housekeeping.keep()
     stream.lose(2)
     marks = stream.marks

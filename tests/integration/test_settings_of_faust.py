@@ -12,7 +12,7 @@ import faust
 import pytest
 from faust.types.settings import Settings
 
-from redfaust.processing.pace import Pace
+from redfaust.processing.commit_timer import CommitTimer
 from redfaust.transports.commits import Commits
 from redfaust.transports.consumer import Consumer
 from redfaust.transports.settings import IGNORED
@@ -113,13 +113,13 @@ async def test_no_more_is_read_at_a_time_than_was_set(monkeypatch: pytest.Monkey
 
 async def test_the_next_commit_does_not_wait_for_more_events_than_were_set() -> None:
     app = new_app(broker_commit_every=2, broker_commit_interval=36_000)
-    pace = Commits(cast("Consumer", app.consumer)).pace
-    assert isinstance(pace, Pace)
-    pace.took(1_000.0)  # so that the next one is far away, unless there are too many events
-    pace.want()
-    due = asyncio.create_task(pace.due())
+    commit_timer = Commits(cast("Consumer", app.consumer)).commit_timer
+    assert isinstance(commit_timer, CommitTimer)
+    commit_timer.took(1_000.0)  # so that the next one is far away, unless there are too many events
+    commit_timer.want()
+    due = asyncio.create_task(commit_timer.due())
     await asyncio.sleep(0)
-    pace.delivered(3, 1)
+    commit_timer.delivered(3, 1)
     await asyncio.wait_for(due, PATIENCE)
 
 

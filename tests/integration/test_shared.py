@@ -69,7 +69,7 @@ async def all_settled(app: faust.App) -> bool:
 
 def claims_last(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("redis", "memory"):
-        monkeypatch.setattr(f"redfaust.brokers.{kind}.sharing.CLAIM_FOR", seconds)
+        monkeypatch.setattr(f"redfaust.brokers.{kind}.share_group.CLAIM_FOR", seconds)
 
 
 async def letters_of(database_url: str) -> Sequence[DeadLetterHeading]:
@@ -407,25 +407,25 @@ async def test_an_event_that_is_never_finished_is_given_up(
     await letters.send(key="key", value=1)
     broker = cast("Broker", app.transport.broker)  # type: ignore[attr-defined]
     for name in ("one", "two", "three"):
-        dying = broker.sharing("test/mail", name)
+        dying = broker.share_group("test/mail", name)
         await dying.join(["letters"], from_start=True)
         await eventually(partial(_has_claimed, dying))
     async with running(app):
         await eventually(lambda: all_settled(app))
     assert not done
     [letter] = await letters_of(database_url)
-    assert letter.error_type.endswith("NeverFinished")
+    assert letter.error_type.endswith("MaxDeliveriesExceeded")
 
 
 async def _has_claimed(dying: Any) -> bool:
-    return bool([*await dying.take(1, wait=0), *await dying.take_over(1)])
+    return bool([*await dying.claim(1, wait=0), *await dying.claim_stale(1)])
 
 
 async def test_finished_events_are_forgotten_when_nobody_can_get_them_any_more(
     any_broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inbox, "KEPT_FOR", 0.0)
-    monkeypatch.setattr(delivery, "KEEP_HOUSE_EVERY", 0.05)
+    monkeypatch.setattr(delivery, "FORGET_EVERY", 0.05)
     app, begun = new_app(any_broker_url, database_url), asyncio.Event()
     release = asyncio.Event()
 
@@ -580,15 +580,15 @@ async def test_an_event_that_another_worker_has_claimed_meanwhile_counts_once(
     async with running(first):
         await letters.send(key="key", value=0)
         await eventually(lambda: begun == ["first"])
-        renew = mail.delivery._sharing.renew
+        renew = mail.delivery._share_group.renew
         with monkeypatch.context() as patched:
-            patched.setattr(mail.delivery._sharing, "renew", unreachable)
+            patched.setattr(mail.delivery._share_group, "renew", unreachable)
             async with running(heir):
                 await asyncio.wait_for(taken_over.wait(), PATIENCE)
                 if end == "is cancelled":
                     for actor in mail._actors:
                         actor.actor_task.cancel()
-                mail.delivery._sharing.renew = renew
+                mail.delivery._share_group.renew = renew
                 await eventually(heard_of_it)
                 known.set()
                 may_end.set()
@@ -627,7 +627,7 @@ async def test_what_an_event_did_counts_whose_entry_was_removed_meanwhile(
     async with running(app), Redis.from_url(as_administrator(any_broker_url)) as client:
         await letters.send(key="key", value=0)
         await asyncio.wait_for(begun.wait(), PATIENCE)
-        renew = mail.delivery._sharing.renew
+        renew = mail.delivery._share_group.renew
 
         async def count_renewals(offsets: Any) -> Any:
             nonlocal renewed
@@ -635,7 +635,7 @@ async def test_what_an_event_did_counts_whose_entry_was_removed_meanwhile(
             renewed += 1
             return lost
 
-        mail.delivery._sharing.renew = count_renewals
+        mail.delivery._share_group.renew = count_renewals
         for key in await client.keys("{letters:?}"):
             for entry_id, _ in cast("list[tuple[bytes, Any]]", await client.xrange(key)):
                 if removed == "deleted":
@@ -654,7 +654,7 @@ async def test_what_was_finished_before_a_group_was_destroyed_is_not_processed_a
 ) -> None:
     """Nor are its dead letters given up again, however long ago that was."""
     monkeypatch.setattr(inbox, "KEPT_FOR", 0.0)
-    monkeypatch.setattr(delivery, "KEEP_HOUSE_EVERY", 0.05)
+    monkeypatch.setattr(delivery, "FORGET_EVERY", 0.05)
     monkeypatch.setattr(delivery, "TAKE_OVER_EVERY", 0.05)
     app, done = new_app(any_broker_url, database_url), list[int]()
 

@@ -26,7 +26,7 @@ from tests.rights import as_administrator
 
 @pytest.fixture
 async def place(empty_valkey_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr("redfaust.brokers.redis.sharing.CLAIM_FOR", CLAIM)
+    monkeypatch.setattr("redfaust.brokers.redis.share_group.CLAIM_FOR", CLAIM)
     return Place(empty_valkey_url, database_url)
 
 
@@ -130,10 +130,10 @@ async def test_who_is_only_slow_keeps_his_events(
     await send(broker, 1)
     async with worker(place, concurrency=1):
         slow = await handler.next_begun()
-        dead = broker.sharing(GROUP, "dead")
+        dead = broker.share_group(GROUP, "dead")
         await dead.join(["letters"], from_start=True)
         await send(broker, 2)
-        assert len(await dead.take(1, wait=0)) == 1
+        assert len(await dead.claim(1, wait=0)) == 1
         async with worker(place, concurrency=1) as idle:
             # That this claim has ended tells that the other one's, which is older, would have too.
             begun = await handler.next_begun()

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 from faust.types import TP
 
-from app.status.collector import Watch
 from app.status.database_facts import ask_retrying
 from app.status.snapshot import Cause, Unknown
 from app.status.sources import Sources
-from redfaust.brokers.broker import Beat, Outgoing, Record, TopicSpec
-from redfaust.brokers.sharing import Claim, shared_group
+from app.status.watch import Watch
+from redfaust.brokers.broker import Heartbeat, Outgoing, Record, TopicSpec
+from redfaust.brokers.share_group import Claim, shared_group
 from redfaust.postgres.database import Database
 from redfaust.postgres.migrate import migrate
 from redfaust.processing.shared.inbox import Inbox, Known
@@ -29,11 +29,11 @@ async def test_what_waits_for_them_and_what_they_have_in_hand(any_broker_url: st
         {"name": "notes", "topics": ["letters"]},
     ]
     info = {"pid": 7, "host": "here", "started_at": datetime.now(UTC).isoformat()}
-    await broker.beat("shop", "worker-1", Beat(1, info=info | {"agents": agents}))
-    consumer = broker.sharing(shared_group("shop", "mail"), "worker-1")
+    await broker.heartbeat("shop", "worker-1", Heartbeat(1, info=info | {"agents": agents}))
+    consumer = broker.share_group(shared_group("shop", "mail"), "worker-1")
     await consumer.join(["letters"], from_start=True)
     await broker.append([Outgoing("letters", b"", partition=1) for _ in range(5)])
-    await consumer.take(2, wait=0)
+    await consumer.claim(2, wait=0)
     status = await Watch(
         Sources(broker, Unknown(Cause.AWAY, "not asked")), "shop", patience=20.0
     ).look()

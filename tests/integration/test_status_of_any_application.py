@@ -17,8 +17,8 @@ from app.schema import migrate_all
 from app.settings import Settings
 from app.web.application import create_web
 from app.web.services import Services, open_services
-from redfaust.brokers.broker import Beat, TopicSpec
-from redfaust.brokers.shares import Register
+from redfaust.brokers.assignor import GroupAssignment
+from redfaust.brokers.broker import Heartbeat, TopicSpec
 from redfaust.postgres.database import Database
 from redfaust.transports.by_url import broker_by_url
 from tests.rights import as_administrator, as_owner
@@ -96,12 +96,12 @@ async def test_what_others_wrote_commands_no_terminal(
     await broker.open()
     await broker.create_topic(TopicSpec("letters", 1))
     await broker.join(f"bank/{odd}", ["letters"], from_start=True)
-    await broker.beat("bank", odd, Beat(1, frozenset({1}), {"pid": "no\x1bne"}))
-    await broker.beat("redfaust.relays", odd, Beat(1, info={"role": odd, "app": odd}))
-    register = Register((odd,), lost={odd: 1.0})
+    await broker.heartbeat("bank", odd, Heartbeat(1, frozenset({1}), {"pid": "no\x1bne"}))
+    await broker.heartbeat("redfaust.relays", odd, Heartbeat(1, info={"role": odd, "app": odd}))
+    assignment = GroupAssignment((odd,), lost={odd: 1.0})
     for group in ("bank", "redfaust.relays"):
-        version = (await broker.roll(group)).version
-        await broker.reassign(group, register, version=version, silent={})
+        version = (await broker.group_state(group)).version
+        await broker.reassign(group, assignment, version=version, silent={})
     commands = (
         ["status"],
         ["workers"],

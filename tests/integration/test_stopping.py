@@ -14,9 +14,9 @@ import pytest
 
 from redfaust.brokers.memory import MemoryBroker
 from redfaust.errors import BrokerUnavailable
-from redfaust.outbox.housekeeping import Housekeeping
+from redfaust.outbox.maintenance import Maintenance
 from redfaust.postgres.database import Database
-from redfaust.processing.backing import PostgresBacking, backing_of
+from redfaust.processing.state_backend import PostgresStateBackend, state_backend_of
 from tests.integration.faust_apps import PATIENCE, eventually, new_app, running
 from tests.proxy import Proxy
 
@@ -144,24 +144,24 @@ async def test_nothing_is_published_once_the_database_is_closed(
         async for _ in stream:
             pass
 
-    close, keep = Database.close, Housekeeping.keep
+    close, keep = Database.close, Maintenance.keep
 
-    async def noted_keep(self: Housekeeping) -> None:
-        monkeypatch.setattr(Housekeeping, "seconds_until_due", 60.0)
+    async def noted_keep(self: Maintenance) -> None:
+        monkeypatch.setattr(Maintenance, "seconds_until_due", 60.0)
         tried.append(self)
         await keep(self)
 
     async def close_and_wake(self: Database) -> None:
         await close(self)
-        monkeypatch.setattr(Housekeeping, "seconds_until_due", 0.0)
+        monkeypatch.setattr(Maintenance, "seconds_until_due", 0.0)
         tried.clear()
-        backing = backing_of(app)
-        assert isinstance(backing, PostgresBacking)
-        backing.publisher.put([])  # wakes it
+        state_backend = state_backend_of(app)
+        assert isinstance(state_backend, PostgresStateBackend)
+        state_backend.publisher.put([])  # wakes it
         for _ in range(10):
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(Housekeeping, "keep", noted_keep)
+    monkeypatch.setattr(Maintenance, "keep", noted_keep)
     monkeypatch.setattr(Database, "close", close_and_wake)
     async with running(app):
         await eventually(lambda: bool(tried))

@@ -14,12 +14,12 @@ from redis.asyncio import Redis
 
 from app.errors import GroupUnknown
 from app.groups import forget_group
-from redfaust.brokers.broker import Advance, Beat, Outgoing, Retention, TopicSpec
-from redfaust.brokers.housekeeping import Housekeeper
+from redfaust.brokers.assignor import GroupAssignment
+from redfaust.brokers.broker import Advance, Heartbeat, Outgoing, Retention, TopicSpec
+from redfaust.brokers.log_cleaner import LogCleaner
 from redfaust.brokers.redis import keys
 from redfaust.brokers.redis.broker import RedisBroker
 from redfaust.brokers.redis.topics import KNOWN_FOR
-from redfaust.brokers.shares import Register
 from redfaust.errors import BrokerError, BrokerUnavailable
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.rights import as_administrator
@@ -127,11 +127,11 @@ async def test_a_bad_beat_is_named_and_none(
     seconds, _ = await client.time()
     await broker.join(GROUP, ["numbers"], from_start=True)
     await client.hset(
-        keys.beats(GROUP), "stranger", b"1 %d %b" % (seconds * 1000, orjson.dumps(said))
+        keys.heartbeats(GROUP), "stranger", b"1 %d %b" % (seconds * 1000, orjson.dumps(said))
     )
-    assert (await broker.beat(GROUP, "a", Beat(1))).beats.keys() == {"a"}
+    assert (await broker.heartbeat(GROUP, "a", Heartbeat(1))).heartbeats.keys() == {"a"}
     [anomaly] = await named(broker)
-    assert "the beat of stranger cannot be read" in anomaly
+    assert "the heartbeat of stranger cannot be read" in anomaly
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ async def test_a_bad_beat_is_named_and_none(
 async def test_a_beat_without_a_time_is_forgotten_at_once(
     broker: RedisBroker, client: Redis, stored: bytes
 ) -> None:
-    await client.hset(keys.beats(GROUP), b"\xff", stored)
-    assert (await broker.roll(GROUP)).beats == {}
-    await broker.beat(GROUP, "a", Beat(1))
-    assert await client.hkeys(keys.beats(GROUP)) == [b"a"]
+    await client.hset(keys.heartbeats(GROUP), b"\xff", stored)
+    assert (await broker.group_state(GROUP)).heartbeats == {}
+    await broker.heartbeat(GROUP, "a", Heartbeat(1))
+    assert await client.hkeys(keys.heartbeats(GROUP)) == [b"a"]
 
 
 @pytest.mark.parametrize(
@@ -172,12 +172,14 @@ async def test_a_bad_register_is_named_and_written_anew(
     broker: RedisBroker, client: Redis, stored: object
 ) -> None:
     await broker.join(GROUP, ["numbers"], from_start=True)
-    await client.xadd(keys.register(GROUP), {"register": orjson.dumps(stored)})
-    roll = await broker.roll(GROUP)
-    assert roll.register == Register()
+    await client.xadd(keys.assignment(GROUP), {"assignment": orjson.dumps(stored)})
+    group_state = await broker.group_state(GROUP)
+    assert group_state.assignment == GroupAssignment()
     [anomaly] = await named(broker)
-    assert "the register of group cannot be read" in anomaly
-    assert await broker.reassign(GROUP, Register(("a",)), version=roll.version, silent={})
+    assert "the assignment of group cannot be read" in anomaly
+    assert await broker.reassign(
+        GROUP, GroupAssignment(("a",)), version=group_state.version, silent={}
+    )
     assert not await named(broker)
 
 
@@ -208,7 +210,7 @@ async def test_names_that_command_a_terminal_are_shown_escaped(
     await broker.create_topic(TopicSpec(topic, 1, Retention(entries=1)))
     await broker.append([Outgoing(topic, b"%d" % n, partition=0) for n in range(3)])
     await broker.join(group, [topic], from_start=True)
-    await Housekeeper(broker, "keeper").keep()
+    await LogCleaner(broker, "keeper").keep()
     [said] = [record.getMessage() for record in caplog.records if record.name.endswith("keeping")]
     assert "\\x1b[2J\\nall is well" in said
     assert said.isprintable()
@@ -219,15 +221,15 @@ async def test_names_that_command_a_terminal_are_shown_escaped(
 
 async def test_keys_of_another_type_are_named(broker: RedisBroker, client: Redis) -> None:
     await broker.join(GROUP, ["numbers"], from_start=True)
-    await client.rpush(keys.HOUSE, "x")
+    await client.rpush(keys.CLEANER, "x")
     await client.rpush(keys.IDENTITY, "x")
     await client.set(keys.RETENTIONS, "x", keepttl=True)
     await client.set(keys.stream(FIRST), "x")
     await client.set(keys.lanes(TP("numbers", 1)), "x")
-    await client.set(keys.beats(GROUP), "x")
+    await client.set(keys.heartbeats(GROUP), "x")
     found = {place for place, _ in await broker.anomalies()}
     assert found == {
-        keys.HOUSE,
+        keys.CLEANER,
         keys.IDENTITY,
         keys.RETENTIONS,
         "{numbers:0}",
@@ -283,13 +285,13 @@ async def test_nobody_else_keeps_house_for_good(
 ) -> None:
     match way:
         case "list":
-            await client.rpush(keys.HOUSE, "x")
+            await client.rpush(keys.CLEANER, "x")
         case "without an end":
-            await client.set(keys.HOUSE, "x")
+            await client.set(keys.CLEANER, "x")
         case _:
-            await client.set(keys.HOUSE, "x", ex=10**9)
-    assert await broker.keeps_house("a")
-    assert not await broker.keeps_house("b")
+            await client.set(keys.CLEANER, "x", ex=10**9)
+    assert await broker.acquire_cleaner_lease("a")
+    assert not await broker.acquire_cleaner_lease("b")
 
 
 async def test_an_identity_that_somebody_else_has_written_is_one(
@@ -330,8 +332,8 @@ async def test_the_keeper_names_each_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("redfaust.brokers.housekeeping.LOOK_EVERY", 0.0)
-    keeper = Housekeeper(broker, "keeper")
+    monkeypatch.setattr("redfaust.brokers.log_cleaner.LOOK_EVERY", 0.0)
+    keeper = LogCleaner(broker, "keeper")
     await client.hset(keys.TOPICS, "evil", "abc")
     for _ in range(3):
         await keeper.keep()
@@ -356,9 +358,9 @@ async def test_a_worker_works_beside_all_of_it(
 
     await client.hset(keys.TOPICS, mapping={b"evil": b"abc", b"\xff": b"4", b"numbers": b"2"})
     await client.hset(keys.RETENTIONS, mapping={b"evil": b"5", b"numbers": b'{"age": "x"}'})
-    await client.hset(keys.beats("test"), mapping={b"\xff": b"1 2 3", b"x": b"1 1e999 {}"})
-    await client.xadd(keys.register("test"), {b"\xff": b"\xff"})
-    await client.set(keys.HOUSE, b"\xff")
+    await client.hset(keys.heartbeats("test"), mapping={b"\xff": b"1 2 3", b"x": b"1 1e999 {}"})
+    await client.xadd(keys.assignment("test"), {b"\xff": b"\xff"})
+    await client.set(keys.CLEANER, b"\xff")
     await client.set("{numbers:1}", "no stream")
     await client.xadd("{numbers:0}", {"_v": "0"})
     await client.xgroup_create("{numbers:0}", b"\xff\xfe")
@@ -412,13 +414,13 @@ async def test_a_topic_that_only_a_shared_agent_reads_is_declared_again(
     broker: RedisBroker, client: Redis
 ) -> None:
     await broker.create_topic(TopicSpec("mails", 3))
-    consumer = broker.sharing("app/mail", "c-1")
+    consumer = broker.share_group("app/mail", "c-1")
     await consumer.join(["mails"], from_start=True)
     await client.delete(keys.TOPICS)
     await client.set(keys.TOPICS, "x")
-    await consumer.take_over(1)
+    await consumer.claim_stale(1)
     await client.delete(keys.TOPICS)
-    await consumer.take_over(1)
+    await consumer.claim_stale(1)
     assert await broker.topics() == {"mails": 3}
     await consumer.close()
 

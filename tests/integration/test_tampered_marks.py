@@ -23,7 +23,7 @@ PAYMENTS = TP("payments", 0)
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redfaust.outbox.housekeeping.EVERY", 0.1)
+    monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.1)
 
 
 @pytest.mark.parametrize("ruined", ["marks", "stream and marks", "stream"])

@@ -54,15 +54,15 @@ async def test_each_processes_everything_and_touches_nothing_of_the_other(
             await send(range(EVENTS // 2))
             for each in (one, two):
                 await eventually(lambda each=each: all_finished(each.app))  # type: ignore[misc]
-            tenures = dict(two.app.consumer.tenures)  # type: ignore[attr-defined]
+            owned_partitions = dict(two.app.consumer.owned_partitions)  # type: ignore[attr-defined]
             one.app.consumer.rebalance.undo()  # type: ignore[attr-defined]
-            await eventually(lambda: bool(one.app.consumer.tenures))  # type: ignore[attr-defined]
-            assert two.app.consumer.tenures == tenures  # type: ignore[attr-defined]
+            await eventually(lambda: bool(one.app.consumer.owned_partitions))  # type: ignore[attr-defined]
+            assert two.app.consumer.owned_partitions == owned_partitions  # type: ignore[attr-defined]
         # The other one has gone, and its partitions are nobody else's.
         await send(range(EVENTS // 2, EVENTS))
         await eventually(lambda: all_finished(one.app))
-        roll = await one.app.consumer.broker.roll("two")  # type: ignore[attr-defined]
-        assert not roll.register.members
+        group_state = await one.app.consumer.broker.group_state("two")  # type: ignore[attr-defined]
+        assert not group_state.assignment.members
         two.new()
         async with running(two.app):
             await eventually(lambda: all_finished(two.app))

@@ -24,7 +24,7 @@ from app.web.services import Services
 from models.catalogue import EVENTS
 from models.envelope import Message
 from models.events import CartUpdated, Event, OrderCreated, UserCreated
-from redfaust.brokers.broker import Beat, Outgoing, TopicSpec
+from redfaust.brokers.broker import Heartbeat, Outgoing, TopicSpec
 from redfaust.brokers.memory.broker import MemoryBroker
 from redfaust.mail import ReceivedMail
 from redfaust.outbox.outbox import Outbox
@@ -548,10 +548,10 @@ async def test_an_unusable_key_is_refused(client: httpx.AsyncClient, key: str) -
 # -- status, health, metrics -----------------------------------------------------------------
 
 
-def worker(owns: list[list[Any]]) -> Beat:
+def worker(owns: list[list[Any]]) -> Heartbeat:
     agent = {"name": "orders", "topics": ["orders"], "processed": 5, "failed": 1}
     info = {"pid": 7, "host": "here", "started_at": datetime.now(UTC).isoformat(), "web": None}
-    return Beat(1, info=info | {"owns": owns, "agents": [agent]})
+    return Heartbeat(1, info=info | {"owns": owns, "agents": [agent]})
 
 
 async def something_to_show(database: Database, broker: MemoryBroker) -> int:
@@ -560,8 +560,8 @@ async def something_to_show(database: Database, broker: MemoryBroker) -> int:
     await broker.create_topic(TopicSpec("orders", 2))
     await broker.join("shop", ["orders"], from_start=True)
     await broker.append([Outgoing("orders", b"{}", partition=1)])
-    await broker.beat("shop", "w-1", worker([["orders", 0], ["orders", 1]]))
-    await broker.beat("shop", "w-2", worker([]))
+    await broker.heartbeat("shop", "w-1", worker([["orders", 0], ["orders", 1]]))
+    await broker.heartbeat("shop", "w-2", worker([]))
     await keep(
         database, [ReceivedMail("<m-1>", "shop@x", ("ann@example.org",), "Hi", "a\0b\udcff")]
     )
@@ -671,7 +671,7 @@ async def test_the_status_does_without_the_broker(settings: Settings, services: 
 async def test_without_the_database_everything_is_answered(
     client: httpx.AsyncClient, services: Services, broker: MemoryBroker
 ) -> None:
-    await broker.beat("shop", "w-1", worker([]))
+    await broker.heartbeat("shop", "w-1", worker([]))
     await services.database.close()
     status = (await client.get("/api/status")).json()
     assert (status["outbox"], len(status["workers"]), len(status["problems"])) == (None, 1, 1)
@@ -687,7 +687,7 @@ async def test_without_the_database_everything_is_answered(
 async def test_ready_takes_a_worker(client: httpx.AsyncClient, broker: MemoryBroker) -> None:
     answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json()["reasons"]) == (503, ["no worker is running"])
-    await broker.beat("shop", "w-1", worker([]))
+    await broker.heartbeat("shop", "w-1", worker([]))
     answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json()["status"]) == (200, "ready")
 
@@ -695,7 +695,7 @@ async def test_ready_takes_a_worker(client: httpx.AsyncClient, broker: MemoryBro
 async def test_a_worker_of_another_release_is_a_problem_and_no_error(
     client: httpx.AsyncClient, broker: MemoryBroker
 ) -> None:
-    await broker.beat("shop", "w-9", Beat(1, info={"pid": "seven"}))
+    await broker.heartbeat("shop", "w-9", Heartbeat(1, info={"pid": "seven"}))
     status = (await client.get("/api/status")).json()
     assert status["workers"] == []
     [problem] = status["problems"]

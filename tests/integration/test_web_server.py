@@ -93,7 +93,7 @@ async def test_it_finishes_what_is_under_way_when_it_is_stopped() -> None:
         await asyncio.wait_for(serving, 5)
         with pytest.raises(httpx.ConnectError):
             await client.get("/")
-    assert server.port == port  # a worker that stops tells it with its last beats
+    assert server.port == port  # a worker that stops tells it with its last heartbeats
 
 
 async def test_headers_without_end_are_not_read() -> None:

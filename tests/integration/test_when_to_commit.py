@@ -30,8 +30,8 @@ async def test_a_commit_has_company_while_events_wait_for_the_agent(
         async for _ in stream:
             await may_go_on.acquire()
 
-    pace = cast("Consumer", app.consumer).commits.pace
-    want = pace.want
+    commit_timer = cast("Consumer", app.consumer).commits.commit_timer
+    want = commit_timer.want
 
     def noted(*, at_once: bool = False) -> None:
         wanted.append(at_once)
@@ -41,7 +41,7 @@ async def test_a_commit_has_company_while_events_wait_for_the_agent(
     async with running(app):
         broker: Broker = app.transport.broker  # type: ignore[attr-defined] # ours
         await broker.append([Outgoing("numbers", b"%d" % number, None) for number in range(3)])
-        monkeypatch.setattr(pace, "want", noted)
+        monkeypatch.setattr(commit_timer, "want", noted)
         for _ in range(3):
             may_go_on.release()
             await asyncio.wait_for(news.wait(), PATIENCE)

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.status.broker_facts import ask_logs
-from app.status.collector import lag_of
-from app.status.shares import ask_shares
+from app.status.ownership import ask_ownership
+from app.status.watch import lag_of
+from redfaust.brokers.assignor import GroupAssignment, Owned
 from redfaust.brokers.broker import Broker, Outgoing, TopicSpec
-from redfaust.brokers.shares import Owned, Register
 from redfaust.postgres.database import Database
 from redfaust.postgres.migrate import migrate
 from redfaust.transports.by_url import broker_by_url
@@ -26,7 +26,7 @@ async def broker(any_broker_url: str) -> AsyncIterator[Broker]:
         await broker.append([Outgoing(topic, b"", partition=0) for _ in range(2)])
     await broker.join("shop", ["orders"], from_start=True)
     await broker.join("bank", ["payments", "users"], from_start=True)
-    mail = broker.sharing("shop/mail", "consumer")
+    mail = broker.share_group("shop/mail", "consumer")
     await mail.join(["users"], from_start=True)
     yield broker
     await mail.close()
@@ -46,10 +46,10 @@ async def test_the_lag_is_that_of_our_topics(broker: Broker, database_url: str) 
     database = await Database.connect(database_url)
     try:
         await migrate(database)
-        register = Register(("w-1~1",), {0: Owned("w-1~1", "", 0.0)})
-        version = (await broker.roll("shop")).version
-        assert await broker.reassign("shop", register, version=version, silent={})
-        [share] = (await ask_shares(broker, database, "shop")).shares
+        assignment = GroupAssignment(("w-1~1",), {0: Owned("w-1~1", "", 0.0)})
+        version = (await broker.group_state("shop")).version
+        assert await broker.reassign("shop", assignment, version=version, silent={})
+        [share] = (await ask_ownership(broker, database, "shop")).shares
         # Two of the orders, two of the users for the mail agent; nobody has joined the visits.
         assert share.lag == sum(lag_of(survey, "shop") for survey in logs.values()) == 4
     finally:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.brokers.broker import Broker, Outgoing
 from redfaust.brokers.membership import NAME
 from redfaust.postgres.database import Database
@@ -146,7 +146,7 @@ async def test_one_that_was_stopped_for_long_changes_nothing_and_is_back(
 async def test_one_dies_when_it_has_handed_over_and_not_said_so(
     workers: Workers, events: Events
 ) -> None:
-    workers.start("worker-1", **{crash.VARIABLE: "shares.handed_over"})
+    workers.start("worker-1", **{failpoints.VARIABLE: "shares.handed_over"})
     await workers.share("worker-1")
     await events.send()
     await events.all_counted()
@@ -160,6 +160,6 @@ async def test_one_dies_when_it_has_handed_over_and_not_said_so(
 async def test_two_of_the_same_name_are_two(workers: Workers, broker: Broker) -> None:
     for process in ("one", "other"):
         workers.start(process, **{NAME: "worker-1"})
-    roll = await workers.until(lambda roll: len(roll.register.members) == 2)
-    first, second = roll.register.members
+    group_state = await workers.until(lambda group_state: len(group_state.assignment.members) == 2)
+    first, second = group_state.assignment.members
     assert first != second

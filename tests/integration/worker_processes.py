@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import faust
 import pytest
 
-from redfaust import crash
-from redfaust.brokers.broker import Broker, Roll
+from redfaust import failpoints
+from redfaust.brokers.assignor import name_of
+from redfaust.brokers.broker import Broker, GroupState
 from redfaust.brokers.membership import NAME
-from redfaust.brokers.shares import name_of
 from tests.integration import faust_apps
 
 APP = "workers"
@@ -24,7 +24,7 @@ PATIENCE = 30.0
 
 IMPATIENT: Mapping[str, float] = {
     f"redfaust.brokers.{module}.{name}": seconds
-    for module in ("liveness", "membership")
+    for module in ("failure_detector", "membership")
     for name, seconds in (("HEARTBEAT", 0.1), ("SILENCE", 1.5))
 }
 """What is patient in production, and would only be waited for here."""
@@ -60,7 +60,7 @@ def _live(place: Place, environ: Mapping[str, str]) -> None:
     patch = pytest.MonkeyPatch()
     for name, value in IMPATIENT.items():
         patch.setattr(name, value)
-    crash.point = crash.armed(os.environ)
+    failpoints.point = failpoints.armed(os.environ)
 
     async def live() -> None:
         told = asyncio.Event()
@@ -110,27 +110,30 @@ class Workers:
             process.kill()
             process.join()
 
-    async def until(self, condition: Callable[[Roll], bool]) -> Roll:
-        """Wait until it is true of the group's roll, which is looked at whenever it changes."""
+    async def until(self, condition: Callable[[GroupState], bool]) -> GroupState:
+        """Wait until it is true of the group's group_state, which is looked at whenever it
+        changes."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                roll = await self._broker.roll(APP)
-                if condition(roll):
-                    return roll
-                await self._broker.reassigned(APP, roll.version, wait=0.1)
+                group_state = await self._broker.group_state(APP)
+                if condition(group_state):
+                    return group_state
+                await self._broker.reassigned(APP, group_state.version, wait=0.1)
 
-    async def share(self, *names: str) -> Roll:
+    async def share(self, *names: str) -> GroupState:
         """Wait until these are the members, and each has its share."""
-        return await self.until(lambda roll: _is_shared(roll, set(names)))
+        return await self.until(lambda group_state: _is_shared(group_state, set(names)))
 
 
-def owned(roll: Roll) -> dict[str, set[int]]:
+def owned(group_state: GroupState) -> dict[str, set[int]]:
     """The numbers of each member, by its name."""
-    return {name_of(m): set(roll.register.owned_by(m)) for m in roll.register.members}
+    return {
+        name_of(m): set(group_state.assignment.owned_by(m)) for m in group_state.assignment.members
+    }
 
 
-def _is_shared(roll: Roll, names: set[str]) -> bool:
-    shares = owned(roll)
+def _is_shared(group_state: GroupState, names: set[str]) -> bool:
+    shares = owned(group_state)
     counts = [len(numbers) for numbers in shares.values()]
     return (
         shares.keys() == names

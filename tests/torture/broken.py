@@ -18,8 +18,8 @@ from redfaust.brokers.broker import Broker, LaneBatch, Place
 from redfaust.brokers.redis.broker import RedisBroker
 from redfaust.processing import commit
 from redfaust.processing.committer import Committer
+from redfaust.processing.offset_tracker import Committed, Progress
 from redfaust.processing.unit_of_work import Batch
-from redfaust.processing.watermark import Committed, Progress
 from redfaust.transports import rebalance
 
 SLOW = 0.1

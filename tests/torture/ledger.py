@@ -120,8 +120,8 @@ FAILS_ONCE = {Agent.DEBIT: 0.1, Agent.AUDIT: 0.1, Agent.CREDIT: 0.1, Agent.BATCH
 def fate(seed: int, agent: Agent, number: int) -> Fate:
     """What becomes of an agent's runs for a transfer, each agent's having its own."""
     digest = blake2b(f"{seed} {agent} {number}".encode(), digest_size=8).digest()
-    roll = int.from_bytes(digest) / 2**64
+    group_state = int.from_bytes(digest) / 2**64
     always = FAILS_ALWAYS.get(agent, 0.0)
-    if roll < always:
+    if group_state < always:
         return Fate.POISON
-    return Fate.FAILS_ONCE if roll < always + FAILS_ONCE[agent] else Fate.FINE
+    return Fate.FAILS_ONCE if group_state < always + FAILS_ONCE[agent] else Fate.FINE

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from faust.types import TP
 
-from redfaust.brokers.broker import Beat, Roll
+from redfaust.brokers.assignor import GroupAssignment, name_of
+from redfaust.brokers.broker import GroupState, Heartbeat
 from redfaust.brokers.draining import drain
-from redfaust.brokers.membership import NAME, Membership, Standing
+from redfaust.brokers.membership import NAME, Membership, MemberState
 from redfaust.brokers.memory.broker import MemoryBroker, _logs
-from redfaust.brokers.shares import Register, name_of
 from redfaust.errors import BrokerUnavailable, WorkerUnknown
 
 PATIENCE = 10.0
@@ -23,7 +23,7 @@ ALL = frozenset(TP("topic", number) for number in range(4))
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("liveness", "membership"):
+    for module in ("failure_detector", "membership"):
         monkeypatch.setattr(f"redfaust.brokers.{module}.HEARTBEAT", 0.01)
         monkeypatch.setattr(f"redfaust.brokers.{module}.SILENCE", 0.5)
 
@@ -35,7 +35,7 @@ def broker() -> MemoryBroker:
 
 
 class Notes:
-    """A holder that notes what it is told."""
+    """A listener that notes what it is told."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, frozenset[TP]]] = []
@@ -94,7 +94,7 @@ async def test_the_first_one_begins_with_everything(broker: MemoryBroker) -> Non
     async with member(broker, notes) as membership:
         await notes.has_count(4)
         assert membership.owns
-        assert membership.standing is Standing.MEMBER
+        assert membership.standing is MemberState.MEMBER
     assert notes.calls == [("start over", ALL)]
 
 
@@ -130,7 +130,7 @@ async def test_what_one_leaves_is_taken_at_once(broker: MemoryBroker) -> None:
         await leaving.leave()
         assert not leaving.owns
         await second.has_count(4)
-        assert (await broker.roll(GROUP)).beats.keys().isdisjoint({leaving.member})
+        assert (await broker.group_state(GROUP)).heartbeats.keys().isdisjoint({leaving.member})
 
 
 async def test_what_a_dead_one_had_is_taken_after_its_silence(broker: MemoryBroker) -> None:
@@ -140,9 +140,9 @@ async def test_what_a_dead_one_had_is_taken_after_its_silence(broker: MemoryBrok
             await first.has_count(2)
             await second.has_count(2)
         await second.has_count(4)
-        roll = await broker.roll(GROUP)
-    assert roll.register.members == (heir.member,)
-    assert dead.member not in roll.beats
+        group_state = await broker.group_state(GROUP)
+    assert group_state.assignment.members == (heir.member,)
+    assert dead.member not in group_state.heartbeats
 
 
 async def test_one_who_was_struck_out_begins_anew_as_a_member(
@@ -186,11 +186,11 @@ async def test_a_broker_that_was_away_makes_nobody_dead(
 async def _away(
     monkeypatch: pytest.MonkeyPatch, error: Exception, until: Callable[[], bool]
 ) -> None:
-    async def refuse(*_: object, **__: object) -> Roll:
+    async def refuse(*_: object, **__: object) -> GroupState:
         raise error
 
     with monkeypatch.context() as patch:
-        for method in ("beat", "reassign", "reassigned"):
+        for method in ("heartbeat", "reassign", "reassigned"):
             patch.setattr(MemoryBroker, method, refuse)
         await _until(until)
 
@@ -207,12 +207,12 @@ async def test_a_register_that_was_wiped_is_written_again(broker: MemoryBroker) 
     async with member(broker, first), member(broker, second):
         await first.has_count(2)
         await second.has_count(2)
-        before = (await broker.roll(GROUP)).register
+        before = (await broker.group_state(GROUP)).assignment
         calls = len(first.calls), len(second.calls)
         _logs["memory://membership"].registries.clear()
         registries = _logs["memory://membership"].registries
-        await _until(lambda: registries[GROUP].roll().register != Register())
-        assert (await broker.roll(GROUP)).register == before
+        await _until(lambda: registries[GROUP].group_state().assignment != GroupAssignment())
+        assert (await broker.group_state(GROUP)).assignment == before
         assert (len(first.calls), len(second.calls)) == calls
 
 
@@ -220,7 +220,7 @@ async def test_a_register_of_old_is_brought_up_to_date(broker: MemoryBroker) -> 
     first, second = Notes(), Notes()
     async with member(broker, first):
         await first.has_count(4)
-        old = (await broker.roll(GROUP)).register
+        old = (await broker.group_state(GROUP)).assignment
         async with member(broker, second):
             await second.has_count(2)
             await first.has_count(2)
@@ -230,10 +230,10 @@ async def test_a_register_of_old_is_brought_up_to_date(broker: MemoryBroker) -> 
             await second.has_count(2)
 
 
-async def _write(broker: MemoryBroker, register: Register) -> None:
+async def _write(broker: MemoryBroker, assignment: GroupAssignment) -> None:
     while True:
-        version = (await broker.roll(GROUP)).version
-        if await broker.reassign(GROUP, register, version=version, silent={}):
+        version = (await broker.group_state(GROUP)).version
+        if await broker.reassign(GROUP, assignment, version=version, silent={}):
             return
 
 
@@ -279,7 +279,7 @@ async def test_what_is_of_no_interest_to_others_is_always_there(broker: MemoryBr
         membership.want(ALL, alone=frozenset({answers}))
         await second.has_count(3)
         assert answers in second.has
-        assert (await broker.roll(GROUP)).register.owners.keys() == set(range(4))
+        assert (await broker.group_state(GROUP)).assignment.owners.keys() == set(range(4))
 
 
 async def test_one_who_is_drained_hands_everything_over(broker: MemoryBroker) -> None:
@@ -327,12 +327,14 @@ async def test_a_beat_tells_what_is_asked_for(broker: MemoryBroker) -> None:
     async with member(broker, notes) as membership:
         membership.info = lambda: {"pid": 7}
         await notes.has_count(4)
-        await _until(lambda: "pid" in _beat_of(membership).info)
-        assert _beat_of(membership).counts == {4}
+        await _until(lambda: "pid" in _heartbeat_of(membership).info)
+        assert _heartbeat_of(membership).counts == {4}
 
 
-def _beat_of(membership: Membership) -> Beat:
-    return _logs["memory://membership"].registries[GROUP].roll().beats[membership.member]
+def _heartbeat_of(membership: Membership) -> Heartbeat:
+    return (
+        _logs["memory://membership"].registries[GROUP].group_state().heartbeats[membership.member]
+    )
 
 
 async def test_a_stop_is_heard_that_is_swallowed_while_partitions_are_taken(

@@ -7,9 +7,9 @@ from typing import Any
 
 from faust.types import TP
 
-from redfaust.processing.parking import Failure, Line, ParkedMessage, Parking
-from redfaust.processing.tenure import Tenure
-from redfaust.processing.watermark import Committed
+from redfaust.processing.offset_tracker import Committed
+from redfaust.processing.owned_partition import OwnedPartition
+from redfaust.processing.parking import Failure, KeyQueue, ParkedMessage, Parking
 
 TP0 = TP("numbers", 0)
 FAILED = Failure(attempts=1, pause=0.0, error_type=None, error=None)
@@ -19,7 +19,7 @@ def message() -> Any:
     return SimpleNamespace(tp=TP0, key=b"key")
 
 
-def parked(parking: Parking, line: Line, number: int) -> ParkedMessage:
+def parked(parking: Parking, line: KeyQueue, number: int) -> ParkedMessage:
     """An event of a line, as it comes from the database."""
     row: Any = {
         "id": number,
@@ -32,10 +32,10 @@ def parked(parking: Parking, line: Line, number: int) -> ParkedMessage:
         "headers": [],
         "attempts": 1,
     }
-    return ParkedMessage(parking, line, row, Tenure(TP0, Committed(0)))
+    return ParkedMessage(parking, line, row, OwnedPartition(TP0, Committed(0)))
 
 
-def retrying() -> tuple[Parking, Line]:
+def retrying() -> tuple[Parking, KeyQueue]:
     """A line whose only event is with its agent."""
     parking = Parking()
     parking.park("agent", message(), FAILED)

@@ -10,7 +10,7 @@ import uvloop
 from redis import exceptions
 from redis.asyncio import sentinel
 
-from redfaust.brokers.broker import LogTooShort
+from redfaust.brokers.broker import OffsetOutOfRange
 from redfaust.brokers.redis.client import our_errors
 from redfaust.brokers.redis.connections import PackedConnection
 from redfaust.errors import BrokerError, BrokerUnavailable
@@ -81,7 +81,7 @@ async def test_a_node_of_a_cluster_is_no_single_server() -> None:
 
 
 async def test_a_log_that_was_set_back_is_told() -> None:
-    with pytest.raises(LogTooShort), our_errors(URL):
+    with pytest.raises(OffsetOutOfRange), our_errors(URL):
         raise exceptions.ResponseError("SETBACK {events:0} ends before the position 1-1")
 
 

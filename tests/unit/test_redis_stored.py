@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redfaust.brokers import beats, shares
-from redfaust.brokers.broker import MAX_PARTITIONS, Beat
+from redfaust.brokers import assignor, heartbeats
+from redfaust.brokers.assignor import GroupAssignment, Owned
+from redfaust.brokers.broker import MAX_PARTITIONS, Heartbeat
 from redfaust.brokers.redis import stored
 from redfaust.brokers.redis.stored import Malformed
-from redfaust.brokers.shares import Owned, Register
 
 T = TypeVar("T")
 
@@ -62,32 +62,34 @@ def test_a_number_of_partitions_is_one_or_said_to_be_none(value: bytes) -> None:
 @given(st.binary(max_size=30) | (json | like_ours).map(as_bytes))
 def test_everything_else_is_read_or_said_to_be_wrong(value: bytes) -> None:
     read(lambda: stored.retention("topic", value))
-    read(lambda: stored.register_entry("group", (b"1-1", [b"register", value])))
-    read(lambda: stored.beat_entry(b"member", b"1 2 " + value, 3))
-    read(lambda: stored.beat_entry(b"member", value, 3))
+    read(lambda: stored.assignment_entry("group", (b"1-1", [b"assignment", value])))
+    read(lambda: stored.heartbeat_entry(b"member", b"1 2 " + value, 3))
+    read(lambda: stored.heartbeat_entry(b"member", value, 3))
 
 
 owned = st.builds(Owned, names, names, st.floats(0, 1e10))
-registers = st.builds(
-    Register,
+assignments = st.builds(
+    GroupAssignment,
     st.lists(names, unique=True, max_size=4).map(tuple),
     st.dictionaries(st.integers(0, MAX_PARTITIONS - 1), owned, max_size=4),
     st.frozensets(names, max_size=3),
 )
 
 
-@given(registers)
-def test_a_register_comes_back_as_it_was(register: Register) -> None:
-    assert shares.from_json(orjson.loads(orjson.dumps(shares.as_json(register)))) == register
+@given(assignments)
+def test_a_register_comes_back_as_it_was(assignment: GroupAssignment) -> None:
+    assert (
+        assignor.from_json(orjson.loads(orjson.dumps(assignor.as_json(assignment)))) == assignment
+    )
 
 
 @given(st.frozensets(st.integers(1, MAX_PARTITIONS)), st.dictionaries(names, names))
 def test_a_beat_comes_back_as_it_was(counts: frozenset[int], info: dict[str, str]) -> None:
-    said = orjson.loads(orjson.dumps(beats.as_json(Beat(7, counts, info))))
-    assert beats.from_json(7, said, 1.5) == Beat(7, counts, info, 1.5)
+    said = orjson.loads(orjson.dumps(heartbeats.as_json(Heartbeat(7, counts, info))))
+    assert heartbeats.from_json(7, said, 1.5) == Heartbeat(7, counts, info, 1.5)
 
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_a_beat_is_numbered_from_one(number: int) -> None:
     with pytest.raises(ValueError, match="below 1"):
-        beats.from_json(number, {"counts": [], "info": {}}, 0.0)
+        heartbeats.from_json(number, {"counts": [], "info": {}}, 0.0)

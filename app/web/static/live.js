@@ -5,7 +5,7 @@ const INTERVAL = 2000; // milliseconds
 const PATIENCE = 8000;
 
 const target = document.getElementById("status");
-const liveness = document.getElementById("liveness");
+const failure_detector = document.getElementById("failure_detector");
 
 function isBeingRead() {
   const selection = document.getSelection();
@@ -14,7 +14,7 @@ function isBeingRead() {
 
 function say(text) {
   // Spoken by screen readers when it changes, so it only changes when there is news.
-  if (liveness.textContent !== text) liveness.textContent = text;
+  if (failure_detector.textContent !== text) failure_detector.textContent = text;
 }
 
 function replaceWith(html) {

@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from faust.types import TP
 
+from redfaust.brokers.assignor import GroupAssignment
 from redfaust.brokers.capabilities import Capability
-from redfaust.brokers.shares import Register
 from redfaust.errors import BrokerError
 
 if TYPE_CHECKING:
-    from redfaust.brokers.sharing import Sharing
+    from redfaust.brokers.share_group import ShareGroup
 
 HEARTBEAT = 0.5
-"""Seconds between two beats of a member."""
+"""Seconds between two heartbeats of a member."""
 
 SILENCE = 6.0
-"""Seconds without a beat after which a member counts as dead, and may no longer rely itself on what
-it owns."""
+"""Seconds without a heartbeat after which a member counts as dead, and may no longer rely itself on
+what it owns."""
 
-HOUSE_LEFT_AFTER = 15.0
-"""Seconds without a question after which somebody else keeps house."""
+CLEANER_LEASE = 15.0
+"""Seconds after which the cleaner lease ends, unless its holder renews it."""
 
 COMPACT_AT_ONCE = 1_000
 """Entries of a partition that are looked at in one go when it is compacted."""
@@ -176,7 +176,7 @@ class EntriesRefused(BrokerError):
         super().__init__(f"{len(refused)} entries were refused: {refused[0].error}")
 
 
-class LogSetBack(BrokerError):
+class LogTruncated(BrokerError):
     """Logs lack what lanes have put there, since the broker has lost what it had confirmed."""
 
     def __init__(self, lanes: Collection[str]) -> None:
@@ -207,7 +207,7 @@ class LogsBlocked(BrokerError):
         )
 
 
-class LogTooShort(BrokerError):
+class OffsetOutOfRange(BrokerError):
     """A log ends before a position that was reached in it: the broker has lost entries."""
 
 
@@ -310,11 +310,11 @@ class Trimmed(NamedTuple):
     held_back: HeldBack | None = None
 
 
-class Beat(NamedTuple):
+class Heartbeat(NamedTuple):
     """What a member says at regular intervals, by which the others know that it lives."""
 
     number: int
-    """From 1, another one in each beat of this member."""
+    """From 1, another one in each heartbeat of this member."""
     counts: frozenset[int] = frozenset()
     """The numbers of partitions of its topics."""
     info: Mapping[str, object] = {}
@@ -323,20 +323,24 @@ class Beat(NamedTuple):
     """Seconds since it was heard, by a clock that may be set: for people to read."""
 
 
-class Roll(NamedTuple):
+class GroupState(NamedTuple):
     """The members of a group, and what they own."""
 
     version: str
-    """Of the register: another one whenever it was written."""
-    register: Register
+    """Of the assignment: another one whenever it was written."""
+    assignment: GroupAssignment
     """Empty where nobody has written one, or nobody can read it."""
-    beats: Mapping[str, Beat]
+    heartbeats: Mapping[str, Heartbeat]
     """By member, its last one."""
 
-    def heard(self) -> Mapping[str, Beat]:
+    def heard(self) -> Mapping[str, Heartbeat]:
         """Those who were heard within :data:`SILENCE` seconds. For people to read: who decides by
         it trusts a clock."""
-        return {name: beat for name, beat in self.beats.items() if beat.age <= SILENCE}
+        return {
+            name: heartbeat
+            for name, heartbeat in self.heartbeats.items()
+            if heartbeat.age <= SILENCE
+        }
 
 
 class Anomaly(NamedTuple):
@@ -420,8 +424,8 @@ class Broker(Protocol):
         After an error some partitions may have their entries and others not. Repeat these
         entries before sending higher numbers: a number that is passed is taken for sent.
 
-        Raises, in this order: :class:`LogSetBack` where a mark is lower than ``after``, and then no
-        entry of that lane is appended to that log; :class:`EntriesRefused` if entries cannot be
+        Raises, in this order: :class:`LogTruncated` where a mark is lower than ``after``, and then
+        no entry of that lane is appended to that log; :class:`EntriesRefused` if entries cannot be
         taken for good: repeat without them, once they are kept elsewhere; :class:`LogsBlocked`
         where logs take nothing until somebody mends them, once all others have their entries.
         Raises :class:`~redfaust.errors.TopicClosed` before anything is appended.
@@ -481,8 +485,8 @@ class Broker(Protocol):
         """Move the group's positions, none of them back: who was stopped for long may ask for what
         an heir has passed.
 
-        Raises :class:`LogTooShort` where one would lie behind the end of its log, and moves none
-        there: the log was set back since that was read.
+        Raises :class:`OffsetOutOfRange` where one would lie behind the end of its log, and moves
+        none there: the log was set back since that was read.
         """
 
     async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
@@ -492,11 +496,11 @@ class Broker(Protocol):
     async def retentions(self) -> Mapping[str, Retention]:
         """By topic, the retention that it was declared with last. Those without one are missing."""
 
-    async def keeps_house(self, keeper: str) -> bool:
+    async def acquire_cleaner_lease(self, keeper: str) -> bool:
         """Whether it is this keeper who should call :meth:`trim` now.
 
         Of all who ask, one is told so, again and again, until it has not asked for
-        :data:`HOUSE_LEFT_AFTER` seconds. That saves work: nothing depends on there being only one.
+        :data:`CLEANER_LEASE` seconds. That saves work: nothing depends on there being only one.
         """
 
     async def trim(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
@@ -538,7 +542,7 @@ class Broker(Protocol):
 
     async def anomalies(self) -> Sequence[Anomaly]:
         """What somebody else has put where the broker keeps its own: entries of the catalog,
-        retentions, registers and beats that cannot be read, and keys of another type."""
+        retentions, assignments and heartbeats that cannot be read, and keys of another type."""
 
     async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
         """How far all groups have come in partitions, in a bounded number of round trips for any
@@ -547,27 +551,27 @@ class Broker(Protocol):
     async def troubles(self) -> Sequence[ServerTrouble]:
         """What is wrong with servers that answer, as they say themselves."""
 
-    async def beat(self, group: str, member: str, beat: Beat) -> Roll:
+    async def heartbeat(self, group: str, member: str, heartbeat: Heartbeat) -> GroupState:
         """Say that a member lives. To be repeated every :data:`HEARTBEAT` seconds."""
 
-    def sharing(self, group: str, consumer: str) -> Sharing:
+    def share_group(self, group: str, consumer: str) -> ShareGroup:
         """A consumer of a shared group, whose name nobody else in it has."""
 
-    async def roll(self, group: str) -> Roll:
+    async def group_state(self, group: str) -> GroupState:
         """The members and what they own, for who is none of them."""
 
     async def reassign(
-        self, group: str, register: Register, *, version: str, silent: Mapping[str, int]
+        self, group: str, assignment: GroupAssignment, *, version: str, silent: Mapping[str, int]
     ) -> bool:
-        """Write the register, and forget the members of ``silent``, or do nothing of it.
+        """Write the assignment, and forget the members of ``silent``, or do nothing of it.
 
-        Nothing is done, and False returned, if the register has another version by now, or if a
-        member of ``silent`` has another number now in its last beat than is given (0: there was
-        none). Who waits in :meth:`reassigned` is woken.
+        Nothing is done, and False returned, if the assignment has another version by now, or if a
+        member of ``silent`` has another number now in its last heartbeat than is given (0: there
+        was none). Who waits in :meth:`reassigned` is woken.
         """
 
     async def reassigned(self, group: str, version: str, *, wait: float) -> None:
-        """Return when the register has another version, at the latest after ``wait`` seconds.
+        """Return when the assignment has another version, at the latest after ``wait`` seconds.
 
         It may miss one if the broker was wiped or replaced: look again at intervals.
         """

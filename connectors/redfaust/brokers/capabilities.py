@@ -18,7 +18,7 @@ class Capability(enum.Enum):
     """
 
     SHARED_DELIVERY = "shared delivery"
-    """Consumers compete for the entries of all partitions: :meth:`Broker.sharing`."""
+    """Consumers compete for the entries of all partitions: :meth:`Broker.share_group`."""
 
     APPEND_ONCE = "marks of lanes beside its logs"
     """A repeat is recognised, and so is what a log has lost: :meth:`Broker.append_once`,
@@ -28,7 +28,7 @@ class Capability(enum.Enum):
     """:meth:`Broker.close_topics`, :meth:`Broker.open_topics`."""
 
     RETENTION = "topics of which it removes what is too much or too old when it is told to"
-    """:meth:`Broker.retentions`, :meth:`Broker.keeps_house`, :meth:`Broker.trim`,
+    """:meth:`Broker.retentions`, :meth:`Broker.acquire_cleaner_lease`, :meth:`Broker.trim`,
     :meth:`Broker.compact`, :meth:`Broker.held_back`. One without sees to it by itself, or not."""
 
 

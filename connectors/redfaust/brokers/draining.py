@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from redfaust.brokers import shares
+from redfaust.brokers import assignor
 from redfaust.brokers.broker import Broker
 from redfaust.errors import BrokerUnavailable, WorkerUnknown
 
 ATTEMPTS = 100
-"""Times that the register may be written by somebody else just before."""
+"""Times that the assignment may be written by somebody else just before."""
 
 
 async def drain(broker: Broker, group: str, name: str, *, back: bool = False) -> None:
@@ -18,17 +18,17 @@ async def drain(broker: Broker, group: str, name: str, *, back: bool = False) ->
     nobody else.
 
     Raises WorkerUnknown if no member has the name, and BrokerError, BrokerUnavailable if others
-    write the register all the time.
+    write the assignment all the time.
     """
-    name = shares.name_of(name)
+    name = assignor.name_of(name)
     for _ in range(ATTEMPTS):
-        roll = await broker.roll(group)
-        register = roll.register
-        names = sorted({shares.name_of(member) for member in register.members})
-        if name not in names and not (back and name in register.drained):
+        group_state = await broker.group_state(group)
+        assignment = group_state.assignment
+        names = sorted({assignor.name_of(member) for member in assignment.members})
+        if name not in names and not (back and name in assignment.drained):
             there = f"there are {', '.join(names)}" if names else "none is running"
             raise WorkerUnknown(f"no worker is called {name}: {there}")
-        changed = shares.drained(register, name, back=back)
-        if await broker.reassign(group, changed, version=roll.version, silent={}):
+        changed = assignor.drained(assignment, name, back=back)
+        if await broker.reassign(group, changed, version=group_state.version, silent={}):
             return
-    raise BrokerUnavailable(f"{name} could not be told, so busy is the register: try again")
+    raise BrokerUnavailable(f"{name} could not be told, so busy is the assignment: try again")

@@ -2,13 +2,13 @@
 
 ::
 
-    OUTSIDE ──want──▶ JOINING ──stands in the register──▶ MEMBER
+    OUTSIDE ──want──▶ JOINING ──stands in the assignment──▶ MEMBER
                          ▲                                  │
                          └── was struck out, being silent ──┘
     any ──leave──▶ OUTSIDE
 
-A member beats at regular intervals, in a task of its own, and hears with each answer who owns what.
-From that :func:`~redfaust.brokers.shares.plan` says what is to be done.
+A member heartbeats at regular intervals, in a task of its own, and hears with each answer who owns
+what. From that :func:`~redfaust.brokers.assignor.plan` says what is to be done.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import Protocol
 
 from faust.types import TP
 
-from redfaust import crash
-from redfaust.brokers import shares
-from redfaust.brokers.broker import HEARTBEAT, SILENCE, Beat, Broker, Roll
-from redfaust.brokers.liveness import Liveness
+from redfaust import failpoints
+from redfaust.brokers import assignor
+from redfaust.brokers.broker import HEARTBEAT, SILENCE, Broker, GroupState, Heartbeat
+from redfaust.brokers.failure_detector import FailureDetector
 from redfaust.errors import BrokerError
 from redfaust.printable import printable
 
@@ -45,7 +45,7 @@ LEAVE_FOR = 1.0
 logger = logging.getLogger(__name__)
 
 
-class Holder(Protocol):
+class RebalanceListener(Protocol):
     """Who works on the partitions. Called for one change at a time."""
 
     async def gain(self, tps: frozenset[TP]) -> None:
@@ -61,7 +61,7 @@ class Holder(Protocol):
         """
 
 
-class Standing(enum.Enum):
+class MemberState(enum.Enum):
     """Where a worker stands in its group."""
 
     OUTSIDE = "outside"
@@ -70,16 +70,16 @@ class Standing(enum.Enum):
 
 
 class Membership:
-    """Keeps a worker among its group's members, and tells its holder what it owns."""
+    """Keeps a worker among its group's members, and tells its listener what it owns."""
 
-    def __init__(self, broker: Broker, group: str, holder: Holder) -> None:
+    def __init__(self, broker: Broker, group: str, listener: RebalanceListener) -> None:
         self.member = _new_member()
-        self.standing = Standing.OUTSIDE
+        self.standing = MemberState.OUTSIDE
         self.info: Callable[[], Mapping[str, object]] = dict
-        """What this worker tells of itself with each beat, as JSON."""
+        """What this worker tells of itself with each heartbeat, as JSON."""
         self._broker = broker
         self._group = group
-        self._holder = holder
+        self._listener = listener
         self._wanted: frozenset[TP] = frozenset()
         self._alone: frozenset[TP] = frozenset()
         self._counts: frozenset[int] = frozenset()
@@ -87,25 +87,28 @@ class Membership:
         self._tps: frozenset[TP] = frozenset()
         self._changed = asyncio.Event()
         self._asking = asyncio.Lock()
-        self._beaten = 0
-        self._roll: Roll | None = None
-        self._known = shares.Register()
-        self._liveness = Liveness()
+        self._heartbeats_sent = 0
+        self._group_state: GroupState | None = None
+        self._known = assignor.GroupAssignment()
+        self._failure_detector = FailureDetector()
         self._sent = self._relied_until = 0.0
         self._anew = self._lost = False
         self._unheard = False
 
     @property
     def owns(self) -> bool:
-        """Whether what the holder has is still this worker's, as far as its clock knows."""
+        """Whether what the listener has is still this worker's, as far as its clock knows."""
         return time.monotonic() < self._relied_until
 
     def owners(self) -> Mapping[int, Mapping[str, object]]:
         """By number, what its owner tells of itself, as it was last heard."""
-        if self._roll is None:
+        if self._group_state is None:
             return {}
-        beats, owners = self._roll.beats, self._register_of(self._roll).owners
-        return {n: beats[o.member].info for n, o in owners.items() if o.member in beats}
+        heartbeats, owners = (
+            self._group_state.heartbeats,
+            self._assignment_of(self._group_state).owners,
+        )
+        return {n: heartbeats[o.member].info for n, o in owners.items() if o.member in heartbeats}
 
     def want(self, tps: frozenset[TP], *, alone: frozenset[TP] = frozenset()) -> None:
         """Say which partitions there are to be worked on.
@@ -117,12 +120,12 @@ class Membership:
         for tp in tps:
             topics[tp.topic] = max(topics.get(tp.topic, 0), tp.partition + 1)
         self._counts = frozenset(topics.values())
-        if self.standing is Standing.OUTSIDE:
-            self.standing = Standing.JOINING
+        if self.standing is MemberState.OUTSIDE:
+            self.standing = MemberState.JOINING
         self._changed.set()
 
     def start_over(self) -> None:
-        """Have the holder begin anew with all that it has."""
+        """Have the listener begin anew with all that it has."""
         self._anew = True
         self._changed.set()
 
@@ -134,7 +137,7 @@ class Membership:
     async def run(self) -> None:
         """Be a member until cancelled."""
         await self._changed.wait()
-        beating = asyncio.ensure_future(self._beat_on())
+        beating = asyncio.ensure_future(self._send_heartbeats())
         try:
             while not beating.done():
                 self._changed.clear()
@@ -150,16 +153,16 @@ class Membership:
             beating.cancel()
 
     async def leave(self) -> None:
-        """Hand over at once to whoever is there. Nothing that the holder has counts any more."""
-        if self.standing is Standing.OUTSIDE:
+        """Hand over at once to whoever is there. Nothing that the listener has counts any more."""
+        if self.standing is MemberState.OUTSIDE:
             return
-        self.standing = Standing.OUTSIDE
+        self.standing = MemberState.OUTSIDE
         self._relied_until = 0.0
         try:
             async with asyncio.timeout(LEAVE_FOR):
                 while not await self._strike_out_this_one():
                     pass
-                crash.point("shares.left")
+                failpoints.point("shares.left")
         except (BrokerError, TimeoutError) as error:
             logger.warning(
                 "The partitions will be handed over when this worker has been silent for %s s: %s",
@@ -168,37 +171,41 @@ class Membership:
             )
 
     async def _strike_out_this_one(self) -> bool:
-        roll = await self._broker.roll(self._group)
-        last = roll.beats[self.member].number if self.member in roll.beats else 0
+        group_state = await self._broker.group_state(self._group)
+        last = (
+            group_state.heartbeats[self.member].number
+            if self.member in group_state.heartbeats
+            else 0
+        )
         return await self._broker.reassign(
             self._group,
-            shares.without(roll.register, self.member, time.time()),
-            version=roll.version,
+            assignor.without(group_state.assignment, self.member, time.time()),
+            version=group_state.version,
             silent={self.member: last},
         )
 
     # -- beating -----------------------------------------------------------------------------
 
-    async def _beat_on(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
-            answered = await self._beat()
-            if answered and self._roll is not None:
+            answered = await self._heartbeat()
+            if answered and self._group_state is not None:
                 answered = await self._answered(
-                    self._broker.reassigned(self._group, self._roll.version, wait=HEARTBEAT)
+                    self._broker.reassigned(self._group, self._group_state.version, wait=HEARTBEAT)
                 )
             if not answered:
                 await asyncio.sleep(HEARTBEAT)
 
-    async def _beat(self) -> bool:
+    async def _heartbeat(self) -> bool:
         """Say that this worker lives, and hear who owns what. Whether there was an answer."""
         async with self._asking:
-            return self.standing is not Standing.OUTSIDE and await self._answered(self._ask())
+            return self.standing is not MemberState.OUTSIDE and await self._answered(self._ask())
 
     async def _ask(self) -> None:
-        self._beaten += 1
-        beat = Beat(self._beaten, self._counts, self.info())
+        self._heartbeats_sent += 1
+        heartbeat = Heartbeat(self._heartbeats_sent, self._counts, self.info())
         sent = time.monotonic()
-        self._hear(await self._broker.beat(self._group, self.member, beat), sent)
+        self._hear(await self._broker.heartbeat(self._group, self.member, heartbeat), sent)
 
     async def _answered(self, asking: Awaitable[object]) -> bool:
         try:
@@ -212,28 +219,28 @@ class Membership:
         self._unheard = False
         return True
 
-    def _hear(self, roll: Roll, sent: float) -> None:
-        self._roll, self._sent = roll, sent
-        register = self._register_of(roll)
-        self._liveness.heard(
-            {member: beat.number for member, beat in roll.beats.items()},
-            register.members,
+    def _hear(self, group_state: GroupState, sent: float) -> None:
+        self._group_state, self._sent = group_state, sent
+        assignment = self._assignment_of(group_state)
+        self._failure_detector.heard(
+            {member: heartbeat.number for member, heartbeat in group_state.heartbeats.items()},
+            assignment.members,
             sent=sent,
             answered=time.monotonic(),
         )
-        if self.standing is Standing.MEMBER and self.member not in register.members:
-            self.standing = Standing.JOINING
+        if self.standing is MemberState.MEMBER and self.member not in assignment.members:
+            self.standing = MemberState.JOINING
             self._lose("this worker was silent for so long that others count it as dead")
-        elif not self._held <= register.owned_by(self.member):
+        elif not self._held <= assignment.owned_by(self.member):
             self._lose("partitions of this worker are another's now")
-        elif register is roll.register and not self._lost:
+        elif assignment is group_state.assignment and not self._lost:
             self._relied_until = sent + SILENCE
         self._changed.set()
 
-    def _register_of(self, roll: Roll) -> shares.Register:
-        """The register, or the last one that was heard of if the broker has none any more."""
-        if roll.register != shares.Register():
-            self._known = roll.register
+    def _assignment_of(self, group_state: GroupState) -> assignor.GroupAssignment:
+        """The assignment, or the last one that was heard of if the broker has none any more."""
+        if group_state.assignment != assignor.GroupAssignment():
+            self._known = group_state.assignment
         return self._known
 
     def _lose(self, why: str) -> None:
@@ -247,52 +254,61 @@ class Membership:
 
     async def _act(self) -> bool:
         """Do one thing that is to be done. Whether there may be more."""
-        if self._lost and not await self._beat():
+        if self._lost and not await self._heartbeat():
             return False
-        roll = self._roll
-        if roll is None:
+        group_state = self._group_state
+        if group_state is None:
             return False
-        register, silent = self._register_of(roll), self._liveness.silent
-        plan = shares.plan(
-            register,
+        assignment, silent = self._assignment_of(group_state), self._failure_detector.silent
+        plan = assignor.plan(
+            assignment,
             self.member,
-            counts=self._counts_of(roll, silent),
+            counts=self._counts_of(group_state, silent),
             held=self._held,
             silent=silent,
             now=time.time(),
         )
-        if plan.register != roll.register:
-            return await self._write(plan.register, roll, silent)
+        if plan.assignment != group_state.assignment:
+            return await self._write(plan.assignment, group_state, silent)
         if not (self.owns or self._lost):
             return False
-        return await self._follow(register.owned_by(self.member), plan.hand_over)
+        return await self._follow(assignment.owned_by(self.member), plan.hand_over)
 
-    def _counts_of(self, roll: Roll, silent: Collection[str]) -> frozenset[int]:
-        heard = [beat.counts for member, beat in roll.beats.items() if member not in silent]
+    def _counts_of(self, group_state: GroupState, silent: Collection[str]) -> frozenset[int]:
+        heard = [
+            heartbeat.counts
+            for member, heartbeat in group_state.heartbeats.items()
+            if member not in silent
+        ]
         return self._counts.union(*heard)
 
     async def _write(
-        self, register: shares.Register, roll: Roll, silent: Mapping[str, int]
+        self,
+        assignment: assignor.GroupAssignment,
+        group_state: GroupState,
+        silent: Mapping[str, int],
     ) -> bool:
-        writing = self._broker.reassign(self._group, register, version=roll.version, silent=silent)
+        writing = self._broker.reassign(
+            self._group, assignment, version=group_state.version, silent=silent
+        )
         async with self._asking:
             answered = await self._answered(writing)
-        crash.point("shares.written")
-        return answered and await self._beat()
+        failpoints.point("shares.written")
+        return answered and await self._heartbeat()
 
     async def _follow(self, mine: frozenset[int], surplus: frozenset[int]) -> bool:
-        """Have the holder do one thing about what it has and what it should have."""
-        if self._lost or self._anew or self.standing is not Standing.MEMBER:
+        """Have the listener do one thing about what it has and what it should have."""
+        if self._lost or self._anew or self.standing is not MemberState.MEMBER:
             await self._begin(mine)
         elif gained := self._partitions(self._held | mine) - self._tps:
             self._held |= mine
             self._tps |= gained
-            await self._have(self._holder.gain(gained))
+            await self._have(self._listener.gain(gained))
         elif given := self._tps - self._partitions(self._held - surplus):
-            await self._have(self._holder.hand_over(given))
+            await self._have(self._listener.hand_over(given))
             self._held -= surplus
             self._tps -= given
-            crash.point("shares.handed_over")
+            failpoints.point("shares.handed_over")
         elif (held := (self._held | mine) - surplus) != self._held:
             self._held = held  # numbers of which this worker has no partitions
         else:
@@ -301,18 +317,18 @@ class Membership:
         return True
 
     async def _begin(self, mine: frozenset[int]) -> None:
-        self.standing = Standing.MEMBER
+        self.standing = MemberState.MEMBER
         self._relied_until = self._sent + SILENCE
         self._lost = self._anew = False
         self._held, self._tps = mine, self._partitions(mine)
-        await self._have(self._holder.start_over(self._tps))
+        await self._have(self._listener.start_over(self._tps))
 
     def _partitions(self, numbers: frozenset[int]) -> frozenset[TP]:
         return self._alone.union(tp for tp in self._wanted if tp.partition in numbers)
 
     async def _have(self, change: Awaitable[None]) -> None:
-        """Have the holder change something; lose no cancellation meanwhile, and let all others run,
-        also where it had nothing to wait for and wants another change at once.
+        """Have the listener change something; lose no cancellation meanwhile, and let all others
+        run, also where it had nothing to wait for and wants another change at once.
 
         Before Python 3.12 ``asyncio.wait_for`` swallows one that comes just when it ends
         (python/cpython#86296), and Faust's services sleep by it until they are to stop.
@@ -330,7 +346,7 @@ def worker_name() -> str:
 
 
 def _new_member() -> str:
-    return f"{worker_name()}{shares.SEPARATOR}{secrets.token_hex(3)}"
+    return f"{worker_name()}{assignor.SEPARATOR}{secrets.token_hex(3)}"
 
 
 def _shown(numbers: Collection[int]) -> str:

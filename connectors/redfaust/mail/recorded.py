@@ -23,13 +23,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
-from redfaust import crash
+from redfaust import failpoints
+from redfaust.batch_loader import BatchLoader
 from redfaust.errors import DatabaseUnavailable
+from redfaust.mail.lock_batches import Rounds
 from redfaust.mail.mailer import Mail, Mailer
-from redfaust.mail.rounds import Rounds
 from redfaust.postgres.database import Database
 from redfaust.postgres.queries import load
-from redfaust.together import Together
 
 KEPT_FOR: Final = timedelta(days=30)
 """How long a mail is on record at least; its key sends nothing until then."""
@@ -58,7 +58,7 @@ class RecordedMailer:
         self._database = database
         self._places = asyncio.Semaphore(AT_ONCE)
         self._rounds = Rounds(database)
-        self._recording = Together(self._record)
+        self._recording = BatchLoader(self._record)
         self._on_their_way: dict[str, asyncio.Task[None]] = {}
 
     async def send(self, mail: Mail) -> None:
@@ -93,9 +93,9 @@ class RecordedMailer:
             try:
                 if key not in among.sent:
                     await self._mailer.send(mail)
-                    crash.point("mail.taken")
+                    failpoints.point("mail.taken")
                     await self._recording.ask(mail)
-                    crash.point("mail.recorded")
+                    failpoints.point("mail.recorded")
             finally:
                 among.leave()
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from faust.types import TP
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.brokers.broker import Numbered, Outgoing
 from redfaust.errors import LaneOvertaken
 from redfaust.outbox.entries import BATCH_BYTES, Staged, as_row, split
@@ -77,7 +77,7 @@ async def stage(
     for statement in _statements(batches):
         await _store(connection, statement)
     if batches:
-        crash.point("outbox.staged")
+        failpoints.point("outbox.staged")
     return batches
 
 

@@ -17,10 +17,10 @@ from redfaust.errors import (
     DatabaseUnavailable,
     LaneOvertaken,
 )
+from redfaust.outbox.batch_publisher import BatchPublisher, Logs, SetAside
 from redfaust.outbox.entries import BATCH_BYTES, Staged
-from redfaust.outbox.housekeeping import Housekeeping
-from redfaust.outbox.journal import Journal, Logs, SetAside
 from redfaust.outbox.lanes import Lane
+from redfaust.outbox.maintenance import Maintenance
 from redfaust.postgres.database import Database
 
 MAX_UNPUBLISHED = 10_000
@@ -43,8 +43,8 @@ class Publisher:
     """
 
     def __init__(self, database: Database, logs: Logs, *, set_aside: SetAside) -> None:
-        self._journal = Journal(database, logs, set_aside=set_aside)
-        self._housekeeping = Housekeeping(database, logs, self._journal, everybody=False)
+        self._batch_publisher = BatchPublisher(database, logs, set_aside=set_aside)
+        self._maintenance = Maintenance(database, logs, self._batch_publisher, everybody=False)
         self._owned: dict[str, Lane] = {}
         self._waiting: deque[Staged] = deque()
         self._waiting_bytes = 0
@@ -57,7 +57,7 @@ class Publisher:
     @property
     def blocked(self) -> Mapping[TP, str]:
         """The logs that take nothing until somebody mends them, with the reasons."""
-        return self._journal.blocked
+        return self._batch_publisher.blocked
 
     async def take_over(self, producers: Collection[str]) -> Mapping[str, Lane]:
         """Own the lanes of these producers as well, which are not owned yet.
@@ -68,14 +68,14 @@ class Publisher:
 
         Raises what broker and database raise; then nothing new is owned: call it again.
         """
-        gained = await self._journal.take_over(producers)
+        gained = await self._batch_publisher.take_over(producers)
         self._owned |= gained
         return gained
 
     async def let_go(self, producers: Collection[str]) -> None:
         """Own the lanes of these producers no more. Harmless where they are not owned."""
         lost = [self._owned.pop(producer) for producer in producers if producer in self._owned]
-        await self._journal.forget([lane.name for lane in lost])
+        await self._batch_publisher.forget([lane.name for lane in lost])
 
     def put(self, staged: Sequence[Staged]) -> None:
         """Publish what was committed, soon. Those of lanes that were lost are left to their heir.
@@ -125,19 +125,19 @@ class Publisher:
     async def run(self) -> None:
         """Publish until closed or cancelled. While broker or database are away this tries again."""
         while not self._is_closed:
-            if not self._housekeeping.seconds_until_due:
-                await self._try(self._housekeeping.keep())
+            if not self._maintenance.seconds_until_due:
+                await self._try(self._maintenance.keep())
             elif self._waiting:
                 await self._publish(self._next_round())
             else:
                 self._news.clear()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._housekeeping.seconds_until_due):
+                    async with asyncio.timeout(self._maintenance.seconds_until_due):
                         await self._news.wait()
 
     async def _publish(self, batches: Sequence[Staged]) -> None:
-        if not await self._try(self._journal.publish(batches)):
-            self._housekeeping.hurry()
+        if not await self._try(self._batch_publisher.publish(batches)):
+            self._maintenance.hurry()
             await asyncio.sleep(RETRY_EVERY)
             return
         # Not before: if this is cancelled, what follows must not pass them.

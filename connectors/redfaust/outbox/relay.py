@@ -1,7 +1,7 @@
 """Carries committed rows of the outbox onto their topics, each once.
 
 A row is claimed into a batch of the relay's lane, and the batch is published as those of all lanes
-are (:mod:`redfaust.outbox.journal`). Beside that the relay keeps house for all lanes.
+are (:mod:`redfaust.outbox.batch_publisher`). The relay also maintains the batches of all lanes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TypeAlias
 import asyncpg
 from faust.types import TP
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.errors import ConnectorError
+from redfaust.outbox.batch_publisher import LEFT_OUT, BatchPublisher, Logs, SetAside
 from redfaust.outbox.entries import BATCH_BYTES, staged
-from redfaust.outbox.housekeeping import Housekeeping
-from redfaust.outbox.journal import LEFT_OUT, Journal, Logs, SetAside
 from redfaust.outbox.lanes import Lane
+from redfaust.outbox.maintenance import Maintenance
 from redfaust.postgres.database import Database
 from redfaust.postgres.queries import load
 
@@ -73,8 +73,8 @@ class Relay:
         poll: float = 1.0,
     ) -> None:
         self._database = database
-        self._journal = Journal(database, logs, set_aside=set_aside)
-        self._housekeeping = Housekeeping(database, logs, self._journal, everybody=True)
+        self._batch_publisher = BatchPublisher(database, logs, set_aside=set_aside)
+        self._maintenance = Maintenance(database, logs, self._batch_publisher, everybody=True)
         self._batch = batch
         self._poll = poll
         self._wake = asyncio.Event()
@@ -84,12 +84,12 @@ class Relay:
     @property
     def published(self) -> int:
         """Entries published since the start."""
-        return self._journal.published
+        return self._batch_publisher.published
 
     @property
     def blocked(self) -> Mapping[TP, str]:
         """The logs that take nothing until somebody mends them, with the reasons."""
-        return self._journal.blocked
+        return self._batch_publisher.blocked
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until ``stop``; a batch that has begun is finished.
@@ -107,7 +107,9 @@ class Relay:
                     self.active = True
                     leave_out = LEFT_OUT
                     while not stop.is_set():
-                        lanes = await self._journal.take_over([PRODUCER], leave_out=leave_out)
+                        lanes = await self._batch_publisher.take_over(
+                            [PRODUCER], leave_out=leave_out
+                        )
                         await self._relay(session, lanes[PRODUCER], stop)
                         leave_out = 0
         finally:
@@ -126,13 +128,13 @@ class Relay:
         """Publish until ``stop``, or until somebody else has claimed rows."""
         while not stop.is_set():
             self._wake.clear()
-            if not self._housekeeping.seconds_until_due:
-                await self._housekeeping.keep()
+            if not self._maintenance.seconds_until_due:
+                await self._maintenance.keep()
             rows = await session.fetch(_query("claim_due"), *lane, self._batch, BATCH_BYTES)
             if rows:
-                crash.point("relay.claimed")
+                failpoints.point("relay.claimed")
                 [batch] = staged(rows)
-                await self._journal.publish([batch])
+                await self._batch_publisher.publish([batch])
                 lane = Lane(batch.lane, batch.last_number)
                 continue
             pause = await session.fetchrow(_query("select_pause"), lane.name)

@@ -28,12 +28,11 @@ from faust.types.agents import ActorRefT, AgentFun
 from mode import Service
 from mode.types import ServiceT
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.brokers.capabilities import Capability
 from redfaust.brokers.names import LONGEST_TOPIC
 from redfaust.errors import ConnectorError, Postponed
 from redfaust.printable import printable
-from redfaust.processing.backing import Backing, backing_of
 from redfaust.processing.dead_letters import line_of, name_of, text_of
 from redfaust.processing.declarations import check_agent
 from redfaust.processing.event_stream import EventStream, counts, is_cancelled
@@ -45,6 +44,7 @@ from redfaust.processing.scope import open_scope
 from redfaust.processing.shared.delivery import SharedDelivery
 from redfaust.processing.shared.message import outlet_of
 from redfaust.processing.shared.stream import SharedStream
+from redfaust.processing.state_backend import StateBackend, state_backend_of
 from redfaust.processing.stream import Stream
 from redfaust.processing.topic import Topic
 
@@ -296,7 +296,7 @@ class Agent(FaustAgent):
         """Deal with what is in hand, one event or a batch. False if there is nothing."""
         stream = _active(aref.stream)
         failed = stream.interrupted()
-        crash.point("agent.failed")
+        failpoints.point("agent.failed")
         if self._on_error is not None:
             await self._on_error(self, error)
         stream.current_event = None
@@ -306,13 +306,13 @@ class Agent(FaustAgent):
             for event in failed:
                 await self.delivery.fail(stream, event, error)
             return True
-        if backing_of(self.app) is None:
+        if state_backend_of(self.app) is None:
             await self._try_in_place(stream, failed, error)
             return True
         for event in failed:
             await self.fail(stream, event, error)
             stream.settle(event)
-        crash.point("agent.parked")
+        failpoints.point("agent.parked")
         return True
 
     async def fail(self, stream: EventStream[Any], event: EventT[Any], error: Exception) -> None:
@@ -323,31 +323,31 @@ class Agent(FaustAgent):
         if self.delivery is not None:
             await self.delivery.fail(stream, event, error)
             return
-        backing = backing_of(self.app)
-        if backing is None:
+        state_backend = state_backend_of(self.app)
+        if state_backend is None:
             await self.give_up(event, error, attempts=1)
             return
-        await backing.unit.parking.has_room()
+        await state_backend.unit.parking.has_room()
         if counts(event):
-            await self._park_or_give_up(backing, stream.reader, event, error)
+            await self._park_or_give_up(state_backend, stream.reader, event, error)
         else:
             self.log.info("Failed after partitions moved; the event is delivered again")
 
     async def _park_or_give_up(
-        self, backing: Backing, reader: str, event: EventT[Any], error: Exception
+        self, state_backend: StateBackend, reader: str, event: EventT[Any], error: Exception
     ) -> None:
         attempts = attempts_of(event.message) + 1
         if isinstance(error, Postponed):
             self.log.warning("%s: the next attempt is in %.1f s", error, error.pause)
             failure = Failure(attempts - 1, error.pause, name_of(error), text_of(error))
-            backing.unit.parking.park(reader, event.message, failure)
+            state_backend.unit.parking.park(reader, event.message, failure)
         elif self.retries.allow(attempts, error):
             pause = self.retries.pause(attempts)
             self.retried_total += 1
             line = line_of(error)
             self.log.info("%s: attempt %s failed, the next is in %.1f s", line, attempts, pause)
             failure = Failure(attempts, pause, name_of(error), text_of(error))
-            backing.unit.parking.park(reader, event.message, failure)
+            state_backend.unit.parking.park(reader, event.message, failure)
         else:
             await self.give_up(event, error, attempts)
 

@@ -12,15 +12,15 @@ from contextlib import suppress
 
 from faust.types import TP, AppT
 
-from redfaust import crash
-from redfaust.brokers.broker import Advance, Broker, LogTooShort
+from redfaust import failpoints
+from redfaust.brokers.broker import Advance, Broker, OffsetOutOfRange
 from redfaust.errors import BrokerError, BrokerUnavailable, DatabaseError
 from redfaust.printable import printable
-from redfaust.processing import retentions
-from redfaust.processing.backing import backing_of
+from redfaust.processing import topic_config
 from redfaust.processing.committer import Logs
+from redfaust.processing.offset_tracker import Committed, Progress
+from redfaust.processing.state_backend import state_backend_of
 from redfaust.processing.unit_of_work import UnitOfWork
-from redfaust.processing.watermark import Committed, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ async def take_partitions(
 ) -> Mapping[TP, Committed]:
     """Take partitions of a broker; returns where each is to be continued."""
     groups = await broker.positions(app.conf.id, tps)
-    backing = backing_of(app)
-    if backing is None:
+    state_backend = state_backend_of(app)
+    if state_backend is None:
         return {tp: Committed(position) for tp, position in groups.items()}
     bounds = await broker.bounds(groups)
     groups = {tp: position for tp, position in groups.items() if tp in bounds}
@@ -41,15 +41,15 @@ async def take_partitions(
     logs = Logs(await broker.identity(), incarnation, groups, ends, partitions)
     if await broker.incarnation() != incarnation:  # some of this may be another one's
         raise BrokerUnavailable("the broker was restarted or replaced meanwhile")
-    unit = backing.unit
-    taken = await backing.committer.take(logs, unit.parking)
+    unit = state_backend.unit
+    taken = await state_backend.committer.take(logs, unit.parking)
     firsts = {tp: first for tp, (first, _) in bounds.items()}
     _tell_what_is_gone(
         [tp for tp, at in taken.items() if at.position < min(groups[tp], firsts[tp])]
     )
     ahead = {tp: at.position for tp, at in taken.items() if at.position > groups[tp]}
     unit.advanced({tp: Advance(position, 0) for tp, position in ahead.items()})
-    with suppress(LogTooShort):  # the first commit finds it out as well, and starts over
+    with suppress(OffsetOutOfRange):  # the first commit finds it out as well, and starts over
         await _follow(app, broker, unit)
     return taken
 
@@ -82,39 +82,39 @@ async def commit_progress(
     and where no database fences others out, the partitions have to be this worker's still
     (``owned``).
 
-    Raises BrokerUnavailable or DatabaseError if nothing happened and trying again may help.
-    Raises Replaced if the events were read of another ``incarnation`` of the broker; nothing has
-    happened then. Raises LogTooShort if all is durable, but the broker has lost entries. Anything
-    else, cancellation included, means that what has happened since the last commit has to be undone
-    in memory and done again.
+    Raises BrokerUnavailable or DatabaseError if nothing happened and trying again may help. Raises
+    Replaced if the events were read of another ``incarnation`` of the broker; nothing has happened
+    then. Raises OffsetOutOfRange if all is durable, but the broker has lost entries. Anything else,
+    cancellation included, means that what has happened since the last commit has to be undone in
+    memory and done again.
     """
-    backing = backing_of(app)
+    state_backend = state_backend_of(app)
     advances = {tp: finished.advance for tp, finished in progress.items()}
-    if backing is None:
+    if state_backend is None:
         await _has_been_sent(sent)
         if not owned():
             raise BrokerUnavailable("the lease has ended: the partitions may be another worker's")
         await broker.commit(app.conf.id, advances)
     else:
-        unit = backing.unit
+        unit = state_backend.unit
         batch = unit.take()
-        crash.point("commit.begun")
+        failpoints.point("commit.begun")
         try:
             await _has_been_sent(sent)
-            await retentions.declare(app, broker)
-            await backing.publisher.has_room()
+            await topic_config.declare(app, broker)
+            await state_backend.publisher.has_room()
             await broker.confirm(progress.keys(), incarnation)
-            crash.point("commit.confirmed")
-            await backing.committer.commit(batch, progress)
+            failpoints.point("commit.confirmed")
+            await state_backend.committer.commit(batch, progress)
         except (BrokerUnavailable, DatabaseError):
-            if unit is backing.unit:  # otherwise partitions have moved: it is all done again
+            if unit is state_backend.unit:  # otherwise partitions have moved: it is all done again
                 unit.give_back(batch)
             raise
         unit.committed(batch)
-        crash.point("commit.settled")
+        failpoints.point("commit.settled")
         unit.advanced(advances)
         await _follow(app, broker, unit)
-    crash.point("commit.acknowledged")
+    failpoints.point("commit.acknowledged")
 
 
 async def _follow(app: AppT, broker: Broker, unit: UnitOfWork) -> None:
@@ -123,7 +123,7 @@ async def _follow(app: AppT, broker: Broker, unit: UnitOfWork) -> None:
         return
     try:
         await broker.commit(app.conf.id, unit.behind)
-    except LogTooShort:
+    except OffsetOutOfRange:
         raise
     except BrokerError as error:
         logger.error("The group does not follow its positions in Postgres yet: %s", error)

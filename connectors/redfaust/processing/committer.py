@@ -16,7 +16,7 @@ from uuid import UUID
 import asyncpg
 from faust.types import TP
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.errors import (
     ConnectorError,
     DatabaseError,
@@ -36,11 +36,11 @@ from redfaust.printable import printable
 from redfaust.processing import parked_rows
 from redfaust.processing.changes import Cause
 from redfaust.processing.dead_letters import DeadLetters
+from redfaust.processing.offset_tracker import Committed, Identity, Progress, Readers
 from redfaust.processing.parking import Parking
 from redfaust.processing.refusals import EventsRefused, Refusal, find_refused, parts_of
 from redfaust.processing.unit_of_work import Batch
 from redfaust.processing.waiting import Waiting
-from redfaust.processing.watermark import Committed, Identity, Progress, Readers
 
 RETRY_EVERY = 0.5
 """Seconds between two attempts while the database is away."""
@@ -55,7 +55,7 @@ class Fenced(ConnectorError):
     """Another worker has taken a partition: what this one did there since does not count."""
 
 
-class SetBack(ConnectorError):
+class DatabaseRewound(ConnectorError):
     """The database has forgotten what this worker has committed, as a restored one does, or a
     standby that lagged when it was promoted. What is in memory builds on that."""
 
@@ -116,7 +116,7 @@ class Committer:
         groups = logs.groups
         with our_statements("The partitions cannot be taken"):
             rows, lines = await self._raise_epochs(logs)
-        crash.point("commit.taken")
+        failpoints.point("commit.taken")
         producers = {self._producer(tp): tp for tp in groups}
         with our_statements("The lanes of the partitions cannot be taken over"):
             lanes = await self._publisher.take_over(producers)
@@ -186,7 +186,7 @@ class Committer:
         that is looked up before it is repeated. So if this is cancelled nobody knows, and what
         was committed has to be read again.
 
-        Raises :class:`Fenced`, :class:`SetBack`,
+        Raises :class:`Fenced`, :class:`DatabaseRewound`,
         :class:`~redfaust.processing.refusals.EventsRefused`, or DatabaseError if it is the
         database that must be mended; then nothing has happened.
         """
@@ -198,7 +198,7 @@ class Committer:
         except ConnectorError:
             self._settled = True
             raise
-        crash.point("commit.committed")
+        failpoints.point("commit.committed")
         self._held |= {
             tp: known._replace(batch=batch.number)
             for tp, known in held.items()
@@ -218,7 +218,7 @@ class Committer:
                 async with self._database.transaction() as connection:
                     if not (in_doubt and await self._has(connection, batch)):
                         staged = await self._write(connection, batch, progress, held)
-                        crash.point("commit.written")
+                        failpoints.point("commit.written")
                 return staged
             except DatabaseUnavailable as error:
                 in_doubt = True
@@ -233,7 +233,8 @@ class Committer:
 
     async def verify(self) -> None:
         """Find out whether the database has what was committed last, though nothing is to be
-        committed now. Raises :class:`SetBack`, or DatabaseError if the database cannot tell."""
+        committed now. Raises :class:`DatabaseRewound`, or DatabaseError if the database cannot
+        tell."""
         if not self._settled:
             return
         held = dict(self._held)
@@ -270,7 +271,7 @@ class Committer:
     ) -> Sequence[Staged]:
         # First, since it also keeps everybody else from taking these partitions until the end.
         await self._advance(connection, batch, progress, held)
-        crash.point("commit.fenced")
+        failpoints.point("commit.fenced")
         return await self._write_effects(connection, batch, self._lanes)
 
     async def _write_effects(
@@ -370,8 +371,8 @@ def _columns(tps: Iterable[TP]) -> tuple[list[str], list[int]]:
     return [tp.topic for tp in tps], [tp.partition for tp in tps]
 
 
-def _set_back(forgotten: Sequence[TP]) -> SetBack:
-    return SetBack(
+def _set_back(forgotten: Sequence[TP]) -> DatabaseRewound:
+    return DatabaseRewound(
         f"the database has forgotten commits of {len(forgotten)} partitions, {forgotten[0].topic} "
         f"{forgotten[0].partition} among them: it was restored, or a standby that lacked them was "
         "promoted. Going on from what it has: events are processed again, and what they had sent "

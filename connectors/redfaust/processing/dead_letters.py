@@ -37,11 +37,11 @@ from redfaust.errors import (
 from redfaust.outbox.headers import pack, storable, unpack
 from redfaust.postgres.database import Connection, Database
 from redfaust.postgres.queries import load
-from redfaust.processing.preview import preview
+from redfaust.processing.redaction import preview
 from redfaust.processing.typed_values import problems_of
 
 if TYPE_CHECKING:
-    from redfaust.processing.delivered import Delivered
+    from redfaust.processing.log_message import LogMessage
     from redfaust.processing.shared.message import SharedMessage
 
 REPLAY_HEADER = "redfaust-replay-of"
@@ -373,7 +373,7 @@ def _heading(row: asyncpg.Record) -> DeadLetterHeading:
     )
 
 
-def addressee_of(message: Delivered | SharedMessage) -> bytes | None:
+def addressee_of(message: LogMessage | SharedMessage) -> bytes | None:
     """What the header of a replayed event says; ``None`` where the event is for all."""
     if message.source is None:
         return None

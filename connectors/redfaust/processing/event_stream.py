@@ -18,18 +18,18 @@ from faust.types.models import FieldDescriptorT
 from faust.types.streams import JoinableT
 from mode.utils.futures import maybe_async
 
-from redfaust.processing.backing import Backed, backed
 from redfaust.processing.failures import set_aside
 from redfaust.processing.monitoring import Tally, only_monitor
+from redfaust.processing.owned_partition import OwnedMessage
 from redfaust.processing.parking import ParkedMessage
 from redfaust.processing.queue import EventQueue, KeyedQueue
 from redfaust.processing.scope import Scope, State, scope_of_task, set_current
-from redfaust.processing.tenure import Held
+from redfaust.processing.state_backend import Backed, backed
 from redfaust.processing.topic import Topic
 from redfaust.processing.typed_values import dumps_json
 
 if TYPE_CHECKING:
-    from redfaust.processing.consuming import Consuming
+    from redfaust.processing.consumer_handle import ConsumerHandle
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class EventStream(FaustStream[T]):
     """Whether an agent reads it as its own, which starts it anew when it fails."""
     _reading_task: asyncio.Task[Any] | None = None
     _queue: EventQueue
-    _consumer: Consuming
+    _consumer: ConsumerHandle
     _backed: Backed
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -171,10 +171,10 @@ class EventStream(FaustStream[T]):
                 else:
                     return
                 message: Any = event.message
-                backing = backed_by.backing
+                state_backend = backed_by.state_backend
                 if (
-                    not message.tenure.may_begin
-                    or (backing is not None and backing.unit.parking.lines)
+                    not message.owned_partition.may_begin
+                    or (state_backend is not None and state_backend.unit.parking.lines)
                 ) and self._passes_by(queue, event):
                     continue
                 scope = Scope((event,), reader, None, self)
@@ -226,13 +226,13 @@ class EventStream(FaustStream[T]):
 
     def _passes_by(self, queue: EventQueue, event: EventT[Any]) -> bool:
         """Whether an event is not to be handed out, but to be left to an heir, or parked."""
-        message = cast(Held, event.message)
-        if not message.tenure.may_begin:
+        message = cast(OwnedMessage, event.message)
+        if not message.owned_partition.may_begin:
             queue.done(event)
             return True
-        backing = self._backed.backing
-        if backing is not None and backing.unit.parking.holds(self.reader, message):
-            backing.unit.parking.queue(self.reader, message)
+        state_backend = self._backed.state_backend
+        if state_backend is not None and state_backend.unit.parking.holds(self.reader, message):
+            state_backend.unit.parking.queue(self.reader, message)
             nothing_done = self.in_hand[event] = Scope()
             nothing_done.drop()
             self.settle(event)
@@ -261,7 +261,7 @@ class EventStream(FaustStream[T]):
         is."""
         self._finalized = True
         self.told_to_end = False
-        self._queue, self._consumer = queue, cast("Consuming", self.app.consumer)
+        self._queue, self._consumer = queue, cast("ConsumerHandle", self.app.consumer)
         self._keyed = queue if isinstance(queue, KeyedQueue) else None
         self._backed = backed(self.app)
         self.reader = cast(Topic, self.channel).reader
@@ -461,7 +461,7 @@ class EventStream(FaustStream[T]):
             if scope.state is not State.DROPPED:
                 self.processed_total += 1
             scope.join()
-        cast("Consuming", self.app.consumer).note_progress()
+        cast("ConsumerHandle", self.app.consumer).note_progress()
 
     def take_back(self, events: Sequence[EventT[Any]]) -> None:
         """Have events that failed handed out once more, before all others."""
@@ -500,7 +500,7 @@ class EventStream(FaustStream[T]):
             self._have_done_with_last()
             return
         message: Any = event.message
-        if message.tenure.counts:
+        if message.owned_partition.counts:
             if scope.state is not State.DROPPED:
                 self.processed_total += 1
             scope.join()
@@ -537,7 +537,7 @@ def has_failed(task: asyncio.Task[Any] | None) -> bool:
 
 def counts(event: EventT[Any]) -> bool:
     """Whether what is done for an event counts: not if its partition was lost since."""
-    return cast(Held, event.message).tenure.counts
+    return cast(OwnedMessage, event.message).owned_partition.counts
 
 
 def _item(event: EventT[Any], _: Any) -> tuple[Any, Any]:

@@ -10,10 +10,10 @@ from faust.types import AppT, Message
 
 from redfaust.brokers.broker import Outgoing
 from redfaust.errors import DatabaseError
-from redfaust.processing.backing import backing_of
 from redfaust.processing.dead_letters import letter_about, line_of
 from redfaust.processing.parking import ParkedMessage
 from redfaust.processing.shared.message import SharedMessage
+from redfaust.processing.state_backend import state_backend_of
 from redfaust.processing.unsent import letter_unsent
 
 RETRY_EVERY = 1.0
@@ -39,8 +39,8 @@ def set_aside(
     """
     if isinstance(failing := app.agents.get(agent), _Counting):
         failing.failed_total += 1
-    backing = backing_of(app)
-    if backing is None:
+    state_backend = state_backend_of(app)
+    if state_backend is None:
         logger.error(
             "%s lost the event %s of %s %s. With store=postgresql://… it would be a dead letter",
             agent,
@@ -62,20 +62,20 @@ def set_aside(
         return
     if isinstance(message, ParkedMessage):
         message.parking.done(message)
-    backing.unit.bury(letter)
+    state_backend.unit.bury(letter)
 
 
 async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None:
     """Store an event that the broker refused to take; on return the event that sent it may be
     finished. While the database cannot be reached this waits."""
     letter = letter_unsent(app.conf.id, entry, error)
-    backing = backing_of(app)
-    if backing is None:
+    state_backend = state_backend_of(app)
+    if state_backend is None:
         logger.error("The broker did not take an event of %s", entry.topic, exc_info=error)
         return
     while True:
         try:
-            number = await backing.keep(letter)
+            number = await state_backend.keep(letter)
         except DatabaseError as unavailable:
             logger.warning("Dead letter waits for the database: %s", unavailable)
             await asyncio.sleep(RETRY_EVERY)

@@ -13,7 +13,7 @@ from redfaust.outbox.headers import pack
 from redfaust.postgres.database import Connection
 from redfaust.postgres.queries import load
 from redfaust.processing.dead_letters import headers_of
-from redfaust.processing.parking import Changes, Line
+from redfaust.processing.parking import Changes, KeyQueue
 
 
 async def select_lines(
@@ -26,12 +26,12 @@ async def select_lines(
 
 
 async def select_parked(
-    connection: Connection, app: str, lines: Sequence[Line], limit: int
-) -> Sequence[tuple[Line, asyncpg.Record]]:
+    connection: Connection, app: str, lines: Sequence[KeyQueue], limit: int
+) -> Sequence[tuple[KeyQueue, asyncpg.Record]]:
     """The first events of lines, of each in order, as far as they are committed."""
     keyed = [line for line in lines if line.key is not None]
     alone = {line.first_id: line for line in lines if line.key is None}
-    found: list[tuple[Line, asyncpg.Record]] = []
+    found: list[tuple[KeyQueue, asyncpg.Record]] = []
     if keyed:
         rows = await connection.fetch(
             _query("select_parked"),

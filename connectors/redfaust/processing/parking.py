@@ -32,8 +32,8 @@ from typing import Any, NamedTuple, Protocol
 from faust.types import TP, Message
 
 from redfaust.outbox.headers import unpack
+from redfaust.processing.owned_partition import OwnedMessage, OwnedPartition
 from redfaust.processing.shared.message import SharedMessage
-from redfaust.processing.tenure import Held, Tenure
 
 MAX_LINES = 100_000
 """Lines of one worker. With more, an agent that fails waits until one is gone."""
@@ -48,7 +48,7 @@ class Row(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
-class LineState(enum.Enum):
+class KeyQueueState(enum.Enum):
     """Where a line is in its life; see the drawing above."""
 
     STAGED = "staged"
@@ -58,13 +58,13 @@ class LineState(enum.Enum):
 
 
 @dataclass(eq=False)
-class Line:
+class KeyQueue:
     """Parked events of one key for one agent; without a key, a single event."""
 
     tp: TP
     agent: str
     key: bytes | None
-    state: LineState = LineState.STAGED
+    state: KeyQueueState = KeyQueueState.STAGED
     length: int = 0
     first_id: int = 0
     """Rows of the line have this id or a higher one."""
@@ -74,10 +74,12 @@ class Line:
     """Rows that were read from the database and not handed out yet."""
 
 
-class ParkedMessage(Held):
+class ParkedMessage(OwnedMessage):
     """A message that comes from its line and not from its log."""
 
-    def __init__(self, parking: Parking, line: Line, row: Row, tenure: Tenure) -> None:
+    def __init__(
+        self, parking: Parking, line: KeyQueue, row: Row, owned_partition: OwnedPartition
+    ) -> None:
         super().__init__(
             topic=row["topic"],
             partition=row["partition"],
@@ -91,15 +93,15 @@ class ParkedMessage(Held):
             time_in=time.monotonic(),
             tp=line.tp,
         )
-        self.tenure = tenure
+        self.owned_partition = owned_partition
         self.parking = parking
         self.line = line
         self.id: int = row["id"]
         self.attempts: int = row["attempts"]
 
     def finish(self, n: int = 1) -> bool:  # noqa: ARG002 - one agent has it
-        """See :class:`~redfaust.processing.tenure.Held`. Its position was passed when it was
-        parked."""
+        """See :class:`~redfaust.processing.owned_partition.OwnedMessage`. Its position was passed
+        when it was parked."""
         self.acked = True
         return True
 
@@ -127,15 +129,19 @@ BEHIND = Failure(0, 0.0, None, None)
 class Changes:
     """What is to be committed about parked events."""
 
-    parked: list[tuple[Line, Message, Failure]] = field(default_factory=list)
-    failed: list[tuple[Line, int, Failure]] = field(default_factory=list)
+    parked: list[tuple[KeyQueue, Message, Failure]] = field(default_factory=list)
+    failed: list[tuple[KeyQueue, int, Failure]] = field(default_factory=list)
     """Again, by the row's id."""
-    done: list[tuple[Line, int]] = field(default_factory=list)
+    done: list[tuple[KeyQueue, int]] = field(default_factory=list)
 
     @property
     def tps(self) -> set[TP]:
         """Partitions that these events are from."""
-        changed: list[tuple[Line, *tuple[object, ...]]] = [*self.parked, *self.failed, *self.done]
+        changed: list[tuple[KeyQueue, *tuple[object, ...]]] = [
+            *self.parked,
+            *self.failed,
+            *self.done,
+        ]
         return {line.tp for line, *_ in changed}
 
     def extend(self, later: Changes) -> None:
@@ -149,11 +155,11 @@ class Parking:
     """The lines of the partitions that this worker owns, and what is to be committed of them."""
 
     def __init__(self) -> None:
-        self.lines: dict[tuple[TP, str, bytes], Line] = {}
-        self._alone: set[Line] = set()
+        self.lines: dict[tuple[TP, str, bytes], KeyQueue] = {}
+        self._alone: set[KeyQueue] = set()
         """Lines without a key."""
         self._changes = Changes()
-        self._waiting: list[tuple[float, int, Line]] = []
+        self._waiting: list[tuple[float, int, KeyQueue]] = []
         self._order = count()
         self._retrying = 0
         self.changed = asyncio.Event()
@@ -171,19 +177,21 @@ class Parking:
         """Take over the lines of partitions, as ``select_lines.sql`` has them."""
         for row in rows:
             tp = TP(row["topic"], row["partition"])
-            line = Line(tp, row["agent"], row["key"], length=row["length"])
+            line = KeyQueue(tp, row["agent"], row["key"], length=row["length"])
             line.first_id = row["first_id"]
             line.due = _now() + row["due_in"]
-            self._register(line)
+            self._assignment(line)
             self._wait(line)
 
     def let_go(self, tps: Collection[TP]) -> None:
         """Forget the lines of partitions that are somebody else's now."""
         for line in [line for line in (*self.lines.values(), *self._alone) if line.tp in tps]:
-            if line.state is LineState.RETRYING:
+            if line.state is KeyQueueState.RETRYING:
                 self._retrying -= 1
             self._forget(line)
-        self._waiting = [entry for entry in self._waiting if entry[2].state is not LineState.GONE]
+        self._waiting = [
+            entry for entry in self._waiting if entry[2].state is not KeyQueueState.GONE
+        ]
         heapq.heapify(self._waiting)
         self.changed.set()
 
@@ -213,8 +221,8 @@ class Parking:
             self.queue(agent, message)
             return
         else:
-            line = Line(message.tp, agent, message.key, length=1)
-            self._register(line)
+            line = KeyQueue(message.tp, agent, message.key, length=1)
+            self._assignment(line)
             self._changes.parked.append((line, message, failure))
         line.due = _now() + failure.pause
 
@@ -256,7 +264,7 @@ class Parking:
         # A line may have failed again, or come to its end, while this was on its way.
         newer = {line for line, _, _ in (*self._changes.parked, *self._changes.failed)}
         for line, _, _ in (*changes.parked, *changes.failed):
-            if line.state is LineState.STAGED and line.length and line not in newer:
+            if line.state is KeyQueueState.STAGED and line.length and line not in newer:
                 self._wait(line)
 
     # -- another attempt -----------------------------------------------------------------------
@@ -267,29 +275,29 @@ class Parking:
             return None
         return max(0.0, self._waiting[0][0] - _now())
 
-    def all_due(self, limit: int) -> Sequence[Line]:
+    def all_due(self, limit: int) -> Sequence[KeyQueue]:
         """Lines that are due, as :meth:`next_due` has them, at most so many."""
-        due: list[Line] = []
+        due: list[KeyQueue] = []
         while len(due) < limit and self.seconds_until_due() == 0:
             due.append(self.next_due())
         return due
 
-    def next_due(self) -> Line:
+    def next_due(self) -> KeyQueue:
         """The line that has been due for longest; it is being retried from now on."""
         _, _, line = heapq.heappop(self._waiting)
-        line.state = LineState.RETRYING
+        line.state = KeyQueueState.RETRYING
         self._retrying += 1
         return line
 
-    def not_now(self, line: Line, *, pause: float) -> None:
+    def not_now(self, line: KeyQueue, *, pause: float) -> None:
         """Have a line that is being retried wait again, for so many seconds."""
-        if line.state is LineState.GONE:
+        if line.state is KeyQueueState.GONE:
             return
         self._stop_retrying(line)
         line.due = _now() + pause
         self._wait(line)
 
-    def _register(self, line: Line) -> None:
+    def _assignment(self, line: KeyQueue) -> None:
         if line.key is None:
             self._alone.add(line)
         else:
@@ -297,21 +305,21 @@ class Parking:
         if len(self) >= MAX_LINES:
             self._room.clear()
 
-    def _forget(self, line: Line) -> None:
+    def _forget(self, line: KeyQueue) -> None:
         if line.key is None:
             self._alone.remove(line)
         else:
             del self.lines[line.tp, line.agent, line.key]
-        line.state = LineState.GONE
+        line.state = KeyQueueState.GONE
         self._room.set()
 
-    def _wait(self, line: Line) -> None:
-        line.state = LineState.WAITING
+    def _wait(self, line: KeyQueue) -> None:
+        line.state = KeyQueueState.WAITING
         heapq.heappush(self._waiting, (line.due, next(self._order), line))
         self.changed.set()
 
-    def _stop_retrying(self, line: Line) -> None:
-        line.state = LineState.STAGED
+    def _stop_retrying(self, line: KeyQueue) -> None:
+        line.state = KeyQueueState.STAGED
         self._retrying -= 1
         self.changed.set()
 

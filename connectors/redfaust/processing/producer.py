@@ -26,11 +26,11 @@ from redfaust.brokers.broker import (
 from redfaust.brokers.partitioner import partition_of
 from redfaust.brokers.sendable import check_partition, checked
 from redfaust.errors import BrokerError, BrokerUnavailable
-from redfaust.processing import retentions
-from redfaust.processing.backing import Backed, backed
+from redfaust.processing import topic_config
 from redfaust.processing.failures import set_aside_unsent
+from redfaust.processing.record_accumulator import RecordAccumulator, Sent
 from redfaust.processing.scope import Scope, current_scope
-from redfaust.processing.sending import Sending, Sent
+from redfaust.processing.state_backend import Backed, backed
 
 FLUSH_FOR = 2.0
 """Seconds for everything to be appended when the application stops. The events that sent what
@@ -58,7 +58,7 @@ class Producer(FaustProducer):
     mundane_level = "debug"
 
     def __post_init__(self) -> None:
-        self._sending = Sending(self._append, self.app.monitor)
+        self._accumulator = RecordAccumulator(self._append, self.app.monitor)
         self._stop_by: float | None = None
         self._partitions: dict[str, int] = {}
         self._good_topics: set[str] = set()
@@ -69,7 +69,7 @@ class Producer(FaustProducer):
         return cast("Broker", self.transport.broker)  # type: ignore[attr-defined]
 
     async def on_start(self) -> None:
-        self._sending.begin()
+        self._accumulator.begin()
         # Faust does so when a client or worker is started, which may be between the time that an
         # event is sent and that it is appended: then the monitor is asked for what it never saw.
         self.app.sensors.add(self.app.monitor)
@@ -117,7 +117,7 @@ class Producer(FaustProducer):
             await self._check_partition(entry.topic, entry.partition)
         if (scope := self._scope()) is not None:
             return self._done(self._send_with_commit(scope, entry))
-        return await self._sending.send(entry, since)
+        return await self._accumulator.send(entry, since)
 
     def send_entry_soon(
         self, entry: Outgoing, since: float | None = None
@@ -128,7 +128,7 @@ class Producer(FaustProducer):
             check_partition(entry.topic, entry.partition, self._known_partitions(entry.topic))
         if (scope := self._scope()) is not None:
             return self._done(self._send_with_commit(scope, entry))
-        return self._sending.send_soon(entry, since)
+        return self._accumulator.send_soon(entry, since)
 
     def _done(self, metadata: RecordMetadata) -> asyncio.Future[RecordMetadata]:
         future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
@@ -144,11 +144,11 @@ class Producer(FaustProducer):
     def is_full(self) -> bool:
         """Whether too much is sent and not appended. Then nothing more is to be read: who cannot
         wait sends on."""
-        return self._sending.is_full
+        return self._accumulator.is_full
 
     async def has_room(self) -> None:
         """Wait while it is full."""
-        await self._sending.has_room()
+        await self._accumulator.has_room()
 
     def send_soon(self, fut: FutureMessage) -> None:
         scope, message = self._scope(), fut.message
@@ -168,7 +168,7 @@ class Producer(FaustProducer):
             return
         sizes = len(key or b""), len(value or b"")
         state = self.app.sensors.on_send_initiated(self, topic, message, *sizes)
-        self._sending.send_soon(entry).add_done_callback(
+        self._accumulator.send_soon(entry).add_done_callback(
             partial(channel._on_published, message=fut, producer=self, state=state)
         )
 
@@ -217,7 +217,7 @@ class Producer(FaustProducer):
         known = self._known_partitions(topic)
         if known is None or partition >= known:
             with suppress(BrokerUnavailable):
-                await retentions.declare(self.app, self.broker)
+                await topic_config.declare(self.app, self.broker)
                 partitions = await self.broker.topics()
                 # One that is not there yet is made by the first entry.
                 known = partitions.get(topic) or self.app.conf.topic_partitions
@@ -228,7 +228,7 @@ class Producer(FaustProducer):
         """The scope with which an event is to be sent; ``None``: it is to be sent at once."""
         if not self._exactly_once or (scope := current_scope()) is None:
             return None
-        return None if self._backed.backing is None else scope
+        return None if self._backed.state_backend is None else scope
 
     @cached_property
     def _backed(self) -> Backed:
@@ -240,9 +240,9 @@ class Producer(FaustProducer):
         return guarantee is ProcessingGuarantee.EXACTLY_ONCE
 
     def _send_with_commit(self, scope: Scope, entry: Outgoing) -> RecordMetadata:
-        backing = self._backed.backing
-        assert backing is not None
-        outlet = scope.outlet or backing.unit
+        state_backend = self._backed.state_backend
+        assert state_backend is not None
+        outlet = scope.outlet or state_backend.unit
         scope.defer(partial(outlet.send, scope.source_of(entry.key), entry, scope.causes))
         return _not_there_yet(entry)
 
@@ -273,7 +273,7 @@ class Producer(FaustProducer):
     async def flush(self) -> None:
         """Wait until what was sent up to now is appended; when stopping, within bounds."""
         if not await self.has_sent():
-            sending = self._sending
+            sending = self._accumulator
             self.log.warning("%s events are not sent", sending.accepted - sending.done)
 
     async def has_sent(self) -> bool:
@@ -281,7 +281,7 @@ class Producer(FaustProducer):
         await self.buffer.flush()
         try:
             async with asyncio.timeout_at(self._deadline()):
-                await self._sending.sent()
+                await self._accumulator.sent()
         except TimeoutError:
             return False
         return True
@@ -296,7 +296,7 @@ class Producer(FaustProducer):
     @Service.task
     async def _sender(self) -> None:
         # Until it is cancelled, not until the service should stop: on_stop flushes through it.
-        await self._sending.run()
+        await self._accumulator.run()
 
     async def _append(self, entries: Sequence[Outgoing]) -> Sequence[Appended | Exception]:
         outcomes = await self._appended_or_refused(entries)
@@ -316,15 +316,15 @@ class Producer(FaustProducer):
     ) -> Sequence[Appended | BrokerError]:
         while True:
             try:
-                await retentions.declare(self.app, self.broker)
+                await topic_config.declare(self.app, self.broker)
                 return await self.broker.append(entries)
             except PartlyRefused as refused:
                 return refused.outcomes
             except BrokerUnavailable as error:
-                self._sending.broker_is_away()
-                self.log.warning("Sending waits for the broker: %s", error)
+                self._accumulator.broker_is_away()
+                self.log.warning("RecordAccumulator waits for the broker: %s", error)
             except BrokerError as error:
-                self.log.error("Sending waits for the broker to be mended: %s", error)
+                self.log.error("RecordAccumulator waits for the broker to be mended: %s", error)
             await asyncio.sleep(RETRY_EVERY)
 
     async def create_topic(
@@ -341,7 +341,7 @@ class Producer(FaustProducer):
         ensure_created: bool = False,  # noqa: ARG002 - returns only when it is
     ) -> None:
         """Declare a topic."""
-        kept = retentions.retention_of(
+        kept = topic_config.retention_of(
             retention=retention, compacting=compacting, deleting=deleting, config=config
         )
         spec = TopicSpec(topic, partitions, kept)

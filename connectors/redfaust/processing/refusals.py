@@ -24,7 +24,7 @@ from redfaust.postgres.driver_errors import is_refusal
 from redfaust.postgres.queries import load
 from redfaust.processing.changes import Cause, Causes, Changes, Row
 from redfaust.processing.dead_letters import NewDeadLetter
-from redfaust.processing.parking import Failure, Line
+from redfaust.processing.parking import Failure, KeyQueue
 from redfaust.processing.unit_of_work import Batch, Rows
 
 MAX_KEPT = 1_000
@@ -64,10 +64,10 @@ class _Draft:
     def row(self, table: Rows, key: Any, row: Row) -> None:
         self.rows.setdefault(table, Changes()).rows[key] = row
 
-    def parked(self, parked: tuple[Line, Message, Failure]) -> None:
+    def parked(self, parked: tuple[KeyQueue, Message, Failure]) -> None:
         self.batch.parked.parked.append(parked)
 
-    def failed(self, failed: tuple[Line, int, Failure]) -> None:
+    def failed(self, failed: tuple[KeyQueue, int, Failure]) -> None:
         self.batch.parked.failed.append(failed)
 
     def sent(self, source: TP, sent: tuple[Outgoing, Causes]) -> None:

@@ -9,11 +9,11 @@ from contextlib import suppress
 
 from faust.types import TP, AppT
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.errors import DatabaseError
-from redfaust.processing.backing import Backing
-from redfaust.processing.parking import Line, ParkedMessage, Parking
-from redfaust.processing.tenure import Tenure
+from redfaust.processing.owned_partition import OwnedPartition
+from redfaust.processing.parking import KeyQueue, ParkedMessage, Parking
+from redfaust.processing.state_backend import StateBackend
 
 logger = logging.getLogger(__name__)
 
@@ -44,25 +44,25 @@ class Retrier:
     def __init__(
         self,
         app: AppT,
-        backing: Backing,
-        tenures: Mapping[TP, Tenure],
+        state_backend: StateBackend,
+        owned_partitions: Mapping[TP, OwnedPartition],
         deliver: Deliver,
         prepare: Callable[[], Awaitable[None]],
     ) -> None:
-        """``tenures``: of the partitions whose events may be processed. One that was just taken has
-        lines before its tables are loaded; what is written then would be lost.
+        """``owned_partitions``: of the partitions whose events may be processed. One that was just
+        taken has lines before its tables are loaded; what is written then would be lost.
 
         ``prepare`` is awaited before events are handed out, and may raise DatabaseUnavailable."""
         self._app = app
-        self._backing = backing
-        self._tenures = tenures
+        self._state_backend = state_backend
+        self._owned_partitions = owned_partitions
         self._deliver = deliver
         self._prepare = prepare
 
     async def run(self) -> None:
         """Retry what is due until cancelled."""
         while True:
-            parking = self._backing.unit.parking
+            parking = self._state_backend.unit.parking
             if due := parking.all_due(LINES_AT_A_TIME):
                 await self._retry(parking, due)
                 continue
@@ -72,7 +72,7 @@ class Retrier:
                 async with asyncio.timeout(pause):
                     await parking.changed.wait()
 
-    async def _retry(self, parking: Parking, lines: Sequence[Line]) -> None:
+    async def _retry(self, parking: Parking, lines: Sequence[KeyQueue]) -> None:
         try:
             await self._fetch([line for line in lines if not line.fetched])
             await self._prepare()
@@ -81,25 +81,27 @@ class Retrier:
             for line in lines:
                 parking.not_now(line, pause=AWAY)
             return
-        crash.point("retry.fetched")
+        failpoints.point("retry.fetched")
         for line in lines:
-            if parking is not self._backing.unit.parking:
+            if parking is not self._state_backend.unit.parking:
                 return  # all began anew meanwhile, and so did these lines, in another parking
-            tenure = self._tenures.get(line.tp)
-            if line.fetched and tenure is not None and tenure.may_begin:
-                await self._hand_out(parking, line, tenure)
+            owned_partition = self._owned_partitions.get(line.tp)
+            if line.fetched and owned_partition is not None and owned_partition.may_begin:
+                await self._hand_out(parking, line, owned_partition)
             else:
                 parking.not_now(line, pause=LOOK_AGAIN)
-        crash.point("retry.delivered")
+        failpoints.point("retry.delivered")
 
-    async def _fetch(self, lines: Sequence[Line]) -> None:
+    async def _fetch(self, lines: Sequence[KeyQueue]) -> None:
         if not lines:
             return
-        for line, row in await self._backing.select_parked(lines, EVENTS_AT_A_TIME):
+        for line, row in await self._state_backend.select_parked(lines, EVENTS_AT_A_TIME):
             line.fetched.append(row)
 
-    async def _hand_out(self, parking: Parking, line: Line, tenure: Tenure) -> None:
-        message = ParkedMessage(parking, line, line.fetched.popleft(), tenure)
+    async def _hand_out(
+        self, parking: Parking, line: KeyQueue, owned_partition: OwnedPartition
+    ) -> None:
+        message = ParkedMessage(parking, line, line.fetched.popleft(), owned_partition)
         if not await self._deliver(message, line.agent):
             logger.error(
                 "Parked events of %s wait for the agent %s, which nobody runs",

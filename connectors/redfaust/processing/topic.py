@@ -18,9 +18,8 @@ from pydantic import ValidationError
 from redfaust.brokers.broker import Headers, Outgoing
 from redfaust.brokers.sendable import check_topic, checked, checked_time
 from redfaust.outbox.outbox import Scheduled
-from redfaust.processing import retentions
-from redfaust.processing.backing import backing_of
-from redfaust.processing.consuming import Consuming
+from redfaust.processing import topic_config
+from redfaust.processing.consumer_handle import ConsumerHandle
 from redfaust.processing.declarations import check_topic_options
 from redfaust.processing.decoding import Decode, Decoded, decoder
 from redfaust.processing.encoding import Encoder, encoder
@@ -28,6 +27,7 @@ from redfaust.processing.monitoring import only_monitor
 from redfaust.processing.producer import Producer, as_headers
 from redfaust.processing.queue import EventQueue, KeyedQueue
 from redfaust.processing.scope import current_scope, outside_of_events
+from redfaust.processing.state_backend import state_backend_of
 from redfaust.processing.typed_values import typed_value
 
 
@@ -51,13 +51,13 @@ class Topic(FaustTopic):
         super().__init__(*args, **kwargs)
         for name in self.topics:
             check_topic(name)
-        said = retentions.retention_of(
+        said = topic_config.retention_of(
             retention=self.retention,
             compacting=self.compacting,
             deleting=self.deleting,
             config=self.config,
         )
-        retentions.note(self.app, self.topics, self.partitions, said, self.config or {})
+        topic_config.note(self.app, self.topics, self.partitions, said, self.config or {})
         self.reader = reader
         """The agent that reads this instance, by name; empty where it is none."""
         self.concurrent = concurrent
@@ -81,8 +81,8 @@ class Topic(FaustTopic):
         where the store is not Postgres, and ValueError for a time that is none.
         """
         due_at = checked_time("at", at)
-        backing = backing_of(self.app)
-        if backing is None:
+        state_backend = state_backend_of(self.app)
+        if state_backend is None:
             raise ImproperlyConfigured("scheduling needs store=postgresql://, and a started app")
         message = self.as_future_message(key=key, value=value, headers=headers).message
         sent = cast("tuple[bytes | None, bytes | None]", (message.key, message.value))
@@ -90,10 +90,10 @@ class Topic(FaustTopic):
         entry = checked(Outgoing(topic, sent[1], sent[0], pairs))
         scope = current_scope()
         if scope is not None:
-            outlet = scope.outlet or backing.unit
+            outlet = scope.outlet or state_backend.unit
             scope.defer(partial(outlet.schedule, entry, due_at, scope.causes))
             return
-        await backing.schedule([Scheduled(entry, due_at)])
+        await state_backend.schedule([Scheduled(entry, due_at)])
 
     async def send(
         self,
@@ -230,7 +230,7 @@ class Topic(FaustTopic):
         return self._queue
 
     def _read_on(self) -> None:
-        cast(Consuming, self.app.consumer).read_on()
+        cast(ConsumerHandle, self.app.consumer).read_on()
 
     def share(self, queue: EventQueue) -> None:
         """Have this topic's events put into the queue of another one."""

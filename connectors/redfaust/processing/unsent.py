@@ -6,7 +6,7 @@ import logging
 
 from redfaust.brokers.broker import Outgoing
 from redfaust.errors import BrokerError
-from redfaust.outbox.journal import SetAside
+from redfaust.outbox.batch_publisher import SetAside
 from redfaust.postgres.database import Connection, Database
 from redfaust.processing.dead_letters import DeadLetters, NewDeadLetter
 

@@ -17,18 +17,18 @@ from typing import NamedTuple, cast
 
 from faust.types import TP, AppT
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.brokers.broker import Broker
 from redfaust.brokers.capabilities import Capability, require
 from redfaust.errors import AlterationRefused
-from redfaust.outbox.housekeeping import Housekeeping
-from redfaust.outbox.journal import Journal
-from redfaust.outbox.pinning import pin
+from redfaust.outbox.batch_publisher import BatchPublisher
+from redfaust.outbox.maintenance import Maintenance
+from redfaust.outbox.partition_pinning import pin
 from redfaust.outbox.relay import SILENT_FOR, try_to_lead
 from redfaust.postgres.database import Connection, Database
 from redfaust.postgres.queries import load
-from redfaust.processing.backing import PostgresBacking
 from redfaust.processing.committer import known_partitions
+from redfaust.processing.state_backend import PostgresStateBackend
 from redfaust.processing.unsent import keep_unsent
 from redfaust.tables.manager import TableManager
 from redfaust.tables.store import PostgresStore
@@ -47,7 +47,9 @@ class Altered(NamedTuple):
     """By table, how many rows belong to another partition now; none if that was done before."""
 
 
-async def alter(app: AppT, partitions: int, *, left_alone: Collection[str] = ()) -> Altered:
+async def alter_partitions(
+    app: AppT, partitions: int, *, left_alone: Collection[str] = ()
+) -> Altered:
     """Give all topics that an application reads so many partitions, and move its tables' rows.
 
     Tables that are ``left_alone`` have rows that belong to a partition, and not to keys of events.
@@ -62,13 +64,15 @@ async def alter(app: AppT, partitions: int, *, left_alone: Collection[str] = ())
     await broker.open()
     try:
         await tables.open_database()
-        if not isinstance(tables.backing, PostgresBacking) or tables.has_changelogs:
+        if not isinstance(tables.state_backend, PostgresStateBackend) or tables.has_changelogs:
             raise AlterationRefused(
                 "only tables in Postgres can follow: the application needs "
                 'store="postgresql://…", and no table with another one'
             )
         moving = _without(tables.postgres_tables(), left_alone)
-        return await _Alteration(app, partitions, broker, tables.backing.database, moving).run()
+        return await _Alteration(
+            app, partitions, broker, tables.state_backend.database, moving
+        ).run()
     finally:
         await tables.on_shutdown()
         await broker.close()
@@ -113,12 +117,12 @@ class _Alteration:
             half_done = await self._is_half_done(session, topics)
             if not half_done:
                 await self._broker.open_topics(topics)  # who was killed may have closed them
-                await self._keep_house()
+                await self._maintain()
             fewer = {topic: n for topic, n in topics.items() if n < self._partitions}
             if not fewer:
                 return Altered({}, {})
             await self._broker.close_topics(fewer)
-            crash.point("alteration.closed")
+            failpoints.point("alteration.closed")
             rows: Mapping[str, int] = {}
             if not half_done:
                 try:
@@ -127,7 +131,7 @@ class _Alteration:
                 except AlterationRefused:
                     await self._broker.open_topics(fewer)
                     raise
-            crash.point("alteration.committed")
+            failpoints.point("alteration.committed")
             await self._broker.open_topics(dict.fromkeys(fewer, self._partitions))
             return Altered(fewer, rows)
 
@@ -173,17 +177,17 @@ class _Alteration:
         return bool(intended)
 
     async def _nobody_works(self) -> None:
-        if members := (await self._broker.roll(self._id)).heard():
+        if members := (await self._broker.group_state(self._id)).heard():
             raise AlterationRefused(
                 f"{len(members)} workers run, {min(members)} among them: stop them, and try "
                 "again (who was killed counts for some seconds)"
             )
 
-    async def _keep_house(self) -> None:
+    async def _maintain(self) -> None:
         """What a relay does beside relaying: nothing lost or left over may come up later."""
         set_aside = keep_unsent(self._database, self._id)
-        journal = Journal(self._database, self._broker, set_aside=set_aside)
-        await Housekeeping(self._database, self._broker, journal, everybody=True).keep()
+        batch_publisher = BatchPublisher(self._database, self._broker, set_aside=set_aside)
+        await Maintenance(self._database, self._broker, batch_publisher, everybody=True).keep()
 
     async def _alter(self, connection: Connection, topics: Mapping[str, int]) -> Mapping[str, int]:
         await connection.execute(

@@ -12,7 +12,7 @@ from yarl import URL
 
 from redfaust.options import refuse_unknown
 from redfaust.processing.declarations import check_partitions
-from redfaust.tables.typed import OWN_COLUMNS, typed_columns
+from redfaust.tables.generated_columns import OWN_COLUMNS, generated_columns
 
 CACHED_ROWS = "cached_rows"
 """The option of a table that says how many rows it may have in memory."""
@@ -66,7 +66,7 @@ def check_options(
             )
     if PREFETCH_FOR in options and CACHED_ROWS not in options:
         raise ImproperlyConfigured(f"{what}: {PREFETCH_FOR} needs {CACHED_ROWS} beside it")
-    fields = () if holds_sets else (column.field for column in typed_columns(value_type))
+    fields = () if holds_sets else (column.field for column in generated_columns(value_type))
     columns = OWN_COLUMNS.union(fields)
     refuse_unknown(f"{what}, {INDEXES}", options.get(INDEXES, ()), columns, ImproperlyConfigured)
 

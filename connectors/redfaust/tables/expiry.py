@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from faust.types import Message
 from faust.types.windows import WindowT
 
-from redfaust.processing.backing import Backing, backing_of
 from redfaust.processing.changes import Causes, Row
+from redfaust.processing.owned_partition import OwnedMessage, OwnedPartition
 from redfaust.processing.scope import open_scope, set_current
-from redfaust.processing.tenure import Held, Tenure
+from redfaust.processing.state_backend import StateBackend, state_backend_of
 from redfaust.tables.store import PostgresStore
 
 if TYPE_CHECKING:
@@ -118,13 +118,13 @@ class ExpiringStore(PostgresStore):
         return NO_OFFSET + int.from_bytes(blake2b(name.encode(), digest_size=8).digest())
 
 
-class ClosedWindow(Held):
+class ClosedWindow(OwnedMessage):
     """What stands for the message where no event is processed, but a row expires."""
 
-    def __init__(self, tenure: Tenure, offset: int, end: float) -> None:
+    def __init__(self, owned_partition: OwnedPartition, offset: int, end: float) -> None:
         super().__init__(
-            topic=tenure.tp.topic,
-            partition=tenure.tp.partition,
+            topic=owned_partition.tp.topic,
+            partition=owned_partition.tp.partition,
             offset=offset,
             timestamp=end,
             timestamp_type=0,
@@ -133,12 +133,12 @@ class ClosedWindow(Held):
             value=None,
             checksum=None,
             time_in=time.monotonic(),
-            tp=tenure.tp,
+            tp=owned_partition.tp,
         )
-        self.tenure = tenure
+        self.owned_partition = owned_partition
 
     def finish(self, n: int = 1) -> bool:  # noqa: ARG002 - nobody else has it
-        """See :class:`~redfaust.processing.tenure.Held`. No position moves."""
+        """See :class:`~redfaust.processing.owned_partition.OwnedMessage`. No position moves."""
         return True
 
 
@@ -163,30 +163,35 @@ class Closing:
         window = cast("WindowT", table.window)
         closed = 0
         for partition, key in store.expiry.due(lambda end: window.stale(end, now)):
-            tenure = table.owned(partition)
+            owned_partition = table.owned(partition)
             failure = self._failed.get(key)
-            if tenure is None or not tenure.may_begin:
+            if owned_partition is None or not owned_partition.may_begin:
                 continue
             if failure is not None and failure.due > time.monotonic():
                 continue
-            closed += await self._close(store, tenure, partition, key)
+            closed += await self._close(store, owned_partition, partition, key)
             if closed and not closed % CLOSED_AT_A_TIME:
                 consumer.note_progress()
                 await table.sleep(0)
         if closed:
             consumer.note_progress()
 
-    async def _close(self, store: ExpiringStore, tenure: Tenure, partition: int, key: Any) -> bool:
+    async def _close(
+        self, store: ExpiringStore, owned_partition: OwnedPartition, partition: int, key: Any
+    ) -> bool:
         table, row, offset = self._table, store.row(key), store.place_of(key)
-        consumer, backing = cast(Any, table.app.consumer), cast(Backing, backing_of(table.app))
+        consumer, state_backend = (
+            cast(Any, table.app.consumer),
+            cast(StateBackend, state_backend_of(table.app)),
+        )
         if row is None or row[0] != partition or consumer.commits.uses(store, key):
             return False
-        refused = consumer.condemned.take_refusal(tenure.tp, offset)
+        refused = consumer.poisoned.take_refusal(owned_partition.tp, offset)
         if refused is not None:
             self._fail(key, refused)
             return False
-        tenures = dict(consumer.tenures)
-        message: Message = ClosedWindow(tenure, offset, key[1][1])
+        owned_partitions = dict(consumer.owned_partitions)
+        message: Message = ClosedWindow(owned_partition, offset, key[1][1])
         event = table.app.create_event(key[0], None, {}, message)
         scope = open_scope((event,))
         try:
@@ -198,16 +203,19 @@ class Closing:
             return False
         else:
             if (
-                not tenure.counts
+                not owned_partition.counts
                 or store.row(key) is not row
                 or consumer.commits.uses(store, key)
-                or any(tenures.get(tp) is not consumer.tenures.get(tp) for tp in scope.strays)
+                or any(
+                    owned_partitions.get(tp) is not consumer.owned_partitions.get(tp)
+                    for tp in scope.strays
+                )
             ):
                 return False  # it was done for what is not so any more
             scope.write(store, key, (partition, None, None))
             scope.join()
             self._failed.pop(key, None)
-            backing.unit.stray(tenure.tp)
+            state_backend.unit.stray(owned_partition.tp)
             return True
         finally:
             scope.drop()

@@ -11,13 +11,13 @@ from faust.tables.manager import TableManager as FaustTableManager
 from faust.types import TP
 from yarl import URL
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.errors import DatabaseBusy, DatabaseError, RowUnreadable
 from redfaust.postgres.database import Database, our_statements
 from redfaust.postgres.migrate import migrate
-from redfaust.processing.backing import Backing, PostgresBacking
 from redfaust.processing.shared.delivery import deliveries_of
-from redfaust.tables.everywhere import EverywhereStore, GlobalTable
+from redfaust.processing.state_backend import PostgresStateBackend, StateBackend
+from redfaust.tables.global_table import EverywhereStore, GlobalTable
 from redfaust.tables.prefetch import Prefetch
 from redfaust.tables.store import SCHEMA, PostgresStore
 from redfaust.tables.table import Table
@@ -29,7 +29,7 @@ RETRY_EVERY = 0.5
 """Seconds between two attempts to load a table while the database is away."""
 
 
-async def open_postgres(manager: TableManager) -> Backing:
+async def open_postgres(manager: TableManager) -> StateBackend:
     """Connect to the database, and have all tables in it.
 
     Raises RightsMissing if something is missing there that the role may not create.
@@ -43,7 +43,7 @@ async def open_postgres(manager: TableManager) -> Backing:
         raise
     manager.prefetch = Prefetch(manager, database, manager.postgres_tables)
     broker = app.transport.broker  # type: ignore[attr-defined] # ours, as the store is
-    return PostgresBacking(app, database, broker, manager.stores)
+    return PostgresStateBackend(app, database, broker, manager.stores)
 
 
 async def connect(manager: TableManager) -> Database:
@@ -103,9 +103,9 @@ class TableManager(FaustTableManager):
 
     mundane_level = "debug"
 
-    opener: Callable[[TableManager], Awaitable[Backing]] = staticmethod(open_postgres)
+    opener: Callable[[TableManager], Awaitable[StateBackend]] = staticmethod(open_postgres)
     """How the state of ``store="postgresql://…"`` is opened; a test has it in memory."""
-    backing: Backing | None = None
+    state_backend: StateBackend | None = None
     prefetch: Prefetch | None = None
     runs_relay = True
     """Whether the worker carries the outbox too, or leaves that to other processes."""
@@ -121,13 +121,13 @@ class TableManager(FaustTableManager):
         await super().on_stop()
 
     async def on_shutdown(self) -> None:
-        if self.backing is not None:
-            await self.backing.close()
+        if self.state_backend is not None:
+            await self.state_backend.close()
 
     async def open_database(self) -> None:
         """Connect to the database, if there is one, and have all tables in it."""
         if URL(self.app.conf.store).scheme in POSTGRES:
-            self.backing = await self.opener(self)
+            self.state_backend = await self.opener(self)
 
     async def _update_channels(self) -> None:
         self._tables_finalized.set()
@@ -179,12 +179,12 @@ class TableManager(FaustTableManager):
     async def gain(self, partitions: Collection[int]) -> None:
         """Load the rows of partitions, which are this worker's now. While the database is away
         this waits."""
-        if self.backing is not None and partitions:
+        if self.state_backend is not None and partitions:
             for store in self.stores():
-                await self._load(self.backing, store, partitions)
+                await self._load(self.state_backend, store, partitions)
         if self.prefetch is not None:
             self.prefetch.share_anew()
-        crash.point("tables.loaded")
+        failpoints.point("tables.loaded")
 
     def let_go(self, tps: Collection[TP], partitions: Collection[int]) -> None:
         """Forget the rows of partitions, and what waits for rows: their events are delivered to
@@ -195,25 +195,25 @@ class TableManager(FaustTableManager):
             store.let_go(partitions)
 
     async def _load(
-        self, backing: Backing, store: PostgresStore, partitions: Collection[int]
+        self, state_backend: StateBackend, store: PostgresStore, partitions: Collection[int]
     ) -> None:
         while not self.should_stop:
             try:
-                await backing.load(store, partitions)
+                await state_backend.load(store, partitions)
             except DatabaseError as error:
-                backing.waiting.because(f"{store.label} cannot be loaded", error)
+                state_backend.waiting.because(f"{store.label} cannot be loaded", error)
                 await self.sleep(RETRY_EVERY)
             else:
-                backing.waiting.over()
+                state_backend.waiting.over()
                 return
 
     async def read_unreadable_again(self) -> None:
         """Read those rows again that could not be, which somebody may have corrected. Raises
         DatabaseUnavailable."""
-        if isinstance(self.backing, PostgresBacking):
+        if isinstance(self.state_backend, PostgresStateBackend):
             for store in self.stores():
                 if store.unreadable:
-                    await store.read_again(self.backing.database)
+                    await store.read_again(self.state_backend.database)
 
     def unreadable(self) -> Mapping[str, Sequence[RowUnreadable]]:
         """By name of a table, what is wrong with those of its rows in memory that are not of its

@@ -1,4 +1,4 @@
-"""Rows of wide tables, loaded before the events that use them reach their agents.
+"""Rows of table with cached rowss, loaded before the events that use them reach their agents.
 
 Reading a table is synchronous in Faust, so a row has to be in memory before an agent asks for it.
 The keys of a batch's events are pinned, as many as there are places for, and their rows are loaded
@@ -24,7 +24,7 @@ from mode import Service
 from redfaust.errors import CacheFull, DatabaseError
 from redfaust.postgres.database import Database
 from redfaust.tables.cache import Cache
-from redfaust.tables.wide import WideStore
+from redfaust.tables.cached_store import CachedStore
 
 if TYPE_CHECKING:
     from redfaust.tables.table import Table
@@ -47,7 +47,7 @@ IN_PROGRESS = "in progress"
 """Holds what agents have loaded themselves. Partitions hold what was loaded for their events."""
 
 Events: TypeAlias = Sequence[EventT[Any]]
-Wanted: TypeAlias = list[tuple[WideStore, Any]]
+Wanted: TypeAlias = list[tuple[CachedStore, Any]]
 """Keys of tables."""
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Prefetch:
         """Bounded by the events that the consumer lets be in flight."""
         self._workers: dict[TP, asyncio.Future[Any]] = {}
         self._pinned: defaultdict[TP, deque[tuple[Message, list[Pin]]]] = defaultdict(deque)
-        self._places: dict[WideStore, int] = {}
+        self._places: dict[CachedStore, int] = {}
         """How many of a table's places each partition has for itself."""
 
     async def deliver(self, tp: TP, deliveries: Sequence[Delivery]) -> None:
@@ -110,7 +110,7 @@ class Prefetch:
         if tp not in self._workers:
             self._workers[tp] = self._service.add_future(self._work(tp, tables))
 
-    async def load(self, store: WideStore, keys: Sequence[Any], message: Message) -> None:
+    async def load(self, store: CachedStore, keys: Sequence[Any], message: Message) -> None:
         """Load rows, and keep them until a message is finished.
 
         Raises CacheFull if too many other rows are in use, and for longer than ``ROOM_FOR``.
@@ -195,7 +195,7 @@ class Prefetch:
             self._pinned[message.tp].append((message, pins))
         return True
 
-    def _at_most(self, store: WideStore, holder: Hashable) -> int:
+    def _at_most(self, store: CachedStore, holder: Hashable) -> int:
         """How many keys a holder may pin. The first event of a partition gets what it needs."""
         if holder is IN_PROGRESS or not store.cache.pinned_by(holder):
             return store.cache.size
@@ -224,8 +224,8 @@ class Prefetch:
                         _unpin(pins)
         return found
 
-    async def _load(self, wanted: Iterable[tuple[WideStore, Any]]) -> None:
-        keys: defaultdict[WideStore, dict[Any, None]] = defaultdict(dict)
+    async def _load(self, wanted: Iterable[tuple[CachedStore, Any]]) -> None:
+        keys: defaultdict[CachedStore, dict[Any, None]] = defaultdict(dict)
         for store, key in wanted:
             keys[store][key] = None
         for store, of_store in keys.items():
@@ -263,7 +263,7 @@ def _by_message(deliveries: Iterable[Delivery]) -> list[Events]:
 def _wanted(tables: Iterable[Table], events: Events) -> Wanted:
     wanted: Wanted = []
     for table in tables:
-        store = cast(WideStore, table.data)
+        store = cast(CachedStore, table.data)
         keys = {key: None for event in events for key in table.keys_of(event)}
         # There never is room for more. The agent learns it when it reads one.
         if len(keys) <= store.cache.size:

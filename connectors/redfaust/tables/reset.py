@@ -7,11 +7,11 @@ from typing import cast
 
 from faust.types import AppT
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.brokers.broker import Broker
 from redfaust.errors import ResetRefused
 from redfaust.postgres.queries import load
-from redfaust.processing.backing import PostgresBacking
+from redfaust.processing.state_backend import PostgresStateBackend
 from redfaust.tables.manager import TableManager
 from redfaust.tables.store import PostgresStore
 
@@ -30,12 +30,12 @@ async def reset(app: AppT) -> Mapping[str, int]:
     await broker.open()
     try:
         await tables.open_database()
-        if not isinstance(tables.backing, PostgresBacking) or tables.has_changelogs:
+        if not isinstance(tables.state_backend, PostgresStateBackend) or tables.has_changelogs:
             raise ResetRefused(
                 "a table is not in Postgres: it would come back from its changelog topic, and what "
                 "events add to it be added again"
             )
-        if members := (await broker.roll(app.conf.id)).heard():
+        if members := (await broker.group_state(app.conf.id)).heard():
             raise ResetRefused(
                 f"{len(members)} workers run, {min(members)} among them: stop them, and try again "
                 "(who was killed counts for some seconds)"
@@ -43,8 +43,8 @@ async def reset(app: AppT) -> Mapping[str, int]:
         topics = await _topics(broker, app.conf.id)
         # Before the positions in the database, which rule: interrupted here, nothing has changed.
         await broker.leave(app.conf.id, topics)
-        crash.point("reset.left")
-        return await _empty(tables, tables.backing, app.conf.id, topics)
+        failpoints.point("reset.left")
+        return await _empty(tables, tables.state_backend, app.conf.id, topics)
     finally:
         await tables.on_shutdown()
         await broker.close()
@@ -56,10 +56,10 @@ async def _topics(broker: Broker, group: str) -> list[str]:
 
 
 async def _empty(
-    tables: TableManager, backing: PostgresBacking, app_id: str, topics: Collection[str]
+    tables: TableManager, state_backend: PostgresStateBackend, app_id: str, topics: Collection[str]
 ) -> Mapping[str, int]:
     deleted: dict[str, int] = {}
-    async with backing.database.transaction() as connection:
+    async with state_backend.database.transaction() as connection:
         await connection.execute(load("redfaust.tables", "begin_anew"), app_id, list(topics))
         await connection.execute(load("redfaust.tables", "forget_parked"), app_id, list(topics))
         for table in tables.postgres_tables():

@@ -42,7 +42,7 @@ from redfaust.tables.columns import (
     value_column,
 )
 from redfaust.tables.declarations import INDEXES
-from redfaust.tables.typed import TypedColumn, typed_columns
+from redfaust.tables.generated_columns import TypedColumn, generated_columns
 
 if TYPE_CHECKING:
     from redfaust.tables.table import Table
@@ -398,7 +398,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
             yield self._sql("comment_on_column", column=column.name, definition=definition)
 
     def _columns(self) -> list[TypedColumn]:
-        return [] if self._table.holds_sets else typed_columns(self.value_type)
+        return [] if self._table.holds_sets else generated_columns(self.value_type)
 
     def _drop(self, column: TypedColumn) -> str:
         return self._sql("drop_column", column=column.name)

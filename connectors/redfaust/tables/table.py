@@ -24,12 +24,13 @@ from yarl import URL
 
 from redfaust.brokers.partitioner import partition_of
 from redfaust.errors import PartitionMoves, WrongPartition
-from redfaust.processing.backing import backing_of
 from redfaust.processing.monitoring import only_monitor
+from redfaust.processing.owned_partition import OwnedPartition
 from redfaust.processing.scope import Scope, State, current_scope, scope_of_task
-from redfaust.processing.tenure import Tenure
+from redfaust.processing.state_backend import state_backend_of
 from redfaust.processing.topic import Topic
 from redfaust.processing.typed_values import dumps_json
+from redfaust.tables.cached_store import CachedStore
 from redfaust.tables.columns import check_key_type
 from redfaust.tables.declarations import (
     CACHED_ROWS,
@@ -40,7 +41,6 @@ from redfaust.tables.declarations import (
 from redfaust.tables.expiry import Closing, ExpiringStore
 from redfaust.tables.prefetch import Prefetch, prefetch_of
 from redfaust.tables.store import REPARTITION, PostgresStore, not_shared
-from redfaust.tables.wide import WideStore
 
 _MISSING, _OPEN = object(), State.OPEN
 
@@ -101,7 +101,7 @@ class Table(FaustTable[Any, Any]):
     def _new_store_by_url(self, url: str | URL) -> StoreT[Any, Any]:
         kind = stores.by_url(url)
         if kind is PostgresStore and CACHED_ROWS in (self.options or {}):
-            kind = WideStore
+            kind = CachedStore
         elif kind is PostgresStore and self._should_expire_keys():
             kind = ExpiringStore
         return self._build_store(kind, url)
@@ -304,7 +304,11 @@ class Table(FaustTable[Any, Any]):
         if known is not None and type(scope) is Scope and scope.state is _OPEN and scope.events:
             # Nearly always: the same as below, without a call.
             message: Any = scope.events[-1].message
-            if known == message.partition and message.tenure.counts and scope.outlet is None:
+            if (
+                known == message.partition
+                and message.owned_partition.counts
+                and scope.outlet is None
+            ):
                 return known
         self._writing(scope)
         return self._partition_for(key, scope, known)
@@ -328,7 +332,7 @@ class Table(FaustTable[Any, Any]):
             raise not_shared(self.name)
         event = scope.events[-1]
         message: Any = event.message
-        if not message.tenure.counts:
+        if not message.owned_partition.counts:
             raise WrongPartition(
                 f"Table {self.name!r}: partitions moved while an event of "
                 f"{message.topic!r} was processed; whoever owns it now gets it again"
@@ -391,18 +395,20 @@ class Table(FaustTable[Any, Any]):
             )
         if owned.tp not in scope.strays:
             scope.stray(owned.tp)
-            if (backing := backing_of(self.app)) is not None:
-                scope.defer(partial(backing.unit.stray, owned.tp))
+            if (state_backend := state_backend_of(self.app)) is not None:
+                scope.defer(partial(state_backend.unit.stray, owned.tp))
 
-    def owned(self, partition: int, topic: str = "") -> Tenure | None:
+    def owned(self, partition: int, topic: str = "") -> OwnedPartition | None:
         """The partition of a topic if this worker owns it, or that of this number of another topic:
         they move together."""
         consumer: Any = self.app.consumer
-        tenures: Mapping[TP, Tenure] = consumer.tenures
-        if (tenure := tenures.get(TP(topic, partition))) is not None:
-            return tenure
-        of_number = (tp for tp in tenures if tp.partition == partition and consumer.numbers([tp]))
-        return next((tenures[tp] for tp in of_number), None)
+        owned_partitions: Mapping[TP, OwnedPartition] = consumer.owned_partitions
+        if (owned_partition := owned_partitions.get(TP(topic, partition))) is not None:
+            return owned_partition
+        of_number = (
+            tp for tp in owned_partitions if tp.partition == partition and consumer.numbers([tp])
+        )
+        return next((owned_partitions[tp] for tp in of_number), None)
 
     def _own_partition(self, key: Any, scope: Scope) -> int:
         """Where a key without a row belongs: by the hash of the key as it stands in its event, or
@@ -433,7 +439,7 @@ class Table(FaustTable[Any, Any]):
         CacheFull if too many other rows are in use, and stay so.
         """
         store = self.data
-        if not isinstance(store, WideStore):
+        if not isinstance(store, CachedStore):
             return
         scope = current_scope()
         if scope is None or not scope.events:
@@ -453,7 +459,7 @@ class Table(FaustTable[Any, Any]):
 
     def prefetches(self, topic: str) -> bool:
         """Whether rows are loaded for the events of a topic."""
-        if not isinstance(self.data, WideStore):
+        if not isinstance(self.data, CachedStore):
             return False
         topics = (self.options or {}).get(PREFETCH_FOR)
         return topics is None or topic in topics

@@ -17,15 +17,15 @@ from mode import Service
 from yarl import URL
 
 from redfaust.brokers.broker import Appended, Outgoing
-from redfaust.processing.backing import Backing
 from redfaust.processing.dead_letters import DeadLetter
+from redfaust.processing.state_backend import StateBackend
 from redfaust.processing.topic import Topic
 from redfaust.tables.declarations import CACHED_ROWS
 from redfaust.tables.manager import TableManager
-from redfaust.testing.backing import MemoryBacking
 from redfaust.testing.clock import Clock
 from redfaust.testing.pristine import Pristine
 from redfaust.testing.state import MemoryState
+from redfaust.testing.state_backend import MemoryStateBackend
 from redfaust.testing.transport import Transport
 from redfaust.transports.consumer import Consumer
 
@@ -149,9 +149,9 @@ class AppInMemory:
             return cast(Topic, self.app.topic(named))
         return cast(Topic, named.channel if isinstance(named, AgentT) else named)
 
-    async def open_backing(self, manager: TableManager) -> Backing:
+    async def open_state_backend(self, manager: TableManager) -> StateBackend:
         """What the table manager opens in the place of Postgres."""
-        return MemoryBacking(self._state, manager.stores)
+        return MemoryStateBackend(self._state, manager.stores)
 
 
 def _sent(event: EventT[Any]) -> SentEvent:
@@ -224,7 +224,7 @@ def _prepare(app: faust.App, clock: Clock, directory: Path) -> AppInMemory:
         options: Mapping[str, Any] = table.options or {}
         table.options = {name: options[name] for name in options if name != CACHED_ROWS}
     run = AppInMemory(app, clock, transport)
-    app.tables.opener = run.open_backing
+    app.tables.opener = run.open_state_backend
     return run
 
 

@@ -33,10 +33,10 @@ from redfaust.processing.dead_letters import (
     NewDeadLetter,
     headers_of,
 )
-from redfaust.processing.parking import Changes, Failure, Line, Parking
+from redfaust.processing.offset_tracker import Committed, Progress
+from redfaust.processing.parking import Changes, Failure, KeyQueue, Parking
 from redfaust.processing.shared.message import SharedMessage, State
 from redfaust.processing.unit_of_work import Batch, Rows
-from redfaust.processing.watermark import Committed, Progress
 
 
 class MemoryState:
@@ -172,7 +172,7 @@ class MemoryState:
         rows = self._rows[table].items()
         return [(key, at, encoded) for key, (at, encoded) in rows if at in partitions]
 
-    def first_of(self, line: Line, limit: int) -> list[dict[str, Any]]:
+    def first_of(self, line: KeyQueue, limit: int) -> list[dict[str, Any]]:
         """The first events of a line."""
         return [row for row in self._parked.values() if _is_of(row, line)][:limit]
 
@@ -204,7 +204,7 @@ class MemoryState:
         await self._broker.append([entry for effects in done for entry in effects.sent])
 
 
-def _is_of(row: Mapping[str, Any], line: Line) -> bool:
+def _is_of(row: Mapping[str, Any], line: KeyQueue) -> bool:
     if line.key is None:
         return bool(row["id"] == line.first_id)
     place = row["agent"], TP(row["topic"], row["partition"]), row["key"]

@@ -10,7 +10,7 @@ from faust.types import TP
 from mode import Service
 
 from redfaust.brokers.broker import Appended, Broker, Outgoing, Record
-from redfaust.brokers.membership import Holder, Membership
+from redfaust.brokers.membership import Membership, RebalanceListener
 from redfaust.brokers.memory.broker import Log, MemoryBroker
 from redfaust.transports.consumer import Consumer as ConnectedConsumer
 from redfaust.transports.transport import BrokerTransport
@@ -46,9 +46,9 @@ class LoneMembership:
 
     member = "in-memory"
 
-    def __init__(self, holder: Holder) -> None:
+    def __init__(self, listener: RebalanceListener) -> None:
         self.info: Callable[[], Mapping[str, object]] = dict
-        self._holder = holder
+        self._listener = listener
         self._wanted: frozenset[TP] = frozenset()
         self._held: frozenset[TP] | None = None
         self._changed = asyncio.Event()
@@ -74,9 +74,9 @@ class LoneMembership:
             self._changed.clear()
             held, self._held = self._held, self._wanted
             if held is None:
-                await self._holder.start_over(self._wanted)
+                await self._listener.start_over(self._wanted)
             elif gained := self._wanted - held:
-                await self._holder.gain(gained)
+                await self._listener.gain(gained)
 
     async def leave(self) -> None:
         """Nobody waits for what it had."""
@@ -100,7 +100,7 @@ class Consumer(ConnectedConsumer):
         """Nor are its logs."""
 
     @Service.task
-    async def _keep_house(self) -> None:
+    async def _clean_logs(self) -> None:
         """Topics keep all that was sent, for the test to see."""
 
 

@@ -1,4 +1,4 @@
-"""What Faust asks its assignor, answered for partitions that a register gives out."""
+"""What Faust asks its assignor, answered for partitions that an assignment gives out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEB = "faust_web"
 class PartitionAssignor(FaustPartitionAssignor):
     """Faust's assignor speaks Kafka's group protocol; ours is told what this worker owns.
 
-    Where the others have their web servers it knows from their beats.
+    Where the others have their web servers it knows from their heartbeats.
     """
 
     def assign_to_this_worker(self, owned: Iterable[TP]) -> None:

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from faust.types import TP, EventT
 
-from redfaust.brokers.broker import LogTooShort, Replaced
+from redfaust.brokers.broker import OffsetOutOfRange, Replaced
 from redfaust.errors import BrokerError, ConnectorError, DatabaseError
-from redfaust.processing.backing import backing_of
 from redfaust.processing.commit import commit_progress
-from redfaust.processing.committer import Fenced, SetBack
+from redfaust.processing.commit_timer import CommitTimer
+from redfaust.processing.committer import DatabaseRewound, Fenced
 from redfaust.processing.event_stream import EventStream
 from redfaust.processing.monitoring import only_monitor
-from redfaust.processing.pace import Pace
 from redfaust.processing.producer import Producer
 from redfaust.processing.refusals import EventsRefused
 from redfaust.processing.scope import Table
+from redfaust.processing.state_backend import state_backend_of
 from redfaust.processing.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Commits:
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
         conf = consumer.app.conf
-        self.pace = Pace(conf.broker_commit_interval, conf.broker_commit_every)
+        self.commit_timer = CommitTimer(conf.broker_commit_interval, conf.broker_commit_every)
         self._waits: bool = conf.stream_wait_empty
         self.finished = asyncio.Event()
         """Set whenever an event is finished."""
@@ -73,7 +73,7 @@ class Commits:
     def note_progress(self) -> None:
         """Note that events were finished."""
         self.finished.set()
-        self.pace.want(at_once=not any(stream.is_behind for stream in self._streams))
+        self.commit_timer.want(at_once=not any(stream.is_behind for stream in self._streams))
 
     def in_progress(self, tps: Collection[TP]) -> list[EventT[Any]]:
         """What agents have in hand of these partitions, and have not finished."""
@@ -105,7 +105,7 @@ class Commits:
         """Commit what is finished, at the latest after ``broker_commit_interval`` seconds."""
         consumer, reading = self._consumer, self._consumer.reading
         while not consumer.should_stop:
-            await self.pace.due()
+            await self.commit_timer.due()
             started = time.monotonic()
             try:
                 await consumer.commit()
@@ -114,27 +114,31 @@ class Commits:
                 # What is finished and not committed would grow without end.
                 reading.held_back = True
                 await consumer.sleep(RETRY_EVERY)
-                self.pace.want()
+                self.commit_timer.want()
             else:
                 self._waiting.over()
                 if reading.held_back:
                     reading.held_back = False
                     reading.wake()
-                if (backing := backing_of(consumer.app)) is not None and backing.unit.behind:
+                if (
+                    state_backend := state_backend_of(consumer.app)
+                ) is not None and state_backend.unit.behind:
                     await consumer.sleep(RETRY_EVERY)
-                    self.pace.want()
-            self.pace.took(time.monotonic() - started)
+                    self.commit_timer.want()
+            self.commit_timer.took(time.monotonic() - started)
 
     async def verify(self) -> None:
         """Find out that the database was set back also where nothing is to be committed."""
         consumer = self._consumer
-        while (backing := backing_of(consumer.app)) is not None and not consumer.should_stop:
+        while (
+            state_backend := state_backend_of(consumer.app)
+        ) is not None and not consumer.should_stop:
             await consumer.sleep(VERIFY_EVERY)
             try:
-                await backing.committer.verify()
+                await state_backend.committer.verify()
             except DatabaseError as error:
                 logger.debug("Whether the database was set back cannot be told: %s", error)
-            except SetBack as error:
+            except DatabaseRewound as error:
                 self._undo(error)
 
     async def drain(self, tps: Collection[TP]) -> None:
@@ -160,8 +164,8 @@ class Commits:
                 # One that is on its way began before the last events were finished.
                 await consumer.maybe_wait_for_commit_to_finish()
                 await consumer.commit()
-                if (backing := backing_of(consumer.app)) is not None:
-                    await backing.publisher.drained()
+                if (state_backend := state_backend_of(consumer.app)) is not None:
+                    await state_backend.publisher.drained()
         except (ConnectorError, TimeoutError) as error:
             logger.warning("The last events will be delivered again: %s", str(error) or "no answer")
 
@@ -176,9 +180,10 @@ class Commits:
     def is_durable(self, tps: Collection[TP]) -> bool:
         """Whether nothing that counts of these partitions is left to be committed."""
         touched = self._touched()
-        tenures = self._consumer.tenures
+        owned_partitions = self._consumer.owned_partitions
         return not any(
-            tp in touched or (tp in tenures and tenures[tp].watermark.has_news) for tp in tps
+            tp in touched or (tp in owned_partitions and owned_partitions[tp].tracker.has_news)
+            for tp in tps
         )
 
     async def make(self) -> bool:
@@ -187,14 +192,17 @@ class Commits:
         Never only some topics: the tables' state is that of all finished events.
         """
         consumer, touched = self._consumer, self._touched()
-        tenures = {
-            tp: tenure
-            for tp, tenure in consumer.tenures.items()
-            if tenure.watermark.has_news or tp in touched
+        owned_partitions = {
+            tp: owned_partition
+            for tp, owned_partition in consumer.owned_partitions.items()
+            if owned_partition.tracker.has_news or tp in touched
         }
-        if not tenures:
+        if not owned_partitions:
             return False
-        progress = {tp: tenure.watermark.progress() for tp, tenure in tenures.items()}
+        progress = {
+            tp: owned_partition.tracker.progress()
+            for tp, owned_partition in owned_partitions.items()
+        }
         generation = consumer.app.consumer_generation_id
         state = consumer.app.sensors.on_commit_initiated(consumer)
         try:
@@ -206,7 +214,7 @@ class Commits:
                 sent=cast(Producer, consumer.app.producer).has_sent,
                 owned=consumer.owns,
             )
-        except (LogTooShort, Replaced) as loss:
+        except (OffsetOutOfRange, Replaced) as loss:
             logger.info("%s", loss)  # what follows is told when partitions are taken
             consumer.rebalance.undo()
             return True
@@ -220,11 +228,11 @@ class Commits:
             if generation == consumer.app.consumer_generation_id:
                 consumer.rebalance.undo()
             raise
-        for tp, tenure in tenures.items():
-            tenure.watermark.committed(progress[tp])
-            if tenure.counts:
+        for tp, owned_partition in owned_partitions.items():
+            owned_partition.tracker.committed(progress[tp])
+            if owned_partition.counts:
                 consumer.note_committed(tp, progress[tp].advance.position)
-        consumer.condemned.forget(progress)
+        consumer.poisoned.forget(progress)
         consumer.app.sensors.on_commit_completed(consumer, state)
         consumer.app.monitor.on_tp_commit({tp: p.advance.position for tp, p in progress.items()})
         self.tell_monitor()
@@ -235,14 +243,14 @@ class Commits:
         for stream in self._streams:
             stream.tell_monitor()
         if (monitor := only_monitor(self._consumer.app)) is not None:
-            tenures = self._consumer.tenures.values()
-            active = sum(tenure.watermark.unfinished for tenure in tenures)
+            owned_partitions = self._consumer.owned_partitions.values()
+            active = sum(owned_partition.tracker.unfinished for owned_partition in owned_partitions)
             monitor.messages_active += active - self._active
             self._active = active
 
     def _touched(self) -> set[TP]:
-        backing = backing_of(self._consumer.app)
-        return set() if backing is None else backing.unit.touched
+        state_backend = state_backend_of(self._consumer.app)
+        return set() if state_backend is None else state_backend.unit.touched
 
     def _undo(self, error: Exception) -> None:
         """What cannot be committed has never happened."""
@@ -251,10 +259,10 @@ class Commits:
             case Fenced():
                 logger.warning("%s", error)
                 self._consumer.give_up()
-            case SetBack():
+            case DatabaseRewound():
                 logger.error("%s", error)
             case EventsRefused():
                 logger.warning("%s", error)
-                self._consumer.condemned.add(error)
+                self._consumer.poisoned.add(error)
             case _:
                 raise error

@@ -15,15 +15,15 @@ from mode.utils.futures import notify
 from redfaust.errors import BrokerUnavailable
 from redfaust.processing.dead_letters import addressee_of, excused
 from redfaust.processing.decoding import Decoded
-from redfaust.processing.delivered import Delivered
 from redfaust.processing.failures import set_aside
+from redfaust.processing.log_message import LogMessage
 from redfaust.processing.monitoring import only_monitor
+from redfaust.processing.offset_tracker import EVERYBODY, Readers
+from redfaust.processing.owned_partition import OwnedMessage
 from redfaust.processing.parking import ParkedMessage
 from redfaust.processing.queue import EventQueue
 from redfaust.processing.shared.delivery import readers_of
-from redfaust.processing.tenure import Held
 from redfaust.processing.topic import Topic
-from redfaust.processing.watermark import EVERYBODY, Readers
 from redfaust.tables.prefetch import Delivery, prefetch_of, put_all
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Conductor(FaustConductor):
     _subscribed = False
 
     def add(self, topic: TopicT) -> None:
-        """Register a channel. One more for a topic that is read already gets what comes next."""
+        """GroupAssignment a channel. One more for a topic that is read already gets what comes
+        next."""
         super().add(topic)
         if topic.pattern:
             self._flag_changes()
@@ -203,7 +204,7 @@ class Conductor(FaustConductor):
         """``done_by``, with those agents for whom a message was not replayed."""
         addressees = {
             message.offset: addressee
-            for message in cast("Sequence[Delivered]", messages)
+            for message in cast("Sequence[LogMessage]", messages)
             if message.headers and (addressee := addressee_of(message)) is not None
         }
         if not addressees:
@@ -233,7 +234,7 @@ class Conductor(FaustConductor):
 
     def _settle(self, message: Message, channel: Topic) -> None:
         consumer = cast("Consumer", self.app.consumer)
-        if not cast(Held, message).finish():
+        if not cast(OwnedMessage, message).finish():
             consumer.finished_by(message, channel.reader)
         consumer.note_progress()
 

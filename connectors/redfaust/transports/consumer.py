@@ -19,30 +19,30 @@ from faust.types.transports import TPorTopicSet
 from mode import Seconds, Service
 from mode.services import ServiceT
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.brokers.broker import Broker, TopicSpec
-from redfaust.brokers.housekeeping import Housekeeper
+from redfaust.brokers.log_cleaner import LogCleaner
 from redfaust.brokers.membership import Membership
 from redfaust.errors import BrokerError, DatabaseError
-from redfaust.processing import retentions
-from redfaust.processing.backing import backing_of
-from redfaust.processing.condemned import Condemned
+from redfaust.processing import topic_config
 from redfaust.processing.event_stream import EventStream
+from redfaust.processing.offset_tracker import Committed
+from redfaust.processing.owned_partition import OwnedPartition
 from redfaust.processing.parking import ParkedMessage
+from redfaust.processing.poisoned_events import PoisonedEvents
 from redfaust.processing.replies import ReplyConsumer
 from redfaust.processing.retrying import Retrier
-from redfaust.processing.tenure import Tenure
+from redfaust.processing.state_backend import state_backend_of
 from redfaust.processing.waiting import Waiting
-from redfaust.processing.watermark import Committed
 from redfaust.tables.manager import TableManager
 from redfaust.transports.assignor import WEB
 from redfaust.transports.commits import Commits
 from redfaust.transports.conductor import Conductor
-from redfaust.transports.introduction import introduction
 from redfaust.transports.log_watch import LogWatch
 from redfaust.transports.reading import Reading
 from redfaust.transports.rebalance import Rebalance
 from redfaust.transports.settings import tell_of_ignored
+from redfaust.transports.worker_info import worker_info
 
 if TYPE_CHECKING:
     from redfaust.tables.manager import TableManager
@@ -54,11 +54,11 @@ class Consumer(FaustConsumer):
     mundane_level = "debug"
 
     def __post_init__(self) -> None:
-        self.tenures: dict[TP, Tenure] = {}
+        self.owned_partitions: dict[TP, OwnedPartition] = {}
         """The partitions that are worked on."""
         self.progress_noted = False
         """Whether :meth:`note_progress` has been called since the loop was last free."""
-        self.condemned = Condemned(self.app)
+        self.poisoned = PoisonedEvents(self.app)
         self.warnings: Sequence[str] = ()
         """How broker and database may lose what they have confirmed, as found at the start."""
         self._waiting = Waiting()
@@ -113,7 +113,7 @@ class Consumer(FaustConsumer):
         if self.app.client_only:
             await self.rebalance.listen(tps)
             return
-        await retentions.declare(self.app, self.broker)
+        await topic_config.declare(self.app, self.broker)
         # Tables recover from the beginning: no position of a group may keep anything for them.
         from_start = self.app.conf.consumer_auto_offset_reset == "earliest"
         await self.join(set(topics) - self.app.tables.changelog_topics, from_start=from_start)
@@ -129,8 +129,8 @@ class Consumer(FaustConsumer):
         await self._membership.run()
 
     @Service.task
-    async def _keep_house(self) -> None:
-        await Housekeeper(self.broker, self.member).run()
+    async def _clean_logs(self) -> None:
+        await LogCleaner(self.broker, self.member).run()
 
     def owns(self) -> bool:
         """Whether the partitions are this worker's still, as far as its clock knows."""
@@ -145,14 +145,14 @@ class Consumer(FaustConsumer):
         self._membership.give_up(self.rebalance.owned)
 
     def announce(self, info: Callable[[], Mapping[str, object]]) -> None:
-        """Tell this of the worker to who asks about the group: it is called for each beat."""
+        """Tell this of the worker to who asks about the group: it is called for each heartbeat."""
         self._told = info
 
     @property
     def waiting(self) -> Waiting:
         """What this worker waits for, if anything."""
-        backing = backing_of(self.app)
-        return self._waiting if backing is None else backing.waiting
+        state_backend = state_backend_of(self.app)
+        return self._waiting if state_backend is None else state_backend.waiting
 
     def _introduce(self) -> Mapping[str, object]:
         conf, waiting = self.app.conf, self.waiting
@@ -160,7 +160,7 @@ class Consumer(FaustConsumer):
         waits = {"waits": {"reason": waiting.reason, "since": waiting.since}}
         warnings = {"warnings": list(self.warnings)} if self.warnings else {}
         return {
-            **introduction(self.app, self.assignment(), self._started_at),
+            **worker_info(self.app, self.assignment(), self._started_at),
             **self._told(),
             **web,
             **warnings,
@@ -212,8 +212,8 @@ class Consumer(FaustConsumer):
 
     def stop_flow(self) -> None:
         super().stop_flow()
-        for tenure in self.tenures.values():
-            tenure.end()
+        for owned_partition in self.owned_partitions.values():
+            owned_partition.end()
 
     @Service.task
     async def _wake_reader(self) -> None:
@@ -222,26 +222,28 @@ class Consumer(FaustConsumer):
     @Service.task
     async def _publish(self) -> None:
         await self.app.tables.wait_until_tables_registered()
-        if (backing := backing_of(self.app)) is not None:
-            await backing.publisher.run()
+        if (state_backend := state_backend_of(self.app)) is not None:
+            await state_backend.publisher.run()
 
     @Service.task
     async def _relay(self) -> None:
         await self.app.tables.wait_until_tables_registered()
         tables = cast("TableManager", self.app.tables)
-        if tables.backing is not None and tables.runs_relay and not self.app.client_only:
-            await tables.backing.relay(self.broker)
+        if tables.state_backend is not None and tables.runs_relay and not self.app.client_only:
+            await tables.state_backend.relay(self.broker)
 
     @Service.task
     async def _retry(self) -> None:
         await self.app.tables.wait_until_tables_registered()
-        if (backing := backing_of(self.app)) is not None:
+        if (state_backend := state_backend_of(self.app)) is not None:
             tables = cast("TableManager", self.app.tables)
             prepare = tables.read_unreadable_again
-            await Retrier(self.app, backing, self.tenures, self._deliver_again, prepare).run()
+            await Retrier(
+                self.app, state_backend, self.owned_partitions, self._deliver_again, prepare
+            ).run()
 
     async def _deliver_again(self, message: ParkedMessage, reader: str) -> bool:
-        if self.condemned.set_parked_aside(message, reader):
+        if self.poisoned.set_parked_aside(message, reader):
             return True
         return await cast(Conductor, self.app.topics).deliver_again(message, reader)
 
@@ -249,12 +251,12 @@ class Consumer(FaustConsumer):
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         for tp, committed in self.rebalance.ready().items():
-            self.tenures[tp] = Tenure(tp, committed)
+            self.owned_partitions[tp] = OwnedPartition(tp, committed)
         self.reading.wake()
-        return {tp: tenure.next for tp, tenure in self.tenures.items()}
+        return {tp: owned_partition.next for tp, owned_partition in self.owned_partitions.items()}
 
     async def _seek(self, partition: TP, offset: int) -> None:
-        self.tenures[partition] = Tenure(partition, Committed(offset))
+        self.owned_partitions[partition] = OwnedPartition(partition, Committed(offset))
         self.reading.wake()
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
@@ -262,7 +264,7 @@ class Consumer(FaustConsumer):
             await self._seek(tp, offset)
 
     async def position(self, tp: TP) -> int | None:
-        return self.tenures[tp].next if tp in self.tenures else None
+        return self.owned_partitions[tp].next if tp in self.owned_partitions else None
 
     async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
         bounds = await self.broker.bounds(partitions)
@@ -273,7 +275,7 @@ class Consumer(FaustConsumer):
         return {tp: end for tp, (_, end) in bounds.items()}
 
     def highwater(self, tp: TP) -> int:
-        return self.tenures[tp].log_end if tp in self.tenures else 0
+        return self.owned_partitions[tp].log_end if tp in self.owned_partitions else 0
 
     def topic_partitions(self, topic: str) -> int | None:
         return self._topic_partitions.get(topic)
@@ -298,9 +300,9 @@ class Consumer(FaustConsumer):
 
     def finished_by(self, message: Message, reader: str) -> None:
         """Note a message as finished by one of several agents; the last one acknowledges it."""
-        tenure: Tenure = message.tenure  # type: ignore[attr-defined] # one of ours
-        if reader and tenure.counts and not message.acked:
-            tenure.watermark.finish_by(message.offset, reader)
+        owned_partition: OwnedPartition = message.owned_partition  # type: ignore[attr-defined] # one of ours
+        if reader and owned_partition.counts and not message.acked:
+            owned_partition.tracker.finish_by(message.offset, reader)
             self.note_progress()
 
     def read_by(self, stream: EventStream[Any]) -> None:
@@ -322,13 +324,13 @@ class Consumer(FaustConsumer):
 
     def _tell_progress(self) -> None:
         self.progress_noted = False
-        crash.point("consumer.finished")
+        failpoints.point("consumer.finished")
         self.commits.note_progress()
         self.reading.relieve()
 
     @property
     def unacked(self) -> set[Message]:
-        return {event.message for event in self.commits.in_progress(self.tenures)}
+        return {event.message for event in self.commits.in_progress(self.owned_partitions)}
 
     async def wait_empty(self) -> None:
         """Let events in progress finish, and commit, within bounds."""
@@ -351,8 +353,8 @@ class Consumer(FaustConsumer):
         await self.app.tables.wait_until_tables_registered()
         try:
             warnings = [*await self.broker.warnings()]
-            if (backing := backing_of(self.app)) is not None:
-                warnings += await backing.warnings()
+            if (state_backend := state_backend_of(self.app)) is not None:
+                warnings += await state_backend.warnings()
         except (BrokerError, DatabaseError) as error:  # who works with them says so
             self.log.debug("Whether servers keep what they confirm cannot be told: %s", error)
             return

@@ -42,7 +42,11 @@ class LogWatch:
     async def _look(self) -> None:
         consumer = self._consumer
         # Before the ends, which grow meanwhile.
-        reached = {tp: tenure.next for tp, tenure in consumer.tenures.items() if tenure.may_begin}
+        reached = {
+            tp: owned_partition.next
+            for tp, owned_partition in consumer.owned_partitions.items()
+            if owned_partition.may_begin
+        }
         waiting = self._waiting()
         if not reached and not waiting:
             return
@@ -73,8 +77,8 @@ class LogWatch:
 
     def _is_at(self, tp: TP, position: int) -> bool:
         """Whether a partition is still read from there on, or further."""
-        tenure = self._consumer.tenures.get(tp)
-        return tenure is not None and tenure.next >= position
+        owned_partition = self._consumer.owned_partitions.get(tp)
+        return owned_partition is not None and owned_partition.next >= position
 
     def _waiting(self) -> Collection[TP]:
         """Partitions of this worker that could not be taken, since they are no logs now."""

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, cast
 from faust.types import TP
 from mode.services import ServiceT
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.brokers.broker import Record
 from redfaust.errors import BrokerError, BrokerUnavailable
 from redfaust.printable import printable
-from redfaust.processing.delivered import Delivered
+from redfaust.processing.log_message import LogMessage
+from redfaust.processing.offset_tracker import EVERYBODY, Readers
+from redfaust.processing.owned_partition import OwnedPartition
 from redfaust.processing.producer import Producer
-from redfaust.processing.tenure import Tenure
-from redfaust.processing.watermark import EVERYBODY, Readers
 from redfaust.transports.conductor import Conductor
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Reading:
         self._at_a_time = min(
             READ_LIMIT, self._limit, consumer.app.conf.broker_max_poll_records or READ_LIMIT
         )
-        self._throttled: set[Tenure] = set()
+        self._throttled: set[OwnedPartition] = set()
         """Partitions of which enough is on its way."""
         self._throttled_since = 0.0
         """By the monotonic clock."""
@@ -109,11 +109,14 @@ class Reading:
 
     def _is_relieved(self) -> bool:
         if self._is_heavy and self._in_flight() > FLIGHT_BYTES // 2:
-            return any(not tenure.bytes_in_flight for tenure in self._throttled)
-        return any(self._runs_low(tenure) for tenure in self._throttled)
+            return any(not owned_partition.bytes_in_flight for owned_partition in self._throttled)
+        return any(self._runs_low(owned_partition) for owned_partition in self._throttled)
 
     def _in_flight(self) -> int:
-        return sum(tenure.bytes_in_flight for tenure in self._consumer.tenures.values())
+        return sum(
+            owned_partition.bytes_in_flight
+            for owned_partition in self._consumer.owned_partitions.values()
+        )
 
     async def run(self, fetcher: ServiceT) -> None:
         """Read and deliver until the consumer or the fetcher is to stop."""
@@ -135,16 +138,20 @@ class Reading:
                 continue
             readable = self._that_fit(readable)
             limit = self._limit_for(readable)
-            positions = {tenure.tp: tenure.next for tenure in readable}
+            positions = {owned_partition.tp: owned_partition.next for owned_partition in readable}
             batches = await self._read(positions, limit)
             consumer.commits.tell_monitor()
-            for tenure in readable:
-                records = batches.get(tenure.tp)
-                tenure.has_backlog = records is not None and len(records) >= limit
-                if records and self._may_read(tenure) and tenure.next == positions[tenure.tp]:
-                    crash.point("consumer.read")
-                    await self._deliver(tenure, records)
-                    crash.point("consumer.delivered")
+            for owned_partition in readable:
+                records = batches.get(owned_partition.tp)
+                owned_partition.has_backlog = records is not None and len(records) >= limit
+                if (
+                    records
+                    and self._may_read(owned_partition)
+                    and owned_partition.next == positions[owned_partition.tp]
+                ):
+                    failpoints.point("consumer.read")
+                    await self._deliver(owned_partition, records)
+                    failpoints.point("consumer.delivered")
 
     async def wake_broker(self) -> None:
         """A read that waits for other partitions knows nothing of one that may be read again."""
@@ -153,44 +160,61 @@ class Reading:
             self._again.clear()
             await self._consumer.broker.wake()
 
-    def _may_read(self, tenure: Tenure) -> bool:
+    def _may_read(self, owned_partition: OwnedPartition) -> bool:
         consumer = self._consumer
-        return consumer.flow_active and tenure.may_begin and consumer.is_active(tenure.tp)
+        return (
+            consumer.flow_active
+            and owned_partition.may_begin
+            and consumer.is_active(owned_partition.tp)
+        )
 
-    def _readable(self) -> list[Tenure]:
+    def _readable(self) -> list[OwnedPartition]:
         """Partitions that may be read: not paused, not too much in flight."""
         self._again.clear()
-        now, tenures = time.monotonic(), self._consumer.tenures.values()
+        now, owned_partitions = time.monotonic(), self._consumer.owned_partitions.values()
         if self.held_back:
-            for tenure in tenures:
-                tenure.has_backlog = True  # it grows meanwhile
+            for owned_partition in owned_partitions:
+                owned_partition.has_backlog = True  # it grows meanwhile
             return []
         if not self._throttled:
             self._throttled_since = now
-        self._throttled = {tenure for tenure in tenures if self._has_enough(tenure)}
+        self._throttled = {
+            owned_partition
+            for owned_partition in owned_partitions
+            if self._has_enough(owned_partition)
+        }
         self._is_heavy = self._in_flight() >= FLIGHT_BYTES
         if self._is_heavy:
-            self._throttled.update(tenure for tenure in tenures if tenure.bytes_in_flight)
-        for tenure in self._throttled:
-            tenure.has_backlog = True  # it grows meanwhile
+            self._throttled.update(
+                owned_partition
+                for owned_partition in owned_partitions
+                if owned_partition.bytes_in_flight
+            )
+        for owned_partition in self._throttled:
+            owned_partition.has_backlog = True  # it grows meanwhile
         return [
-            tenure
-            for tenure in tenures
-            if tenure not in self._throttled and tenure.refused <= now and self._may_read(tenure)
+            owned_partition
+            for owned_partition in owned_partitions
+            if owned_partition not in self._throttled
+            and owned_partition.refused <= now
+            and self._may_read(owned_partition)
         ]
 
-    def _has_enough(self, tenure: Tenure) -> bool:
-        return tenure.watermark.in_flight >= self._limit or self._waiting_for(tenure) >= READ_AHEAD
-
-    def _runs_low(self, tenure: Tenure) -> bool:
+    def _has_enough(self, owned_partition: OwnedPartition) -> bool:
         return (
-            tenure.watermark.in_flight <= self._limit // 2
-            and self._waiting_for(tenure) <= READ_AHEAD // 2
+            owned_partition.tracker.in_flight >= self._limit
+            or self._waiting_for(owned_partition) >= READ_AHEAD
         )
 
-    def _waiting_for(self, tenure: Tenure) -> int:
+    def _runs_low(self, owned_partition: OwnedPartition) -> bool:
+        return (
+            owned_partition.tracker.in_flight <= self._limit // 2
+            and self._waiting_for(owned_partition) <= READ_AHEAD // 2
+        )
+
+    def _waiting_for(self, owned_partition: OwnedPartition) -> int:
         """How many events wait for the slowest agent of a partition, those of others included."""
-        return cast(Conductor, self._consumer.app.topics).waiting(tenure.tp)
+        return cast(Conductor, self._consumer.app.topics).waiting(owned_partition.tp)
 
     async def _wait_until_readable(self) -> None:
         try:
@@ -199,29 +223,35 @@ class Reading:
         except TimeoutError:
             return
 
-    def _that_fit(self, readable: list[Tenure]) -> list[Tenure]:
+    def _that_fit(self, readable: list[OwnedPartition]) -> list[OwnedPartition]:
         """Partitions of which one entry each is not too much. The others are read next."""
-        behind = [tenure for tenure in readable if tenure.has_backlog]
+        behind = [owned_partition for owned_partition in readable if owned_partition.has_backlog]
         self._left_out = False
-        if sum(tenure.entry_size for tenure in behind) <= READ_BYTES:
+        if sum(owned_partition.entry_size for owned_partition in behind) <= READ_BYTES:
             return readable
         behind.sort(key=_read_at)
         room, now = float(READ_BYTES), time.monotonic()
-        fitting = [tenure for tenure in readable if not tenure.has_backlog]
-        for tenure in behind:
-            if room < min(tenure.entry_size, READ_BYTES):  # the first one always fits
+        fitting = [
+            owned_partition for owned_partition in readable if not owned_partition.has_backlog
+        ]
+        for owned_partition in behind:
+            if room < min(owned_partition.entry_size, READ_BYTES):  # the first one always fits
                 self._left_out = True
                 break
-            room -= tenure.entry_size
-            tenure.read_at = now
-            fitting.append(tenure)
+            room -= owned_partition.entry_size
+            owned_partition.read_at = now
+            fitting.append(owned_partition)
         return fitting
 
-    def _limit_for(self, tenures: Sequence[Tenure]) -> int:
+    def _limit_for(self, owned_partitions: Sequence[OwnedPartition]) -> int:
         """Entries to read of each of these partitions. What comes to one that was read to its end
         is not much: nobody appends as fast as it is read."""
-        limit = min(self._at_a_time, max(READ_AT_LEAST, READ_AT_ONCE // len(tenures)))
-        size = sum(tenure.entry_size for tenure in tenures if tenure.has_backlog)
+        limit = min(self._at_a_time, max(READ_AT_LEAST, READ_AT_ONCE // len(owned_partitions)))
+        size = sum(
+            owned_partition.entry_size
+            for owned_partition in owned_partitions
+            if owned_partition.has_backlog
+        )
         return max(1, min(limit, int(READ_BYTES // size))) if size else limit
 
     async def _read(self, positions: Mapping[TP, int], limit: int) -> Mapping[TP, Sequence[Record]]:
@@ -270,27 +300,27 @@ class Reading:
                     printable(tp.topic),
                     error,
                 )
-                if (tenure := self._consumer.tenures.get(tp)) is not None:
-                    tenure.refused = time.monotonic() + REFUSED_FOR
+                if (owned_partition := self._consumer.owned_partitions.get(tp)) is not None:
+                    owned_partition.refused = time.monotonic() + REFUSED_FOR
 
-    async def _deliver(self, tenure: Tenure, records: Sequence[Record]) -> None:
+    async def _deliver(self, owned_partition: OwnedPartition, records: Sequence[Record]) -> None:
         consumer, now = self._consumer, time.monotonic()
-        tenure.next = tenure.log_end = records[-1].offset + 1
+        owned_partition.next = owned_partition.log_end = records[-1].offset + 1
         size = _size_of(records)
-        tenure.note_read(len(records), size)
+        owned_partition.note_read(len(records), size)
         done_by: dict[int, Readers] = {}
-        if consumer.app.topics.acks_enabled_for(tenure.tp.topic):
-            tenure.deliver(tenure.log_end, size)
-            done_by = tenure.watermark.deliver(records)
-            if consumer.condemned:
-                consumer.condemned.set_aside(tenure, records, done_by)
-        consumer.commits.pace.delivered(len(records), size)
+        if consumer.app.topics.acks_enabled_for(owned_partition.tp.topic):
+            owned_partition.deliver(owned_partition.log_end, size)
+            done_by = owned_partition.tracker.deliver(records)
+            if consumer.poisoned:
+                consumer.poisoned.set_aside(owned_partition, records, done_by)
+        consumer.commits.commit_timer.delivered(len(records), size)
         if done_by:
             records = [r for r in records if done_by.get(r.offset) != EVERYBODY]
             consumer.note_progress()  # of those that no agent will finish
-        messages = Delivered.all(records, tenure, now)
-        consumer.app.monitor.track_tp_end_offset(tenure.tp, tenure.log_end)
-        await cast(Conductor, consumer.app.topics).deliver(tenure.tp, messages, done_by)
+        messages = LogMessage.all(records, owned_partition, now)
+        consumer.app.monitor.track_tp_end_offset(owned_partition.tp, owned_partition.log_end)
+        await cast(Conductor, consumer.app.topics).deliver(owned_partition.tp, messages, done_by)
 
 
 _read_at = attrgetter("read_at")

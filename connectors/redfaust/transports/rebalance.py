@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from faust.types import TP
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.errors import BrokerUnavailable, DatabaseError
 from redfaust.printable import printable
-from redfaust.processing.backing import backing_of
 from redfaust.processing.commit import take_partitions
-from redfaust.processing.tenure import Tenure
-from redfaust.processing.watermark import Committed
+from redfaust.processing.offset_tracker import Committed
+from redfaust.processing.owned_partition import OwnedPartition
+from redfaust.processing.state_backend import state_backend_of
 
 if TYPE_CHECKING:
     from redfaust.tables.manager import TableManager
@@ -74,8 +74,8 @@ class Rebalance:
             await self.start_over(self.owned - tps)
             return
         self._app.on_rebalance_start()
-        for tenure in self._tenures_of(tps):
-            tenure.end()
+        for owned_partition in self._partitions_of(tps):
+            owned_partition.end()
         await self._consumer.commits.drain(tps)
         if not self._consumer.commits.is_durable(tps) or self._is_in_a_batch_with_others(tps):
             self.undo()
@@ -91,8 +91,12 @@ class Rebalance:
     def _tables(self) -> TableManager:
         return cast("TableManager", self._app.tables)
 
-    def _tenures_of(self, tps: Collection[TP]) -> list[Tenure]:
-        return [tenure for tp, tenure in self._consumer.tenures.items() if tp in tps]
+    def _partitions_of(self, tps: Collection[TP]) -> list[OwnedPartition]:
+        return [
+            owned_partition
+            for tp, owned_partition in self._consumer.owned_partitions.items()
+            if tp in tps
+        ]
 
     def _is_in_a_batch_with_others(self, tps: Collection[TP]) -> bool:
         """Whether events that did not finish have one scope with some that go on to count."""
@@ -103,22 +107,22 @@ class Rebalance:
 
     def _begin(self, taken: Mapping[TP, Committed]) -> None:
         for tp, committed in taken.items():
-            self._consumer.tenures[tp] = Tenure(tp, committed)
+            self._consumer.owned_partitions[tp] = OwnedPartition(tp, committed)
         self._consumer.resume_partitions(taken)
-        self._consumer.commits.pace.want()  # where the group has not followed yet
+        self._consumer.commits.commit_timer.want()  # where the group has not followed yet
         self._consumer.reading.wake()
 
     async def _let_go(self, tps: frozenset[TP]) -> None:
-        for tenure in self._tenures_of(tps):
-            tenure.lose()
-            del self._consumer.tenures[tenure.tp]
+        for owned_partition in self._partitions_of(tps):
+            owned_partition.lose()
+            del self._consumer.owned_partitions[owned_partition.tp]
         # Faust may not have asked yet where to begin; then it is not to begin with these.
         self._ready = {tp: committed for tp, committed in self._ready.items() if tp not in tps}
         self.blocked -= tps
-        self._consumer.condemned.let_go(tps)
-        if (backing := backing_of(self._app)) is not None:
-            backing.unit.let_go(tps)
-            await backing.committer.let_go(tps)
+        self._consumer.poisoned.let_go(tps)
+        if (state_backend := state_backend_of(self._app)) is not None:
+            state_backend.unit.let_go(tps)
+            await state_backend.committer.let_go(tps)
         await self._move(self.owned - tps)
         self._tables.let_go(tps, self._consumer.numbers(tps) - self._consumer.numbers(self.owned))
 
@@ -145,20 +149,21 @@ class Rebalance:
         unread = [
             tp
             for tp in tps
-            if (tenure := self._consumer.tenures.get(tp)) is None or not tenure.may_begin
+            if (owned_partition := self._consumer.owned_partitions.get(tp)) is None
+            or not owned_partition.may_begin
         ]
         bounds = await self._consumer.broker.bounds(unread)
         self._begin({tp: Committed(first) for tp, (first, _) in bounds.items()})
 
     async def listen_anew(self, tps: Collection[TP]) -> None:
         """The same of partitions whose logs are others now."""
-        for tenure in self._tenures_of(tps):
+        for owned_partition in self._partitions_of(tps):
             logger.warning(
                 "Partition %s of %s ends before what was read of it: it goes on at its beginning",
-                tenure.tp.partition,
-                printable(tenure.tp.topic),
+                owned_partition.tp.partition,
+                printable(owned_partition.tp.topic),
             )
-            tenure.lose()
+            owned_partition.lose()
         await self.listen(self.owned)
 
     # -- all anew ----------------------------------------------------------------------------
@@ -172,31 +177,31 @@ class Rebalance:
         # From now on nothing that is in progress counts any more.
         self._app.consumer_generation_id += 1
         self._taken = self._ready = {}
-        for tenure in self._consumer.tenures.values():
-            tenure.lose()
-        self._consumer.tenures.clear()
-        if (backing := backing_of(self._app)) is not None:
-            backing.start_over()
+        for owned_partition in self._consumer.owned_partitions.values():
+            owned_partition.lose()
+        self._consumer.owned_partitions.clear()
+        if (state_backend := state_backend_of(self._app)) is not None:
+            state_backend.start_over()
 
     async def start_over(self, tps: frozenset[TP]) -> None:
         """Go through Faust's rebalance: begin anew, with these partitions and no others."""
         app, consumer = self._app, self._consumer
         app.on_rebalance_start()
         await consumer.on_partitions_revoked(set(self.owned - tps))
-        crash.point("rebalance.revoked")
+        failpoints.point("rebalance.revoked")
         self.owned = tps
         # Nothing is read until the committed positions are known, also of what stays: Faust
         # resumes the flow before.
         self._forget()
-        if (backing := backing_of(app)) is not None:
-            await backing.committer.start_over()
+        if (state_backend := state_backend_of(app)) is not None:
+            await state_backend.committer.start_over()
         # Before the tables are loaded: nobody else can change them any more.
         self._taken = await self._take(tps)
-        crash.point("rebalance.taken")
+        failpoints.point("rebalance.taken")
         app.assignor.assign_to_this_worker(tps)
         await consumer.on_partitions_assigned(set(tps), app.consumer_generation_id)
-        crash.point("rebalance.assigned")
-        consumer.commits.pace.want()  # where the group has not followed yet
+        failpoints.point("rebalance.assigned")
+        consumer.commits.commit_timer.want()  # where the group has not followed yet
 
     def tables_loaded(self) -> None:
         """Have events begin, when Faust asks where. It may ask earlier, on behalf of a rebalance

@@ -13,7 +13,7 @@ from typing import Any
 from faust.types import AppT
 
 _SOCKETS = "the client has its own: socket_timeout=… and the like behind the URL's question mark"
-_MEMBERS = "a worker beats twice a second, and counts as dead after six seconds of silence"
+_MEMBERS = "a worker heartbeats twice a second, and counts as dead after six seconds of silence"
 _BATCHES = "what is sent while the last batch is on its way is the next one"
 _VERSIONS = "it is found out which commands the broker has"
 _LIVELOCK = "events may take as long as they do; lag and age show which wait"

@@ -14,15 +14,17 @@ from typing import Any, ClassVar, NamedTuple
 
 from faust.types import TP
 
+from redfaust.brokers.assignor import GroupAssignment
 from redfaust.brokers.broker import (
     Advance,
     Anomaly,
     Appended,
-    Beat,
     GroupProgress,
+    GroupState,
+    Heartbeat,
     HeldBack,
     LaneBatch,
-    LogTooShort,
+    OffsetOutOfRange,
     Outgoing,
     PartitionStatus,
     PartitionSurvey,
@@ -31,7 +33,6 @@ from redfaust.brokers.broker import (
     Record,
     Replaced,
     Retention,
-    Roll,
     ServerTrouble,
     TopicSpec,
     Trimmed,
@@ -41,18 +42,17 @@ from redfaust.brokers.kafka.address import Address
 from redfaust.brokers.kafka.appender import Appender, EntryRefused, LogClosed
 from redfaust.brokers.kafka.clients import Admin, new_consumer, started
 from redfaust.brokers.kafka.errors import our_errors
+from redfaust.brokers.kafka.group_states import GroupStates
 from redfaust.brokers.kafka.groups import Groups
 from redfaust.brokers.kafka.lanes import Lanes
-from redfaust.brokers.kafka.lookout import Lookout
+from redfaust.brokers.kafka.log_inspector import LogInspector
 from redfaust.brokers.kafka.reader import LogReader
-from redfaust.brokers.kafka.registers import Registers
 from redfaust.brokers.kafka.store import Store
 from redfaust.brokers.kafka.topics import TopicCatalog, name_fault, refusal_of
-from redfaust.brokers.lots import divide
 from redfaust.brokers.outgoing import beyond
+from redfaust.brokers.partition_batch import divide
 from redfaust.brokers.partitioner import partition_of
-from redfaust.brokers.shares import Register
-from redfaust.brokers.sharing import Sharing
+from redfaust.brokers.share_group import ShareGroup
 from redfaust.errors import BrokerError, BrokerUnavailable, BrokerUnsupported
 
 LOOKED_AT = 8
@@ -64,18 +64,18 @@ class _Parts(NamedTuple):
 
     store: Store
     topics: TopicCatalog
-    lookout: Lookout
+    log_inspector: LogInspector
     reader: LogReader
     appender: Appender
     lanes: Lanes
     groups: Groups
-    registers: Registers
+    group_states: GroupStates
 
 
 class KafkaBroker:
     """Topics as Kafka's topics; offsets are Kafka's, and compacted topics have gaps.
 
-    It joins no group of Kafka's: who owns what stands in the register.
+    It joins no group of Kafka's: who owns what stands in the assignment.
     """
 
     capabilities: ClassVar[frozenset[Capability]] = ALL - {
@@ -125,26 +125,28 @@ class KafkaBroker:
         store = await Store.connect(self._store_url, admin)
         stack.push_async_callback(store.close)
         await store.incarnation()
-        lookout = Lookout(await started(new_consumer(self._address)), store, self._address.shown)
-        stack.push_async_callback(lookout.close)
+        log_inspector = LogInspector(
+            await started(new_consumer(self._address)), store, self._address.shown
+        )
+        stack.push_async_callback(log_inspector.close)
         consumer = await started(new_consumer(self._address))
-        reader = LogReader(consumer, lookout, store, self._address.shown)
+        reader = LogReader(consumer, log_inspector, store, self._address.shown)
         stack.push_async_callback(reader.close)
         appender = Appender(self._address)
         stack.push_async_callback(appender.close)
-        groups = Groups(store, lookout, self._address)
+        groups = Groups(store, log_inspector, self._address)
         stack.push_async_callback(groups.close)
-        registers = Registers(store)
-        stack.push_async_callback(registers.close)
+        group_states = GroupStates(store)
+        stack.push_async_callback(group_states.close)
         return _Parts(
             store,
             TopicCatalog(admin, store),
-            lookout,
+            log_inspector,
             reader,
             appender,
-            Lanes(store, lookout, appender),
+            Lanes(store, log_inspector, appender),
             groups,
-            registers,
+            group_states,
         )
 
     async def close(self) -> None:
@@ -261,7 +263,7 @@ class KafkaBroker:
     ) -> Mapping[TP, Sequence[Record]]:
         try:
             return await self._parts.reader.read(positions, limit=limit, wait=wait)
-        except LogTooShort as error:
+        except OffsetOutOfRange as error:
             await self._parts.store.note_loss()
             # Whoever reads asks then whether it is the same broker still.
             raise BrokerUnavailable(str(error)) from error
@@ -271,7 +273,7 @@ class KafkaBroker:
 
     async def bounds(self, tps: Iterable[TP]) -> Mapping[TP, tuple[int, int]]:
         tps = list(tps)
-        found = await self._parts.lookout.bounds(await self._parts.topics.known(tps))
+        found = await self._parts.log_inspector.bounds(await self._parts.topics.known(tps))
         return {tp: found.get(tp, (0, 0)) for tp in tps}
 
     # -- what is kept ------------------------------------------------------------------------
@@ -279,7 +281,7 @@ class KafkaBroker:
     async def retentions(self) -> Mapping[str, Retention]:
         return {}
 
-    async def keeps_house(self, keeper: str) -> bool:  # noqa: ARG002 - nobody has to
+    async def acquire_cleaner_lease(self, keeper: str) -> bool:  # noqa: ARG002 - nobody has to
         return False
 
     async def trim(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:  # noqa: ARG002
@@ -318,14 +320,14 @@ class KafkaBroker:
         return await self._parts.groups.floors(tps)
 
     async def commit(self, group: str, advances: Mapping[TP, Advance]) -> None:
-        ends = await self._parts.lookout.ends(advances)
+        ends = await self._parts.log_inspector.ends(advances)
         short = [tp for tp, advance in advances.items() if advance.position > ends[tp]]
         await self._parts.groups.commit(
             group, {tp: advance.position for tp, advance in advances.items() if tp not in short}
         )
         if short:
             await self._parts.store.note_loss()
-            raise LogTooShort(
+            raise OffsetOutOfRange(
                 f"{len(short)} partitions, {short[0].partition} of {short[0].topic} among them, "
                 "end before the position of what was read in them: Kafka has lost entries"
             )
@@ -343,7 +345,7 @@ class KafkaBroker:
         return status
 
     async def anomalies(self) -> Sequence[Anomaly]:
-        return await self._parts.registers.anomalies()
+        return await self._parts.group_states.anomalies()
 
     async def survey(self, tps: Collection[TP]) -> Mapping[TP, PartitionSurvey]:
         bounds = await self.bounds(tps)
@@ -361,7 +363,7 @@ class KafkaBroker:
                 age = None
                 if next_one < end and looked < LOOKED_AT:
                     looked += 1
-                    record = await self._parts.lookout.entry(tp, next_one)
+                    record = await self._parts.log_inspector.entry(tp, next_one)
                     age = record and max(0.0, time.time() - record.timestamp)
                 progress[group] = GroupProgress(position, end - next_one, 0, age)
             found[tp] = PartitionSurvey(end - first, progress)
@@ -372,21 +374,21 @@ class KafkaBroker:
 
     # -- shared delivery ---------------------------------------------------------------------
 
-    def sharing(self, group: str, consumer: str) -> Sharing:
+    def share_group(self, group: str, consumer: str) -> ShareGroup:
         raise BrokerUnsupported(f"{consumer} of {group} needs shared delivery, which Kafka has not")
 
     # -- membership --------------------------------------------------------------------------
 
-    async def beat(self, group: str, member: str, beat: Beat) -> Roll:
-        return await self._parts.registers.beat(group, member, beat)
+    async def heartbeat(self, group: str, member: str, heartbeat: Heartbeat) -> GroupState:
+        return await self._parts.group_states.heartbeat(group, member, heartbeat)
 
-    async def roll(self, group: str) -> Roll:
-        return await self._parts.registers.roll(group)
+    async def group_state(self, group: str) -> GroupState:
+        return await self._parts.group_states.group_state(group)
 
     async def reassign(
-        self, group: str, register: Register, *, version: str, silent: Mapping[str, int]
+        self, group: str, assignment: GroupAssignment, *, version: str, silent: Mapping[str, int]
     ) -> bool:
-        return await self._parts.registers.write(group, register, version, silent)
+        return await self._parts.group_states.write(group, assignment, version, silent)
 
     async def reassigned(self, group: str, version: str, *, wait: float) -> None:
-        await self._parts.registers.changed(group, version, wait)
+        await self._parts.group_states.changed(group, version, wait)

@@ -14,7 +14,7 @@ from faust.types import TP
 
 from redfaust.brokers.kafka.address import Address
 from redfaust.brokers.kafka.clients import new_consumer, started
-from redfaust.brokers.kafka.lookout import Lookout
+from redfaust.brokers.kafka.log_inspector import LogInspector
 from redfaust.brokers.kafka.store import Store, columns, query
 
 TELL_EVERY = 0.5
@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 class Groups:
     """The positions of all groups. See :class:`~redfaust.brokers.broker.Broker`."""
 
-    def __init__(self, store: Store, lookout: Lookout, address: Address) -> None:
+    def __init__(self, store: Store, log_inspector: LogInspector, address: Address) -> None:
         self._store = store
-        self._lookout = lookout
+        self._log_inspector = log_inspector
         self._address = address
         self._told: dict[str, _Told] = {}
 
@@ -40,7 +40,7 @@ class Groups:
         """Give the group a position in each partition where it has none, or one behind the end."""
         # Before the bounds: no group is behind an end that was looked up later.
         there = await self._stored(group, tps)
-        bounds = await self._lookout.bounds(tps)
+        bounds = await self._log_inspector.bounds(tps)
         missing = [tp for tp in tps if tp not in there]
         await self._enter([group], {tp: bounds[tp][0 if from_start else 1] for tp in missing})
         behind = {tp: at for tp, at in there.items() if at > bounds[tp][1]}
@@ -67,7 +67,7 @@ class Groups:
         """Give all groups of these topics a position at the oldest entry where they have none."""
         for tp in tps:
             groups = (await self.of_topics([tp.topic]))[tp.topic]
-            (first, _) = (await self._lookout.bounds([tp]))[tp]
+            (first, _) = (await self._log_inspector.bounds([tp]))[tp]
             await self._enter(groups, {tp: first})
 
     async def _enter(self, groups: Collection[str], positions: Mapping[TP, int]) -> None:
@@ -101,7 +101,7 @@ class Groups:
     async def positions(self, group: str, tps: Iterable[TP]) -> dict[TP, int]:
         """The group's positions, none of them behind the end of a log that was set back."""
         stored = await self._stored(group, tps)
-        ends = await self._lookout.ends(stored)
+        ends = await self._log_inspector.ends(stored)
         return {tp: min(position, ends[tp]) for tp, position in stored.items()}
 
     async def _stored(self, group: str, tps: Iterable[TP]) -> dict[TP, int]:

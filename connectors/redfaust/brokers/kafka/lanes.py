@@ -20,20 +20,20 @@ from dataclasses import dataclass
 
 from faust.types import TP
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.brokers.broker import (
     EntriesRefused,
     LogsBlocked,
-    LogSetBack,
+    LogTruncated,
     Numbered,
     Place,
     Refused,
 )
 from redfaust.brokers.kafka.appender import Appender, EntryRefused, LogClosed
 from redfaust.brokers.kafka.entry import log_of, with_source
-from redfaust.brokers.kafka.lookout import Lookout
+from redfaust.brokers.kafka.log_inspector import LogInspector
 from redfaust.brokers.kafka.store import Store, query
-from redfaust.brokers.lots import Lot
+from redfaust.brokers.partition_batch import PartitionBatch
 from redfaust.postgres.database import Connection
 
 LOOK_BACK = 10_000
@@ -56,30 +56,30 @@ class _Stand:
 class Lanes:
     """The marks of one cluster."""
 
-    def __init__(self, store: Store, lookout: Lookout, appender: Appender) -> None:
+    def __init__(self, store: Store, log_inspector: LogInspector, appender: Appender) -> None:
         self._store = store
-        self._lookout = lookout
+        self._log_inspector = log_inspector
         self._appender = appender
         self._ends: dict[TP, int] = {}
         """How long logs are at least, as far as this process has seen."""
 
     async def append(
-        self, lots: Sequence[Lot], refused: Sequence[Refused]
+        self, partition_batches: Sequence[PartitionBatch], refused: Sequence[Refused]
     ) -> dict[str, dict[TP, Place]]:
         """See :meth:`~redfaust.brokers.broker.Broker.append_once`; ``refused`` were entries that
-        are not in the lots."""
+        are not in the partition_batches."""
         stands: dict[Key, _Stand] = {}
         outcomes: Sequence[BaseException | None] = []
-        if lots:
-            stands, outcomes = await self._append(lots)
+        if partition_batches:
+            stands, outcomes = await self._append(partition_batches)
         blocked: dict[TP, str] = {}
-        for lot, outcome in zip(lots, outcomes, strict=True):
+        for partition_batch, outcome in zip(partition_batches, outcomes, strict=True):
             match outcome:
                 case EntriesRefused():
                     refused = [*refused, *outcome.refused]
                 case LogClosed():
-                    blocked[lot.tp] = str(outcome)
-                    del stands[lot.lane, lot.tp]
+                    blocked[partition_batch.tp] = str(outcome)
+                    del stands[partition_batch.lane, partition_batch.tp]
                 case BaseException():
                     raise outcome
         if refused:
@@ -92,31 +92,54 @@ class Lanes:
         return places
 
     async def _append(
-        self, lots: Sequence[Lot]
+        self, partition_batches: Sequence[PartitionBatch]
     ) -> tuple[dict[Key, _Stand], Sequence[BaseException | None]]:
-        """Where the lanes stand then, and what has failed of each lot."""
+        """Where the lanes stand then, and what has failed of each partition_batch."""
         await self._appender.settled()
-        async with self._alone({lot.lane for lot in lots}) as guard:
-            stands = await self._settled(guard, [(lot.lane, lot.tp) for lot in lots])
-            set_back = {lot.lane for lot in lots if lot.after > stands[lot.lane, lot.tp].place.mark}
+        async with self._alone(
+            {partition_batch.lane for partition_batch in partition_batches}
+        ) as guard:
+            stands = await self._settled(
+                guard,
+                [
+                    (partition_batch.lane, partition_batch.tp)
+                    for partition_batch in partition_batches
+                ],
+            )
+            set_back = {
+                partition_batch.lane
+                for partition_batch in partition_batches
+                if partition_batch.after
+                > stands[partition_batch.lane, partition_batch.tp].place.mark
+            }
             if set_back:
-                raise LogSetBack(set_back)
-            fresh = [_above(lot, stands[lot.lane, lot.tp].place.mark) for lot in lots]
+                raise LogTruncated(set_back)
+            fresh = [
+                _above(partition_batch, stands[partition_batch.lane, partition_batch.tp].place.mark)
+                for partition_batch in partition_batches
+            ]
             doubtful = {
-                (lot.lane, lot.tp): stands[lot.lane, lot.tp] for lot in fresh if lot.entries
+                (partition_batch.lane, partition_batch.tp): stands[
+                    partition_batch.lane, partition_batch.tp
+                ]
+                for partition_batch in fresh
+                if partition_batch.entries
             }
             await self._doubt(doubtful)
             outcomes = await asyncio.gather(
-                *(self._put(lot, stands[lot.lane, lot.tp]) for lot in fresh),
+                *(
+                    self._put(partition_batch, stands[partition_batch.lane, partition_batch.tp])
+                    for partition_batch in fresh
+                ),
                 return_exceptions=True,
             )
-            crash.point("lanes.appended")
+            failpoints.point("lanes.appended")
             await self._save(guard, stands)
         return stands, outcomes
 
-    async def _put(self, lot: Lot, stand: _Stand) -> None:
+    async def _put(self, partition_batch: PartitionBatch, stand: _Stand) -> None:
         """Append what is new; the stand says how far that came, and is settled if that is known."""
-        lane, tp, _, left = lot
+        lane, tp, _, left = partition_batch
         signer = log_of(self._store.signer, *tp)
         while left:
             try:
@@ -168,7 +191,7 @@ class Lanes:
             key: known.get(key) or _Stand(Place(0, 0), None, self._store.losses) for key in keys
         }
         unsettled = [key for key, stand in stands.items() if not self._is_settled(stand)]
-        bounds = await self._lookout.bounds({tp for _, tp in unsettled})
+        bounds = await self._log_inspector.bounds({tp for _, tp in unsettled})
         for tp, (_, end) in bounds.items():
             self._ends[tp] = end
         for lane, tp in unsettled:
@@ -179,7 +202,7 @@ class Lanes:
                 stand.losses = self._store.losses
             if stand.since is not None:
                 start = max(first, min(stand.since, end))
-                found = await self._lookout.places(tp, start, end)
+                found = await self._log_inspector.places(tp, start, end)
                 if lane in found and found[lane].mark > stand.place.mark:
                     stand.place = found[lane]
                 stand.since = None
@@ -190,16 +213,16 @@ class Lanes:
         if place.position <= first:
             return Place(place.mark, min(place.position, end))  # removed long ago
         if place.position <= end:
-            last = await self._lookout.entry(tp, place.position - 1)
+            last = await self._log_inspector.entry(tp, place.position - 1)
             if last is None or last.source == (lane, place.mark):
                 return place
-        found = await self._lookout.places(tp, max(first, end - LOOK_BACK), end)
+        found = await self._log_inspector.places(tp, max(first, end - LOOK_BACK), end)
         return found.get(lane, Place(0, end))
 
     async def _doubt(self, stands: Mapping[Key, _Stand]) -> None:
         """Note, before anything is appended, where it may come to lie."""
         if unknown := [tp for _, tp in stands if tp not in self._ends]:
-            self._ends |= await self._lookout.ends(unknown)
+            self._ends |= await self._log_inspector.ends(unknown)
         for (_, tp), stand in stands.items():
             stand.since = max(stand.place.position, self._ends[tp])
         if stands:
@@ -231,11 +254,11 @@ class Lanes:
         )
 
 
-def _above(lot: Lot, mark: int) -> Lot:
-    """What of a lot is not there yet; a number that comes twice counts once."""
+def _above(partition_batch: PartitionBatch, mark: int) -> PartitionBatch:
+    """What of a partition_batch is not there yet; a number that comes twice counts once."""
     fresh: list[Numbered] = []
-    for numbered in lot.entries:
+    for numbered in partition_batch.entries:
         if numbered.number > mark:
             fresh.append(numbered)
             mark = numbered.number
-    return lot._replace(entries=fresh)
+    return partition_batch._replace(entries=fresh)

@@ -17,11 +17,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 from faust.types import TP
 
-from redfaust.brokers.broker import LogTooShort, Record
+from redfaust.brokers.broker import OffsetOutOfRange, Record
 from redfaust.brokers.kafka.clients import REQUEST_TIMEOUT
 from redfaust.brokers.kafka.entry import as_record
 from redfaust.brokers.kafka.errors import our_errors
-from redfaust.brokers.kafka.lookout import Lookout
+from redfaust.brokers.kafka.log_inspector import LogInspector
 from redfaust.brokers.kafka.store import Store
 from redfaust.brokers.kafka.unreadable import UNREADABLE, readable
 
@@ -34,10 +34,12 @@ logger = logging.getLogger(__name__)
 class LogReader:
     """Reads all partitions that are asked for, with one consumer."""
 
-    def __init__(self, consumer: Any, lookout: Lookout, store: Store, shown: str) -> None:
+    def __init__(
+        self, consumer: Any, log_inspector: LogInspector, store: Store, shown: str
+    ) -> None:
         self._consumer = consumer
         self._shown = shown
-        self._lookout = lookout
+        self._log_inspector = log_inspector
         self._store = store
         self._next: dict[TP, int] = {}
         """By assigned partition, what a reader who goes on will ask for. The consumer may be
@@ -54,8 +56,8 @@ class LogReader:
     ) -> Mapping[TP, Sequence[Record]]:
         """See :meth:`~redfaust.brokers.broker.Broker.read`.
 
-        What retention has removed is passed over. Raises LogTooShort where a log ends before the
-        position.
+        What retention has removed is passed over. Raises OffsetOutOfRange where a log ends before
+        the position.
         """
         self._waiting = asyncio.create_task(self._read(positions, limit, wait))
         try:
@@ -129,7 +131,7 @@ class LogReader:
     ) -> dict[TP, list[Record]]:
         """Without waiting for news, but for what Kafka has already."""
         found: dict[TP, list[Record]] = {}
-        bounds = await self._lookout.bounds(positions)
+        bounds = await self._log_inspector.bounds(positions)
         async with asyncio.timeout(REQUEST_TIMEOUT):
             for tp in positions:
                 _, end = bounds[tp]
@@ -142,7 +144,7 @@ class LogReader:
     ) -> dict[TP, list[Record]]:
         """The same, but for what cannot be read. It may be no more than a part."""
         found: dict[TP, list[Record]] = {}
-        bounds = await self._lookout.bounds(positions)
+        bounds = await self._log_inspector.bounds(positions)
         until = time.monotonic() + CAREFULLY_FOR
         for tp, position in positions.items():
             first, end = bounds[tp]
@@ -183,13 +185,13 @@ class LogReader:
 
     async def _find_the_way(self, tps: Collection[TP]) -> None:
         """Go on at the oldest entry where that lies behind a position."""
-        for tp, (first, end) in (await self._lookout.bounds(tps)).items():
+        for tp, (first, end) in (await self._log_inspector.bounds(tps)).items():
             position = self._next.get(tp)
             if position is None:
                 continue
             if position > end:
                 del self._next[tp]
-                raise LogTooShort(
+                raise OffsetOutOfRange(
                     f"partition {tp.partition} of {tp.topic} ends at {end}, before the position "
                     f"{position} that was reached in it: entries were lost, or the topic was "
                     "deleted and made again"

@@ -16,17 +16,19 @@ from typing import ClassVar
 
 from faust.types import TP
 
+from redfaust.brokers.assignor import GroupAssignment
 from redfaust.brokers.broker import (
-    HOUSE_LEFT_AFTER,
+    CLEANER_LEASE,
     Advance,
     Anomaly,
     Appended,
-    Beat,
     EntriesRefused,
     GroupProgress,
+    GroupState,
+    Heartbeat,
     HeldBack,
     LaneBatch,
-    LogSetBack,
+    LogTruncated,
     Outgoing,
     PartitionStatus,
     PartitionSurvey,
@@ -35,22 +37,20 @@ from redfaust.brokers.broker import (
     Record,
     Replaced,
     Retention,
-    Roll,
     ServerTrouble,
     TopicSpec,
     Trimmed,
 )
 from redfaust.brokers.capabilities import ALL, Capability
-from redfaust.brokers.lots import divide
 from redfaust.brokers.memory import retention
+from redfaust.brokers.memory.group_states import Registry
 from redfaust.brokers.memory.records import Records
-from redfaust.brokers.memory.registers import Registry
-from redfaust.brokers.memory.sharing import MemorySharing, SharedPlace
+from redfaust.brokers.memory.share_group import MemoryShareGroup, SharedPlace
 from redfaust.brokers.names import header_name, topic_fault
 from redfaust.brokers.outgoing import refusal_of
+from redfaust.brokers.partition_batch import divide
 from redfaust.brokers.partitioner import partition_of
 from redfaust.brokers.sequences import Source
-from redfaust.brokers.shares import Register
 from redfaust.errors import BrokerError, TopicClosed
 
 
@@ -62,8 +62,8 @@ class Log:
     topics: dict[str, int] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
     retentions: dict[str, Retention] = field(default_factory=dict)
-    house: tuple[str, float] = ("", 0.0)
-    """Who keeps house, and until when by the monotonic clock."""
+    cleaner: tuple[str, float] = ("", 0.0)
+    """The holder of the cleaner lease, and when it ends by the monotonic clock."""
     records: dict[TP, Records] = field(default_factory=lambda: defaultdict(Records))
     marks: dict[tuple[str, TP], int] = field(default_factory=dict)
     positions: dict[tuple[str, TP], int] = field(default_factory=dict)
@@ -173,11 +173,15 @@ class MemoryBroker:
 
     async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
         partitions = self._partitions_of(entry for batch in batches for _, entry in batch.entries)
-        lots, refused = divide(batches, partitions, refusal_of)
+        partition_batches, refused = divide(batches, partitions, refusal_of)
         marks = self._log.marks
-        if set_back := {lot.lane for lot in lots if marks.get((lot.lane, lot.tp), 0) < lot.after}:
-            raise LogSetBack(set_back)
-        for lane, tp, _, entries in lots:
+        if set_back := {
+            partition_batch.lane
+            for partition_batch in partition_batches
+            if marks.get((partition_batch.lane, partition_batch.tp), 0) < partition_batch.after
+        }:
+            raise LogTruncated(set_back)
+        for lane, tp, _, entries in partition_batches:
             for number, entry in entries:
                 if number > marks.get((lane, tp), 0):
                     marks[lane, tp] = number
@@ -186,7 +190,7 @@ class MemoryBroker:
         if refused:
             raise EntriesRefused(refused)
         places: dict[str, dict[TP, Place]] = {}
-        for lane, tp, _, _ in lots:
+        for lane, tp, _, _ in partition_batches:
             place = Place(marks[lane, tp], self._log.records[tp].end)
             places.setdefault(lane, {})[tp] = place
         return places
@@ -272,12 +276,12 @@ class MemoryBroker:
     async def retentions(self) -> Mapping[str, Retention]:
         return dict(self._log.retentions)
 
-    async def keeps_house(self, keeper: str) -> bool:
-        holder, until = self._log.house
+    async def acquire_cleaner_lease(self, keeper: str) -> bool:
+        holder, until = self._log.cleaner
         now = time.monotonic()
         if holder != keeper and now < until:
             return False
-        self._log.house = (keeper, now + HOUSE_LEFT_AFTER)
+        self._log.cleaner = (keeper, now + CLEANER_LEASE)
         return True
 
     async def trim(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
@@ -349,21 +353,21 @@ class MemoryBroker:
             for partition in range(self._log.topics.setdefault(topic, self._default_partitions))
         ]
 
-    async def beat(self, group: str, member: str, beat: Beat) -> Roll:
-        return self._log.registries[group].beat(member, beat)
+    async def heartbeat(self, group: str, member: str, heartbeat: Heartbeat) -> GroupState:
+        return self._log.registries[group].heartbeat(member, heartbeat)
 
-    def sharing(self, group: str, consumer: str) -> MemorySharing:
-        return MemorySharing(
+    def share_group(self, group: str, consumer: str) -> MemoryShareGroup:
+        return MemoryShareGroup(
             self._log.shared, self._log.records, self._log.readers, group, consumer, self._expand
         )
 
-    async def roll(self, group: str) -> Roll:
-        return self._log.registries[group].roll()
+    async def group_state(self, group: str) -> GroupState:
+        return self._log.registries[group].group_state()
 
     async def reassign(
-        self, group: str, register: Register, *, version: str, silent: Mapping[str, int]
+        self, group: str, assignment: GroupAssignment, *, version: str, silent: Mapping[str, int]
     ) -> bool:
-        return self._log.registries[group].write(register, version, silent)
+        return self._log.registries[group].write(assignment, version, silent)
 
     async def reassigned(self, group: str, version: str, *, wait: float) -> None:
         await self._log.registries[group].changed(version, wait)

@@ -12,7 +12,7 @@ from redfaust.brokers.broker import Anomaly
 from redfaust.brokers.redis import keys
 from redfaust.brokers.redis.client import reading, script
 from redfaust.brokers.redis.entry import AHEAD
-from redfaust.brokers.redis.registers import Registers
+from redfaust.brokers.redis.group_states import GroupStates
 from redfaust.brokers.redis.retention import Retentions
 from redfaust.brokers.redis.stored import shown_name, wrong_type
 from redfaust.brokers.redis.topics import TopicCatalog
@@ -22,7 +22,7 @@ from redfaust.printable import printable
 SINGLE = {
     keys.TOPICS: "hash",
     keys.RETENTIONS: "hash",
-    keys.HOUSE: "string",
+    keys.CLEANER: "string",
     keys.IDENTITY: "string",
 }
 """Keys that there are once, and their types."""
@@ -32,12 +32,12 @@ class Anomalies:
     """Those of one Redis."""
 
     def __init__(
-        self, client: Redis, topics: TopicCatalog, retentions: Retentions, registers: Registers
+        self, client: Redis, topics: TopicCatalog, retentions: Retentions, assignments: GroupStates
     ) -> None:
         self._client = client
         self._topics = topics
         self._retentions = retentions
-        self._registers = registers
+        self._group_states = assignments
         self._inspect = script(client, "inspect")
 
     async def find(self) -> list[Anomaly]:
@@ -82,12 +82,13 @@ class Anomalies:
             return zip(tps, await pipeline.execute(), strict=True)
 
     async def _of_members(self, groups: Iterable[str]) -> list[Anomaly]:
-        """Of the registers and beats of these groups, which agents of one application share."""
+        """Of the assignments and heartbeats of these groups, which agents of one application
+        share."""
         found = []
         for application in sorted({group.partition("/")[0] for group in groups}):
-            place = printable(keys.register(application).removesuffix(":register"))
+            place = printable(keys.assignment(application).removesuffix(":assignment"))
             try:
-                _, wrong = await self._registers.read(application)
+                _, wrong = await self._group_states.read(application)
             except BrokerUnavailable as error:
                 wrong = [str(error)]
             found += [Anomaly(place, each) for each in wrong]

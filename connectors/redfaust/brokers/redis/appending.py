@@ -42,7 +42,7 @@ class Appender:
     ) -> list[Outcome]:
         """Append in order per partition; what became of each entry."""
         outcomes: dict[int, Outcome] = {}
-        lots: dict[tuple[str, int], _Lot] = {}
+        partition_batches: dict[tuple[str, int], _Lot] = {}
         for place, entry in enumerate(entries):
             if refusal := refusal_of(entry, partitions):
                 outcomes[place] = refusal
@@ -50,8 +50,12 @@ class Appender:
             topic, _, key, _, number, _ = entry
             if number is None:
                 number = partition_of(key, partitions[topic])
-            lots.setdefault((topic, number), []).append((place, entry))
-        calls = [(TP(*at), *call) for at, lot in lots.items() for call in _calls(lot)]
+            partition_batches.setdefault((topic, number), []).append((place, entry))
+        calls = [
+            (TP(*at), *call)
+            for at, partition_batch in partition_batches.items()
+            for call in _calls(partition_batch)
+        ]
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp, _, arguments in calls:
                 # The source rather than its hash, which Redis may have forgotten.
@@ -76,12 +80,12 @@ class Appender:
             yield Appended(tp, offset | int(sequence), time)
 
 
-def _calls(lot: _Lot) -> Iterator[tuple[list[int], list[Any]]]:
+def _calls(partition_batch: _Lot) -> Iterator[tuple[list[int], list[Any]]]:
     """The places of the entries that each call of the script has, and what is behind the key."""
     places: list[int] = []
     call: list[Any] = []
     size = 0
-    for place, entry in lot:
+    for place, entry in partition_batch:
         fields = encode(entry)
         places.append(place)
         call += (len(fields), *fields)

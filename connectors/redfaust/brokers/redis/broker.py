@@ -8,11 +8,13 @@ from typing import ClassVar
 
 from faust.types import TP
 
+from redfaust.brokers.assignor import GroupAssignment
 from redfaust.brokers.broker import (
     Advance,
     Anomaly,
     Appended,
-    Beat,
+    GroupState,
+    Heartbeat,
     HeldBack,
     LaneBatch,
     Outgoing,
@@ -22,32 +24,30 @@ from redfaust.brokers.broker import (
     Place,
     Record,
     Retention,
-    Roll,
     ServerTrouble,
     TopicSpec,
     Trimmed,
 )
 from redfaust.brokers.capabilities import ALL, Capability
-from redfaust.brokers.lots import divide
 from redfaust.brokers.names import topic_fault
 from redfaust.brokers.outgoing import beyond
+from redfaust.brokers.partition_batch import divide
 from redfaust.brokers.redis import keys
 from redfaust.brokers.redis.anomalies import Anomalies
 from redfaust.brokers.redis.appending import Appender
 from redfaust.brokers.redis.client import our_errors
 from redfaust.brokers.redis.durability import warnings_of
 from redfaust.brokers.redis.entry import refusal_of
+from redfaust.brokers.redis.group_states import GroupStates
 from redfaust.brokers.redis.groups import Groups
 from redfaust.brokers.redis.lanes import Lanes
-from redfaust.brokers.redis.registers import Registers
 from redfaust.brokers.redis.replication import Replication
 from redfaust.brokers.redis.retention import Retentions
 from redfaust.brokers.redis.servers import servers_by_url
-from redfaust.brokers.redis.sharing import RedisSharing
+from redfaust.brokers.redis.share_group import RedisShareGroup
 from redfaust.brokers.redis.stored import identity_of, shown_name
 from redfaust.brokers.redis.survey import Survey, troubles_of
 from redfaust.brokers.redis.topics import TopicCatalog
-from redfaust.brokers.shares import Register
 from redfaust.errors import BrokerError, BrokerUnavailable
 
 
@@ -68,11 +68,13 @@ class RedisBroker:
         self._topics = TopicCatalog(self._client)
         self._appender = Appender(self._client, outcome_of=self._outcome_of)
         self._lanes = Lanes(self._client, self._servers.sequences)
-        self._registers = Registers(self._client)
+        self._group_states = GroupStates(self._client)
         self._retentions = Retentions(self._client)
         self._survey = Survey(self._client)
         self._replication = Replication(self._servers)
-        self._anomalies = Anomalies(self._client, self._topics, self._retentions, self._registers)
+        self._anomalies = Anomalies(
+            self._client, self._topics, self._retentions, self._group_states
+        )
         self._groups = Groups(self._client)
 
     async def open(self) -> None:
@@ -224,9 +226,9 @@ class RedisBroker:
         with our_errors(self._url):
             return await self._retentions.all()
 
-    async def keeps_house(self, keeper: str) -> bool:
+    async def acquire_cleaner_lease(self, keeper: str) -> bool:
         with our_errors(self._url):
-            return await self._retentions.keeps_house(keeper)
+            return await self._retentions.acquire_cleaner_lease(keeper)
 
     async def trim(self, retentions: Mapping[TP, Retention]) -> Mapping[TP, Trimmed]:
         with our_errors(self._url):
@@ -272,8 +274,8 @@ class RedisBroker:
             )
         return [trouble for of_server in found for trouble in of_server]
 
-    def sharing(self, group: str, consumer: str) -> RedisSharing:
-        return RedisSharing(
+    def share_group(self, group: str, consumer: str) -> RedisShareGroup:
+        return RedisShareGroup(
             self._client,
             self._servers.new_reader(),
             self._servers.sequences,
@@ -285,20 +287,20 @@ class RedisBroker:
             default_partitions=self._default_partitions,
         )
 
-    async def beat(self, group: str, member: str, beat: Beat) -> Roll:
+    async def heartbeat(self, group: str, member: str, heartbeat: Heartbeat) -> GroupState:
         with our_errors(self._url):
-            return await self._registers.beat(group, member, beat)
+            return await self._group_states.heartbeat(group, member, heartbeat)
 
-    async def roll(self, group: str) -> Roll:
+    async def group_state(self, group: str) -> GroupState:
         with our_errors(self._url):
-            return await self._registers.roll(group)
+            return await self._group_states.group_state(group)
 
     async def reassign(
-        self, group: str, register: Register, *, version: str, silent: Mapping[str, int]
+        self, group: str, assignment: GroupAssignment, *, version: str, silent: Mapping[str, int]
     ) -> bool:
         with our_errors(self._url):
-            return await self._registers.write(group, register, version, silent)
+            return await self._group_states.write(group, assignment, version, silent)
 
     async def reassigned(self, group: str, version: str, *, wait: float) -> None:
         with our_errors(self._url):
-            await self._registers.changed(group, version, wait)
+            await self._group_states.changed(group, version, wait)

@@ -28,7 +28,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from redfaust.brokers.broker import LogTooShort
+from redfaust.brokers.broker import OffsetOutOfRange
 from redfaust.brokers.redis.address import without_password
 from redfaust.brokers.redis.bounded import BoundedParser
 from redfaust.errors import BrokerError, BrokerUnavailable, BrokerUnsupported
@@ -163,7 +163,7 @@ def _translated(url: str) -> Iterator[None]:
         if isinstance(error, _NOT_NOW) or str(error).startswith(_NOT_NOW_CODES):
             raise BrokerUnavailable(f"Redis at {shown} is not ready: {error}") from error
         if "SETBACK " in str(error):
-            raise LogTooShort(f"Redis at {shown} has lost entries: {error}") from error
+            raise OffsetOutOfRange(f"Redis at {shown} has lost entries: {error}") from error
         if "unknown command" in str(error) or "syntax error" in str(error):
             raise BrokerUnsupported(
                 f"Redis at {shown} is too old ({error}): 7.0 or any Valkey is needed"

@@ -14,8 +14,8 @@ TOPICS = "redfaust:topics"
 RETENTIONS = "redfaust:retentions"
 """Hash: topic → how much of it is kept, as JSON."""
 
-HOUSE = "redfaust:house"
-"""String: who keeps house, and gone when he is."""
+CLEANER = "redfaust:cleaner"
+"""String: the holder of the cleaner lease. It expires with the lease."""
 
 IDENTITY = "redfaust:identity"
 """String: drawn once by whoever comes first, and gone when the data is."""
@@ -52,11 +52,11 @@ OF_PARTITIONS = (stream, lanes, confirmed, known)
 """All that lies in Redis of a partition."""
 
 
-def register(group: str) -> str:
+def assignment(group: str) -> str:
     """Stream: who owns what in a group; its last entry counts."""
-    return f"{{redfaust:{group}}}:register"
+    return f"{{redfaust:{group}}}:assignment"
 
 
-def beats(group: str) -> str:
-    """Hash: member → its last beat."""
-    return f"{{redfaust:{group}}}:beats"
+def heartbeats(group: str) -> str:
+    """Hash: member → its last heartbeat."""
+    return f"{{redfaust:{group}}}:heartbeats"

@@ -25,12 +25,12 @@ from redis.exceptions import NoPermissionError, ResponseError
 from redfaust.brokers.broker import (
     EntriesRefused,
     LogsBlocked,
-    LogSetBack,
+    LogTruncated,
     Numbered,
     Place,
     Refused,
 )
-from redfaust.brokers.lots import Lot
+from redfaust.brokers.partition_batch import PartitionBatch
 from redfaust.brokers.redis import keys
 from redfaust.brokers.redis.client import reading, script
 from redfaust.brokers.redis.entry import encode_numbered
@@ -70,9 +70,9 @@ NO_MARK = Mark(b"", 0)
 
 @dataclass(slots=True)
 class _Sending:
-    """How far a lot has come."""
+    """How far a partition_batch has come."""
 
-    lot: Lot
+    partition_batch: PartitionBatch
     mark: Mark
     tries: int = 0
     position: int = 0
@@ -81,7 +81,7 @@ class _Sending:
     def left(self) -> list[Numbered]:
         """What is above the mark; a number that comes twice counts once."""
         reached, left = self.mark.number, []
-        for numbered in self.lot.entries:
+        for numbered in self.partition_batch.entries:
             if numbered.number > reached:
                 left.append(numbered)
                 reached = numbered.number
@@ -109,10 +109,10 @@ class Lanes:
         self._marks: dict[tuple[str, TP], Mark] = {}
 
     async def append(
-        self, lots: Iterable[Lot], refused: Iterable[Refused]
+        self, partition_batches: Iterable[PartitionBatch], refused: Iterable[Refused]
     ) -> dict[str, dict[TP, Place]]:
         """See :meth:`~redfaust.brokers.broker.Broker.append_once`; ``refused`` were entries that
-        are not in the lots.
+        are not in the partition_batches.
 
         One round trip, unless a mark is not as it was seen last, or a stream's entries are larger
         than ``CALL_BYTES``. Then its next call waits for the success of the one before: a mark
@@ -123,13 +123,19 @@ class Lanes:
         refused = list(refused)
         blocked: dict[TP, str] = {}
         places: dict[str, dict[TP, Place]] = {}
-        sendings = [_Sending(lot, self._marks.get((lot.lane, lot.tp), NO_MARK)) for lot in lots]
+        sendings = [
+            _Sending(
+                partition_batch,
+                self._marks.get((partition_batch.lane, partition_batch.tp), NO_MARK),
+            )
+            for partition_batch in partition_batches
+        ]
         while sendings:
             calls = [self._next_call(sending) for sending in sendings]
             sendings = []
             for call, reply in zip(calls, await self._evaluate(calls), strict=True):
                 sending = call.sending
-                lane, tp, after, _ = sending.lot
+                lane, tp, after, _ = sending.partition_batch
                 match reply:
                     case [b"MARK", text]:
                         await self._see(sending, text)
@@ -148,7 +154,7 @@ class Lanes:
                             place = Place(sending.mark.number, sending.position)
                             places.setdefault(lane, {})[tp] = place
         if set_back:
-            raise LogSetBack(set_back)
+            raise LogTruncated(set_back)
         if refused:
             raise EntriesRefused(refused)
         if blocked:
@@ -158,7 +164,7 @@ class Lanes:
     def _next_call(self, sending: _Sending) -> _Call:
         """As much of what is left as one call takes; nothing where the log was set back, so that
         only the mark is looked at."""
-        lane, tp, after, _ = sending.lot
+        lane, tp, after, _ = sending.partition_batch
         signer = self._signer(tp)
         arguments: list[bytes | int] = [sending.mark.text]
         left = sending.left() if sending.mark.number >= after else []
@@ -177,19 +183,19 @@ class Lanes:
         sending.tries += 1
         if sending.tries > TRIES:
             raise BrokerUnavailable(
-                f"the marks of {sending.lot.tp.topic} change while they are being looked at: "
+                f"the marks of {sending.partition_batch.tp.topic} change while they are read: "
                 "somebody else appends on the same lane, try again"
             )
         # Where a mark was lost, the secret may be as well: nothing is signed with one that is gone.
         await self._sequences.renew()
-        lane, tp, _, _ = sending.lot
+        lane, tp, _, _ = sending.partition_batch
         sending.mark = self._remember(lane, tp, text)
 
     def _move(self, call: _Call, last_id: bytes) -> None:
         sending = call.sending
         sending.position = offset_of(last_id) + 1
         if call.entries:
-            lane, tp, _, _ = sending.lot
+            lane, tp, _, _ = sending.partition_batch
             source, number = call.arguments[-1], call.entries[-1].number
             sending.mark = self._marks[lane, tp] = Mark(cast("bytes", source), number)
 
@@ -207,7 +213,7 @@ class Lanes:
     async def _evaluate(self, calls: Sequence[_Call]) -> list[_Reply]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for sending, arguments, _, _ in calls:
-                lane, tp, _, _ = sending.lot
+                lane, tp, _, _ = sending.partition_batch
                 # The source rather than its hash, which Redis may have forgotten.
                 pipeline.execute_command(
                     "EVAL", self._script, 2, keys.stream(tp), keys.lanes(tp), lane, *arguments
@@ -268,7 +274,7 @@ class Lanes:
 
 
 def _refusal(call: _Call, count: int, reason: bytes) -> Refused:
-    lane, tp, _, _ = call.sending.lot
+    lane, tp, _, _ = call.sending.partition_batch
     said = reason.decode("utf-8", "replace")
     error = BrokerError(f"Redis refused an entry for {tp.topic}: {said}")
     return Refused(lane, call.entries[count - 1].number, error)

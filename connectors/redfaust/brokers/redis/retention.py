@@ -13,8 +13,8 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
 from redfaust.brokers.broker import (
+    CLEANER_LEASE,
     COMPACT_AT_ONCE,
-    HOUSE_LEFT_AFTER,
     TRIM_AT_ONCE,
     Bound,
     HeldBack,
@@ -37,7 +37,7 @@ class Retentions:
         self._client = client
         self._trim = script(client, "streams", "floor", "trim")
         self._compact = script(client, "streams", "floor", "compact")
-        self._keep_house = script(client, "keep_house")
+        self._acquire_cleaner_lease = script(client, "acquire_cleaner_lease")
 
     async def declare(self, topic: str, retention: Retention) -> None:
         """Keep so much of a topic from now on."""
@@ -68,11 +68,11 @@ class Retentions:
                 wrong.append(str(error))
         return retentions, wrong
 
-    async def keeps_house(self, keeper: str) -> bool:
+    async def acquire_cleaner_lease(self, keeper: str) -> bool:
         """Whether this one does."""
         return bool(
-            await self._keep_house(
-                keys=[keys.HOUSE], args=[keeper, _milliseconds(HOUSE_LEFT_AFTER)]
+            await self._acquire_cleaner_lease(
+                keys=[keys.CLEANER], args=[keeper, _milliseconds(CLEANER_LEASE)]
             )
         )
 

@@ -18,11 +18,11 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from redfaust.brokers import beats, shares
-from redfaust.brokers.broker import MAX_PARTITIONS, Beat, Retention
+from redfaust.brokers import assignor, heartbeats
+from redfaust.brokers.assignor import GroupAssignment
+from redfaust.brokers.broker import MAX_PARTITIONS, Heartbeat, Retention
 from redfaust.brokers.redis import keys
 from redfaust.brokers.redis.client import WRONG_TYPE, pipelined
-from redfaust.brokers.shares import Register
 from redfaust.errors import BrokerUnavailable
 from redfaust.printable import printable
 
@@ -132,30 +132,30 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**53
 
 
-def register_entry(group: str, entry: Any) -> tuple[str, Register]:
-    """The version of a register, and what it says."""
+def assignment_entry(group: str, entry: Any) -> tuple[str, GroupAssignment]:
+    """The version of an assignment, and what it says."""
     version, flat = entry
-    said = dict(zip(flat[::2], flat[1::2], strict=True)).get(b"register", b"")
+    said = dict(zip(flat[::2], flat[1::2], strict=True)).get(b"assignment", b"")
     try:
-        return version.decode(), shares.from_json(orjson.loads(said))
+        return version.decode(), assignor.from_json(orjson.loads(said))
     except ValueError as error:
         raise Malformed(
-            f"the register of {printable(group)} cannot be read ({printable(str(error))}): its "
+            f"the assignment of {printable(group)} cannot be read ({printable(str(error))}): its "
             "members write it anew"
         ) from None
 
 
-def beat_entry(name: bytes, value: bytes, now: int) -> tuple[str, Beat]:
-    """A member and its last beat."""
+def heartbeat_entry(name: bytes, value: bytes, now: int) -> tuple[str, Heartbeat]:
+    """A member and its last heartbeat."""
     try:
         found = _BEAT.fullmatch(value)
         if found is None:
-            raise ValueError(beats.OTHER_FORM)
+            raise ValueError(heartbeats.OTHER_FORM)
         age = (now - int(found[2])) / 1000
-        return name.decode(), beats.from_json(int(found[1]), orjson.loads(found[3]), age)
+        return name.decode(), heartbeats.from_json(int(found[1]), orjson.loads(found[3]), age)
     except ValueError as error:
         raise Malformed(
-            f"the beat of {shown(name)} cannot be read ({printable(str(error)[:200])}): "
+            f"the heartbeat of {shown(name)} cannot be read ({printable(str(error)[:200])}): "
             "it is forgotten after a minute, or remove it (HDEL)"
         ) from None
 

@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any, cast
 from faust.types import TP, AppT, EventT
 from mode import Service
 
-from redfaust import crash
-from redfaust.brokers import sharing
+from redfaust import failpoints
+from redfaust.brokers import share_group
 from redfaust.brokers.broker import Broker, TopicSpec
-from redfaust.brokers.sharing import RENEW_EVERY, Claim, GroupGone, shared_group
+from redfaust.brokers.share_group import RENEW_EVERY, Claim, GroupGone, shared_group
 from redfaust.errors import BrokerError, ConnectorError, DatabaseError
-from redfaust.processing.backing import backing_of
 from redfaust.processing.dead_letters import addressee_of, excused, line_of
 from redfaust.processing.failures import set_aside
 from redfaust.processing.queue import EventQueue
-from redfaust.processing.shared.hand import Hand, message_of, offsets_of
+from redfaust.processing.shared.acknowledger import Acknowledger
+from redfaust.processing.shared.in_flight import InFlight, message_of, offsets_of
 from redfaust.processing.shared.inbox import Finished, Known, Noting
 from redfaust.processing.shared.message import SharedMessage, State
-from redfaust.processing.shared.settling import Settling
+from redfaust.processing.state_backend import state_backend_of
 from redfaust.processing.topic import Topic
 
 if TYPE_CHECKING:
     from redfaust.processing.agent import Agent
-    from redfaust.processing.consuming import Consuming
+    from redfaust.processing.consumer_handle import ConsumerHandle
     from redfaust.processing.event_stream import EventStream
     from redfaust.processing.producer import Producer
 
@@ -46,7 +46,7 @@ MAX_POSTPONED = 1000
 """Events of one agent that wait here for another attempt. With more, nothing new is begun."""
 
 HAND_BYTES = 64 << 20
-"""Bytes of events in the hand of one agent, those included that wait for another attempt, with
+"""Bytes of events in the in_flight of one agent, those included that wait for another attempt, with
 which nothing new is begun."""
 
 MAX_DELIVERIES = 16
@@ -54,7 +54,7 @@ MAX_DELIVERIES = 16
 that ends the process that works on it."""
 
 DRAIN_FOR = 3.0
-"""Seconds that events in hand are given to finish when the worker stops."""
+"""Seconds that events in in_flight are given to finish when the worker stops."""
 
 GIVE_BACK_FOR = 1.0
 """Seconds that giving events back may take."""
@@ -68,11 +68,11 @@ RETRY_EVERY = 0.5
 UNSETTLED = (State.WAITING, State.IN_HAND, State.POSTPONED, State.FINISHED)
 """Messages in these states are held on to, and given back at the end."""
 
-KEEP_HOUSE_EVERY = 60.0
+FORGET_EVERY = 60.0
 """Seconds between two rounds in which old events are forgotten."""
 
 
-class NeverFinished(ConnectorError):
+class MaxDeliveriesExceeded(ConnectorError):
     """An event was delivered again and again, and nobody has said anything of it."""
 
 
@@ -81,7 +81,7 @@ class SharedDelivery(Service):
 
     mundane_level = "debug"
 
-    _settling: Settling
+    _acknowledger: Acknowledger
 
     def __init__(self, agent: Agent, channel: Topic, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -90,7 +90,7 @@ class SharedDelivery(Service):
         self._channel = channel
         self._queue = cast(EventQueue, channel.queue)
         self._group = shared_group(self.app.conf.id, agent.name)
-        self._hand = Hand()
+        self._in_flight = InFlight()
         self._inbox: Noting | None = None
         self._changed = asyncio.Event()
         """Set when there may be more room than before."""
@@ -101,15 +101,15 @@ class SharedDelivery(Service):
         """When to look for what others have left, by the monotonic clock."""
         self._renewed_at = time.monotonic()
         self._drained = asyncio.Event()
-        self._sharing = self._broker.sharing(self._group, self._consumer.member)
+        self._share_group = self._broker.share_group(self._group, self._consumer.member)
 
     @property
     def _broker(self) -> Broker:
         return cast("Broker", self.app.transport.broker)  # type: ignore[attr-defined]
 
     @property
-    def _consumer(self) -> Consuming:
-        return cast("Consuming", self.app.consumer)
+    def _consumer(self) -> ConsumerHandle:
+        return cast("ConsumerHandle", self.app.consumer)
 
     @Service.task
     async def _work(self) -> None:
@@ -117,12 +117,12 @@ class SharedDelivery(Service):
         await self._begin()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._settling.run())
+                tasks.create_task(self._acknowledger.run())
                 tasks.create_task(self._deliver())
                 tasks.create_task(self._renew())
                 tasks.create_task(self._drain_when_the_app_stops())
-                if backing_of(self.app) is not None:
-                    tasks.create_task(self._keep_house())
+                if state_backend_of(self.app) is not None:
+                    tasks.create_task(self._forget_finished())
         finally:
             self._drained.set()
 
@@ -130,14 +130,14 @@ class SharedDelivery(Service):
         while not await self._has_joined():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(RETRY_EVERY)
         store = None
-        if (backing := backing_of(self.app)) is not None:
+        if (state_backend := state_backend_of(self.app)) is not None:
             assert self._inbox is not None
-            store = backing.shared_store(
+            store = state_backend.shared_store(
                 self.agent.name, self._inbox, be_sure_of_claims=self._be_sure_of_claims
             )
-        self._settling = Settling(
-            self._hand,
-            self._sharing,
+        self._acknowledger = Acknowledger(
+            self._in_flight,
+            self._share_group,
             store,
             sent=cast("Producer", self.app.producer).has_sent,
         )
@@ -157,13 +157,13 @@ class SharedDelivery(Service):
         for topic in self._channel.topics:
             await self._broker.create_topic(TopicSpec(topic, partitions))
         finished: Mapping[TP, int] = {}
-        if (backing := backing_of(self.app)) is not None:
+        if (state_backend := state_backend_of(self.app)) is not None:
             log = await self._broker.identity()
             if self._inbox is None:
-                self._inbox = backing.inbox(self._group, log)
+                self._inbox = state_backend.inbox(self._group, log)
             self._inbox.log = log
             finished = await self._inbox.floors()
-        await self._sharing.join(self._channel.topics, from_start=from_start, finished=finished)
+        await self._share_group.join(self._channel.topics, from_start=from_start, finished=finished)
 
     # -- events come -------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class SharedDelivery(Service):
             while not self._closing.is_set():
                 self._changed.clear()
                 room = self._room()
-                due = self._hand.take_due(room)
+                due = self._in_flight.take_due(room)
                 self._queue.put_first(due)
                 room -= len(due)
                 if room <= 0:
@@ -180,17 +180,17 @@ class SharedDelivery(Service):
                 elif self._may_claim():
                     await self._accept(await self._claim(room))
                 else:
-                    await self._wait_for_a_change(min(TAKE_WAIT, self._hand.seconds_until_due))
+                    await self._wait_for_a_change(min(TAKE_WAIT, self._in_flight.seconds_until_due))
         finally:
             self._delivered_last.set()
 
     def _room(self) -> int:
         """How many events could be begun now."""
-        return 0 if self._settling.waits else self.agent.concurrency - self._hand.busy
+        return 0 if self._acknowledger.waits else self.agent.concurrency - self._in_flight.busy
 
     def _may_claim(self) -> bool:
         """Whether no more wait here than should."""
-        return self._hand.postponed < MAX_POSTPONED and self._hand.size < HAND_BYTES
+        return self._in_flight.postponed < MAX_POSTPONED and self._in_flight.size < HAND_BYTES
 
     async def _wait_for_a_change(self, seconds: float) -> None:
         try:
@@ -202,12 +202,12 @@ class SharedDelivery(Service):
     async def _claim(self, room: int) -> Sequence[Claim]:
         try:
             if time.monotonic() >= self._look_at:
-                if claims := await self._sharing.take_over(room):
-                    crash.point("shared.taken_over")
+                if claims := await self._share_group.claim_stale(room):
+                    failpoints.point("shared.taken_over")
                     return claims
                 self._look_at = time.monotonic() + TAKE_OVER_EVERY
-            wait = min(TAKE_WAIT, max(0.0, self._hand.seconds_until_due))
-            claims = await self._sharing.take(room, wait=wait)
+            wait = min(TAKE_WAIT, max(0.0, self._in_flight.seconds_until_due))
+            claims = await self._share_group.claim(room, wait=wait)
         except GroupGone as error:
             self.log.warning("%s begins anew with what is there: %s", self.agent.name, error)
             await self._join_again()
@@ -217,7 +217,7 @@ class SharedDelivery(Service):
             await asyncio.sleep(RETRY_EVERY)
             return ()
         if claims:
-            crash.point("shared.taken")
+            failpoints.point("shared.taken")
         return claims
 
     async def _join_again(self) -> None:
@@ -232,9 +232,9 @@ class SharedDelivery(Service):
         messages = []
         for claim in claims:
             # Its own claim may have ended unnoticed, where the event loop was held up for long.
-            if not self._hand.holds(claim.tp, claim.record.offset):
+            if not self._in_flight.holds(claim.tp, claim.record.offset):
                 message = SharedMessage(claim, self._finish)
-                self._hand.add(message)
+                self._in_flight.add(message)
                 messages.append(message)
         if messages:
             known = await self._look_up(messages)
@@ -255,7 +255,7 @@ class SharedDelivery(Service):
         if message.state is State.LOST or self._closing.is_set():
             return None
         if (known is not None and known.due_in is None) or not self._is_for_this_agent(message):
-            self._settling.skip(message)
+            self._acknowledger.skip(message)
             return None
         if known is not None:
             message.attempts = known.attempts
@@ -271,7 +271,7 @@ class SharedDelivery(Service):
             self.add_future(self._give_up_at_once(event))
             return None
         if known is not None and known.due_in is not None and known.due_in > 0:
-            self._hand.postpone(event, known.due_in)
+            self._in_flight.postpone(event, known.due_in)
             return None
         return event
 
@@ -289,7 +289,7 @@ class SharedDelivery(Service):
         if message.state is State.LOST:
             self.log.info("%s finished an event that is another's by now", self.agent.name)
         else:
-            self._settling.finish(message)
+            self._acknowledger.finish(message)
 
     async def fail(self, stream: EventStream[Any], event: EventT[Any], error: Exception) -> None:
         """Deal with an event that made the agent raise: try it again later, or give it up."""
@@ -304,19 +304,19 @@ class SharedDelivery(Service):
             self.log.info("%s: attempt %s failed, the next is in %.1f s", line, attempts, pause)
             message.attempts = attempts
             del stream.in_hand[event]
-            self._hand.postpone(event, pause)
+            self._in_flight.postpone(event, pause)
             self.agent.retried_total += 1
-            self._settling.fail(message, pause, error)
+            self._acknowledger.fail(message, pause, error)
             self._changed.set()
-            await self._sharing.wake()
+            await self._share_group.wake()
         else:
             await self.agent.give_up(event, error, attempts)
             stream.settle(event)
-        crash.point("shared.failed")
+        failpoints.point("shared.failed")
 
     async def _give_up_at_once(self, event: EventT[Any]) -> None:
         message = message_of(event)
-        error = NeverFinished(
+        error = MaxDeliveriesExceeded(
             f"claimed {message.deliveries} times and never finished: does it end the process that "
             "works on it? Mend that, then replay it"
         )
@@ -335,22 +335,22 @@ class SharedDelivery(Service):
 
     async def _renew_claims(self) -> None:
         asked = time.monotonic()
-        held = self._hand.find(*UNSETTLED)
-        lost = self._hand.at(await self._sharing.renew(offsets_of(held)))
+        held = self._in_flight.find(*UNSETTLED)
+        lost = self._in_flight.at(await self._share_group.renew(offsets_of(held)))
         self._renewed_at = asked
         if lost:
             self.log.warning("%s has lost %s events to other workers", self.agent.name, len(lost))
-            self._hand.lose(lost)
+            self._in_flight.lose(lost)
             self._changed.set()
 
     async def _be_sure_of_claims(self) -> None:
         """Ask, if nothing was heard for so long that they may be somebody else's."""
-        if time.monotonic() - self._renewed_at > sharing.CLAIM_FOR:
+        if time.monotonic() - self._renewed_at > share_group.CLAIM_FOR:
             await self._renew_claims()
 
-    async def _keep_house(self) -> None:
+    async def _forget_finished(self) -> None:
         while True:
-            await asyncio.sleep(KEEP_HOUSE_EVERY)
+            await asyncio.sleep(FORGET_EVERY)
             try:
                 await self._forget()
             except (BrokerError, DatabaseError) as error:
@@ -358,7 +358,7 @@ class SharedDelivery(Service):
 
     async def _forget(self) -> None:
         assert self._inbox is not None
-        floors = await self._sharing.finished()
+        floors = await self._share_group.finished()
         bounds = await self._broker.bounds(floors)
         await self._inbox.forget(
             {tp: Finished(floor, bounds[tp][1]) for tp, floor in floors.items() if tp in bounds}
@@ -367,7 +367,7 @@ class SharedDelivery(Service):
     # -- the end -----------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Take no more events, let those in hand finish, and give the others back."""
+        """Take no more events, let those in in_flight finish, and give the others back."""
         if self._begun:
             self._closing.set()
             with suppress(TimeoutError):  # it is bounded itself, unless a cancellation got lost
@@ -379,17 +379,17 @@ class SharedDelivery(Service):
         drain_by = asyncio.get_running_loop().time() + DRAIN_FOR
         self._closing.set()
         self._changed.set()
-        await self._sharing.wake()
+        await self._share_group.wake()
         try:
             async with asyncio.timeout_at(drain_by):
                 await self._delivered_last.wait()
                 await self._give_back(State.WAITING, State.POSTPONED)
-                while self._hand.find(State.IN_HAND):
+                while self._in_flight.find(State.IN_HAND):
                     self._changed.clear()
                     await self._changed.wait()
-                await self._settling.idle.wait()
+                await self._acknowledger.idle.wait()
         except TimeoutError:
-            self.log.warning("Events in hand did not finish in time: others get them")
+            self.log.warning("Events in in_flight did not finish in time: others get them")
         finally:
             try:
                 await self._give_back(*UNSETTLED)
@@ -397,18 +397,18 @@ class SharedDelivery(Service):
                 self._drained.set()
 
     async def _give_back(self, *states: State) -> None:
-        messages = self._hand.find(*states)
-        self._hand.lose(messages)
+        messages = self._in_flight.find(*states)
+        self._in_flight.lose(messages)
         try:
             async with asyncio.timeout(GIVE_BACK_FOR):
-                await self._sharing.give_back(offsets_of(messages))
-            crash.point("shared.given_back")
+                await self._share_group.release(offsets_of(messages))
+            failpoints.point("shared.given_back")
         except (BrokerError, TimeoutError) as error:
             self.log.warning("Events are taken over when their claims end: %s", error)
 
     async def on_stop(self) -> None:
         await self.drain()
-        await self._sharing.close()
+        await self._share_group.close()
 
 
 def deliveries_of(app: AppT) -> list[SharedDelivery]:

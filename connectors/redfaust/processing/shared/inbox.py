@@ -1,7 +1,7 @@
 """What an agent with shared delivery has had, kept with what it did.
 
 An event may be delivered again after it was finished: a worker may die between the commit and the
-settling, be stopped for longer than its claims last, or a broker may have lost what it had
+acknowledger, be stopped for longer than its claims last, or a broker may have lost what it had
 confirmed. So the commit of what an event has done notes the event too, and of two commits one finds
 the note of the other.
 """

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from faust.types import TP, ConsumerMessage, Message
 
 from redfaust.brokers.broker import Outgoing
-from redfaust.brokers.sharing import Claim
+from redfaust.brokers.share_group import Claim
 from redfaust.outbox.outbox import Scheduled
 from redfaust.processing.changes import Causes
 from redfaust.processing.scope import acknowledging
@@ -38,7 +38,7 @@ class State(enum.Enum):
     """Where a message is in its life; see the drawing above."""
 
     WAITING = "waiting"
-    IN_HAND = "in hand"
+    IN_HAND = "in in_flight"
     POSTPONED = "postponed"
     FINISHED = "finished"
     COMMITTED = "committed"
@@ -66,8 +66,9 @@ class Effects:
         self.letters.append(letter)
 
 
-class Untenured:
-    """What a message has in the place of a tenure whose partition is none of its business."""
+class NotOwned:
+    """What a message has in the place of a owned_partition whose partition is none of its
+    business."""
 
     counts = True
     may_begin = False
@@ -80,7 +81,7 @@ class SharedMessage(ConsumerMessage):
     timestamp_type = 0
     checksum = None
     generation_id = 0
-    tenure = Untenured()
+    owned_partition = NotOwned()
 
     def __init__(self, claim: Claim, finish: Callable[[SharedMessage], None]) -> None:
         self.topic, self.partition = self.tp = claim.tp

@@ -9,7 +9,7 @@ from typing import Protocol
 import asyncpg
 from faust.types import AppT
 
-from redfaust import crash
+from redfaust import failpoints
 from redfaust.errors import DatabaseError
 from redfaust.outbox.outbox import publish_all, schedule
 from redfaust.postgres.database import Connection, Database
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Effecting(Protocol):
-    """What settling asks of a store."""
+    """What acknowledger asks of a store."""
 
     async def commit(
         self, finished: Sequence[SharedMessage], failed: Mapping[SharedMessage, Known]
@@ -110,11 +110,11 @@ class Store:
             if finished:
                 # First, since it also keeps everybody else from finishing these until the end.
                 newly = await self._inbox.finish(connection, finished)
-                crash.point("shared.noted")
+                failpoints.point("shared.noted")
                 await self._write(connection, [message.effects for message in newly])
             if failed:
                 await self._inbox.fail(connection, failed)
-            crash.point("shared.written")
+            failpoints.point("shared.written")
 
     async def _write(self, connection: Connection, done: Sequence[Effects]) -> None:
         for effects in done:

@@ -10,7 +10,7 @@ from faust.types import EventT
 
 from redfaust.processing.queue import EventQueue
 from redfaust.processing.scope import Scope
-from redfaust.processing.shared.hand import message_of
+from redfaust.processing.shared.in_flight import message_of
 from redfaust.processing.shared.message import State
 from redfaust.processing.stream import Stream
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import hiredis
 import orjson
 
-from redfaust.collector import relax_collector
+from redfaust.gc_tuning import tune_gc
 from tests.bench.events import BATCH
 from tests.bench.peers.bare.loops import GROUP, STREAMS, filled
 from tests.bench.peers.contract import Task, serve
@@ -70,5 +70,5 @@ async def consume(task: Task) -> None:
 
 
 if __name__ == "__main__":
-    relax_collector()
+    tune_gc()
     serve(("hiredis", "orjson"), {"consume": consume})

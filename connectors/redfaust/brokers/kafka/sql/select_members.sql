@@ -1,5 +1,5 @@
--- The groups of which there is a register or a beat.
-SELECT name FROM redfaust.registers
+-- The groups of which there is an assignment or a heartbeat.
+SELECT name FROM redfaust.assignments
 UNION
-SELECT name FROM redfaust.beats
+SELECT name FROM redfaust.heartbeats
 ORDER BY name

@@ -1,3 +1,3 @@
 SELECT version
-FROM redfaust.registers
+FROM redfaust.assignments
 WHERE name = $1

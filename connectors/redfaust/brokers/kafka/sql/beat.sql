@@ -1,4 +1,0 @@
-INSERT INTO redfaust.beats (name, member, number, said, heard_at)
-VALUES ($1, $2, $3, $4, clock_timestamp())
-ON CONFLICT (name, member) DO UPDATE
-SET number = excluded.number, said = excluded.said, heard_at = excluded.heard_at

@@ -1,0 +1,2 @@
+DELETE FROM redfaust.heartbeats
+WHERE name = $1 AND member = ANY ($2::text[])

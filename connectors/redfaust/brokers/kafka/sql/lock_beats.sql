@@ -1,5 +1,0 @@
-SELECT member, number
-FROM redfaust.beats
-WHERE name = $1 AND member = ANY ($2::text[])
-ORDER BY member
-FOR UPDATE

@@ -1,0 +1,3 @@
+SELECT version, assignment
+FROM redfaust.assignments
+WHERE name = $1

@@ -1,3 +1,0 @@
-SELECT version, register
-FROM redfaust.registers
-WHERE name = $1
