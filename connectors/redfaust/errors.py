@@ -18,7 +18,7 @@
     ├── DeadLetterError
     │   ├── DeadLetterUnknown      there is none of that number
     │   └── DeadLetterResolved     it was replayed or discarded before
-    ├── LaneOvertaken              somebody else numbers what this process sends
+    ├── ProducerFenced              somebody else numbers what this process sends
     ├── AlterationRefused          topics cannot get more partitions as things are
     ├── ResetRefused               tables cannot be emptied as things are
     ├── WorkerUnknown              no worker has that name
@@ -108,8 +108,8 @@ class DeadLetterResolved(DeadLetterError):
     """The dead letter was replayed or discarded before."""
 
 
-class LaneOvertaken(ConnectorError):
-    """A lane has another last number than its owner believes."""
+class ProducerFenced(ConnectorError):
+    """A producer has another last number than its owner believes."""
 
 
 class AlterationRefused(ConnectorError):

@@ -45,7 +45,7 @@ POINTS = (
     # What they have sent is published.
     "relay.claimed",
     "outbox.set_aside",
-    "lanes.appended",
+    "producers.appended",
     "outbox.appended",
     "outbox.published",
     "outbox.restored",

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from redfaust.brokers.broker import Broker, LaneBatch, Numbered, TopicSpec
+from redfaust.brokers.broker import Broker, ProducerBatch, SequencedEntry, TopicSpec
 from tests.bench.events import KEYS, TOPIC
 from tests.bench.processes import cpu_of
 from tests.bench.scaling import Place, place_for
@@ -62,7 +62,7 @@ async def fill(broker: Broker, events: int, keys: int = KEYS) -> None:
     for start in range(0, events, AT_ONCE):
         numbers = range(start, min(start + AT_ONCE, events))
         await broker.append_once(
-            [LaneBatch("backlog", [Numbered(n + 1, event(n, keys)) for n in numbers])]
+            [ProducerBatch("backlog", [SequencedEntry(n + 1, event(n, keys)) for n in numbers])]
         )
 
 

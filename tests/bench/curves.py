@@ -24,7 +24,7 @@ from typing import NamedTuple
 import asyncpg
 from faust.types import TP
 
-from redfaust.brokers.broker import Broker, LaneBatch, Numbered, TopicSpec
+from redfaust.brokers.broker import Broker, ProducerBatch, SequencedEntry, TopicSpec
 from redfaust.brokers.partitioner import partition_of
 from tests.bench import backlog, events
 from tests.bench.backlog import ID, MODULE, Drained
@@ -156,8 +156,8 @@ async def _feed(
         now = time.perf_counter()
         numbers = range(sent, min(count, int((now - began) * rate)))
         if numbers:
-            batch = [Numbered(n + 1, event(n, point.keys)) for n in numbers]
-            places = await broker.append_once([LaneBatch("feed", batch)])
+            batch = [SequencedEntry(n + 1, event(n, point.keys)) for n in numbers]
+            places = await broker.append_once([ProducerBatch("feed", batch)])
             for tp, place in places["feed"].items():
                 waiting[tp].append((place.position, now))
             sent = numbers.stop

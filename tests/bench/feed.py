@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 
-from redfaust.brokers.broker import LaneBatch, Numbered
+from redfaust.brokers.broker import ProducerBatch, SequencedEntry
 from redfaust.transports.by_url import broker_by_url
 from tests.bench.events import PARTITIONS
 from tests.bench.workloads import event
@@ -18,8 +18,8 @@ EVERY = 0.002
 async def feed(url: str, rate: float, events: int, keys: int) -> None:
     """Append so many events, at so many per second or, should the broker be slower, behind that.
 
-    Each says when it was sent. They go in a lane, since one call for all entries takes less of the
-    machine than one for each.
+    Each says when it was sent. They go in a producer, since one call for all entries takes less of
+    the machine than one for each.
     """
     broker = broker_by_url(url, default_partitions=PARTITIONS)
     await broker.open()
@@ -28,8 +28,8 @@ async def feed(url: str, rate: float, events: int, keys: int) -> None:
         due = min(events, int((time.perf_counter() - started) * rate))
         if due > sent:
             now = time.time_ns()
-            batch = [Numbered(n + 1, event(n, keys, sent=now)) for n in range(sent, due)]
-            await broker.append_once([LaneBatch("feed", batch)])
+            batch = [SequencedEntry(n + 1, event(n, keys, sent=now)) for n in range(sent, due)]
+            await broker.append_once([ProducerBatch("feed", batch)])
             sent = due
         await asyncio.sleep(EVERY)
     await broker.close()

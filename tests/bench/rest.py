@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from redfaust.brokers.broker import Broker, LaneBatch, Numbered, Outgoing
+from redfaust.brokers.broker import Broker, Outgoing, ProducerBatch, SequencedEntry
 from tests.bench.processes import SHOP, SMALL, Application, Place, cpu_of, place
 from tests.bench.scaling import ID, TOPIC
 
@@ -129,10 +129,10 @@ async def _fill(broker: Broker) -> None:
     value = b'{"note": "%s"}' % (b"x" * 180)
     for start in range(0, BACKLOG, BATCH):
         batch = [
-            Numbered(number + 1, Outgoing(TOPIC, value, b"key-%d" % (number % KEYS)))
+            SequencedEntry(number + 1, Outgoing(TOPIC, value, b"key-%d" % (number % KEYS)))
             for number in range(start, start + BATCH)
         ]
-        await broker.append_once([LaneBatch("backlog", batch)])
+        await broker.append_once([ProducerBatch("backlog", batch)])
 
 
 async def _left(broker: Broker) -> int:

@@ -14,13 +14,13 @@ from redfaust.brokers.broker import (
     Appended,
     Broker,
     Heartbeat,
-    LaneBatch,
-    Numbered,
     Outgoing,
     PartitionStatus,
     PartlyRefused,
+    ProducerBatch,
     Replaced,
     Retention,
+    SequencedEntry,
     TopicSpec,
 )
 from redfaust.brokers.capabilities import Capability
@@ -328,7 +328,9 @@ async def test_a_closed_topic_takes_nothing_from_anybody(
         with pytest.raises(TopicClosed, match=TOPIC):
             await each.append([Outgoing("other", b"", partition=0), entry(b"closed")])
         with pytest.raises(TopicClosed):
-            await each.append_once([LaneBatch("lane", [Numbered(1, entry(b"closed"))])])
+            await each.append_once(
+                [ProducerBatch("producer_id", [SequencedEntry(1, entry(b"closed"))])]
+            )
         with pytest.raises(TopicClosed):
             await each.create_topic(TopicSpec(TOPIC, 2))
         assert await each.topics() == {TOPIC: 2, "other": 2}

@@ -15,10 +15,10 @@ from redfaust.brokers.broker import (
     Appended,
     Bound,
     Broker,
-    LaneBatch,
-    Numbered,
     Outgoing,
+    ProducerBatch,
     Retention,
+    SequencedEntry,
     TopicSpec,
     Trimmed,
 )
@@ -224,11 +224,11 @@ async def test_a_reader_goes_on_behind_what_was_removed(broker: Broker) -> None:
 
 
 async def test_what_was_removed_was_sent_all_the_same(broker: Broker) -> None:
-    batch = [Numbered(n, Outgoing(TOPIC, b"%d" % n, partition=0)) for n in range(1, 31)]
-    await broker.append_once([LaneBatch("lane", batch)])
+    batch = [SequencedEntry(n, Outgoing(TOPIC, b"%d" % n, partition=0)) for n in range(1, 31)]
+    await broker.append_once([ProducerBatch("producer_id", batch)])
     await trim(broker, KEPT)
-    assert await broker.marks(["lane"]) == {"lane": {FIRST: 30}}
-    await broker.append_once([LaneBatch("lane", batch, after={FIRST: 30})])
+    assert await broker.last_sequences(["producer_id"]) == {"producer_id": {FIRST: 30}}
+    await broker.append_once([ProducerBatch("producer_id", batch, after={FIRST: 30})])
     assert await kept(broker) == list(range(21, 31))
 
 
@@ -300,8 +300,8 @@ async def test_a_topic_that_is_deleted_has_left_nothing(broker: Broker) -> None:
     await broker.create_topic(TopicSpec("other", 1, KEPT))
     await broker.join("group", [TOPIC], from_start=True)
     await append(broker, [1, 2])
-    numbered = Numbered(1, Outgoing(TOPIC, b"3", partition=0))
-    await broker.append_once([LaneBatch("lane", (numbered,))])
+    sequenced = SequencedEntry(1, Outgoing(TOPIC, b"3", partition=0))
+    await broker.append_once([ProducerBatch("producer_id", (sequenced,))])
     await broker.delete_topics([TOPIC, "nothing"])
     assert list(await broker.topics()) == ["other"]
     assert list(await broker.retentions()) == ["other"]

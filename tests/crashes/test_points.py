@@ -38,7 +38,7 @@ from tests.rights import as_administrator
 
 ELSEWHERE = {
     "shares.handed_over": "tests/integration/test_workers.py",
-    "lanes.appended": "tests/integration/test_kafka.py",
+    "producers.appended": "tests/integration/test_kafka.py",
     "outbox.restored": "tests/integration/test_set_back.py",
     "alteration.closed": "tests/integration/test_alteration.py",
     "alteration.committed": "tests/integration/test_alteration.py",

@@ -308,9 +308,9 @@ async def what_is_scheduled_is_overdue(world: World) -> AsyncIterator[None]:
 async def a_log_is_blocked(world: World) -> AsyncIterator[None]:
     await world.broker.create_topic(TopicSpec("blocked", 1))
     async with world.redis as client:
-        await client.set("{blocked:0}:lanes", "x")
+        await client.set("{blocked:0}:producers", "x")
         yield
-        await client.delete("{blocked:0}:lanes")
+        await client.delete("{blocked:0}:producers")
 
 
 @state(Kind.RETRYING, says="mail fails on letters")

@@ -168,7 +168,7 @@ _COMPANIONS = st.builds(
     lambda topic, partition, kind: f"{{{topic}:{partition}}}:{kind}",
     _TOPICS,
     _PARTITIONS,
-    st.sampled_from(("lanes", "known", "confirmed")),
+    st.sampled_from(("producers", "known", "confirmed")),
 )
 _SHARED_KEYS = st.sampled_from(
     (

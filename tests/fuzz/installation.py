@@ -175,10 +175,11 @@ def _stream(topic: str, partition: int) -> str:
 
 async def _forged(database: Database, ahead: int) -> str:
     row = await database.pool.fetchrow(
-        "SELECT lane, last_number FROM redfaust.lanes ORDER BY last_number DESC LIMIT 1"
+        "SELECT producer_id, last_sequence FROM redfaust.producers "
+        "ORDER BY last_sequence DESC LIMIT 1"
     )
-    lane, number = ("0123456789abcdef", 0) if row is None else row
-    return f"{lane}:{number + ahead}:0123456789abcdef"
+    producer_id, number = ("0123456789abcdef", 0) if row is None else row
+    return f"{producer_id}:{number + ahead}:0123456789abcdef"
 
 
 @dataclass

@@ -17,11 +17,11 @@ from datetime import datetime
 
 from faust.types import TP
 
-from redfaust.brokers.broker import LaneBatch, LogTruncated, Outgoing, Place
+from redfaust.brokers.broker import LogTruncated, Outgoing, Place, ProducerBatch
 from redfaust.outbox.batch_publisher import Logs, SetAside
 from redfaust.outbox.entries import Staged
-from redfaust.outbox.lanes import Lane, stage
 from redfaust.outbox.outbox import Outbox, outbox_status
+from redfaust.outbox.producers import ProducerState, stage
 from redfaust.outbox.publisher import Publisher
 from redfaust.outbox.relay import Relay
 from redfaust.postgres.database import Database
@@ -44,30 +44,37 @@ class Stream:
         self._sources: list[tuple[str, int]] = []
         self._grown = asyncio.Condition()
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
         async with self._grown:
-            set_back = {b.lane for b in batches if b.after.get(ORDERS, 0) > self._mark(b.lane)}
+            set_back = {
+                b.producer_id for b in batches if b.after.get(ORDERS, 0) > self._mark(b.producer_id)
+            }
             if set_back:
                 raise LogTruncated(set_back)
-            for lane, entries, _ in batches:
-                mark = self._mark(lane)
-                new = [numbered for numbered in entries if numbered.number > mark]
+            for producer_id, entries, _ in batches:
+                last_sequence = self._mark(producer_id)
+                new = [sequenced for sequenced in entries if sequenced.number > last_sequence]
                 self.entries += [entry for _, entry in new]
-                self._sources += [(lane, number) for number, _ in new]
+                self._sources += [(producer_id, number) for number, _ in new]
                 self.batches.append(len(entries))
             self._grown.notify_all()
             return {
-                batch.lane: {ORDERS: Place(self._mark(batch.lane), len(self.entries))}
+                batch.producer_id: {ORDERS: Place(self._mark(batch.producer_id), len(self.entries))}
                 for batch in batches
                 if batch.entries
             }
 
-    def _mark(self, lane: str) -> int:
-        return max((number for name, number in self._sources if name == lane), default=0)
+    def _mark(self, producer_id: str) -> int:
+        return max((number for name, number in self._sources if name == producer_id), default=0)
 
-    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
-        marks = {lane: self._mark(lane) for lane in lanes}
-        return {lane: {ORDERS: mark} if mark else {} for lane, mark in marks.items()}
+    async def last_sequences(self, producer_ids: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        last_sequences = {producer_id: self._mark(producer_id) for producer_id in producer_ids}
+        return {
+            producer_id: {ORDERS: last_sequence} if last_sequence else {}
+            for producer_id, last_sequence in last_sequences.items()
+        }
 
     async def blocked(self, _: Collection[TP]) -> Mapping[TP, str]:
         return {}
@@ -103,7 +110,9 @@ class Halting(Stream):
         self.halted = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
         if not self.halted.is_set():
             self.halted.set()
             await self.go_on.wait()
@@ -206,11 +215,11 @@ async def publishing(publisher: Publisher) -> AsyncIterator[None]:
 
 
 async def commit(
-    database: Database, lane: Lane, *values: bytes, entries: Sequence[Outgoing] = ()
+    database: Database, producer_id: ProducerState, *values: bytes, entries: Sequence[Outgoing] = ()
 ) -> Staged:
     async with database.transaction() as connection:
         entries = entries or [Outgoing("orders", value) for value in values]
-        [staged] = await stage(connection, {lane.name: (lane.last_number, entries)})
+        [staged] = await stage(connection, {producer_id.name: (producer_id.last_sequence, entries)})
     return staged
 
 

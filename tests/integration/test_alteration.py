@@ -477,11 +477,11 @@ async def test_what_the_broker_loses_later_is_put_back_where_it_was(place: Place
     log = _logs[place.broker_url]
     tp, records = next((tp, r) for tp, r in log.records.items() if tp.topic == "copies" and len(r))
     before = sources(log)
-    [(lane, _), *_] = before[tp]
-    del log.marks[lane, tp]
+    [(producer_id, _), *_] = before[tp]
+    del log.last_sequences[producer_id, tp]
     records.remove(len(records))
     batch_publisher = BatchPublisher(place.database, place.broker(), set_aside=nothing_is_refused)
-    assert list(await batch_publisher.restore([lane])) == [lane]
+    assert list(await batch_publisher.restore([producer_id])) == [producer_id]
     assert sources(log) == before
 
 

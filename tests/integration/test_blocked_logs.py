@@ -13,19 +13,19 @@ from faust.types import TP
 from redis.asyncio import Redis
 
 from redfaust.brokers.broker import (
-    LaneBatch,
     LogsBlocked,
     LogTruncated,
     Outgoing,
     Place,
+    ProducerBatch,
     TopicSpec,
 )
-from redfaust.brokers.partitioner import partition_of_numbered
+from redfaust.brokers.partitioner import partition_of_sequenced
 from redfaust.brokers.redis import keys
 from redfaust.brokers.redis.broker import RedisBroker
 from redfaust.errors import BrokerUnavailable
-from redfaust.outbox.lanes import Lane
 from redfaust.outbox.outbox import Outbox
+from redfaust.outbox.producers import ProducerState
 from redfaust.outbox.publisher import Publisher
 from redfaust.outbox.relay import Relay
 from redfaust.postgres.database import Database
@@ -45,7 +45,7 @@ from tests.rights import as_administrator
 
 PARTITIONS = 2
 GOOD, BAD = TP("orders", 0), TP("orders", 1)
-REASON = "{orders:1}:lanes is a string"
+REASON = "{orders:1}:producers is a string"
 
 
 class Logs:
@@ -62,35 +62,39 @@ class Logs:
         self.asked = 0
         """How often something was to be appended."""
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
         self.asked += 1
         places: dict[str, dict[TP, Place]] = defaultdict(dict)
         blocked: dict[TP, str] = {}
-        for lane, entries, after in batches:
+        for producer_id, entries, after in batches:
             for number, entry in entries:
-                tp = TP(entry.topic, partition_of_numbered(entry.key, number, PARTITIONS))
+                tp = TP(entry.topic, partition_of_sequenced(entry.key, number, PARTITIONS))
                 if tp in self.stuck:
                     blocked[tp] = REASON
                     continue
                 if entry.value == self.fails_with:
                     self.fails_with = None
                     raise BrokerUnavailable("away for a moment")
-                mark = self.all_marks.get((lane, tp), 0)
-                if mark < after.get(tp, 0):
-                    raise LogTruncated([lane])
-                if number > mark:
+                last_sequence = self.all_marks.get((producer_id, tp), 0)
+                if last_sequence < after.get(tp, 0):
+                    raise LogTruncated([producer_id])
+                if number > last_sequence:
                     self.entries[tp].append(entry.value)
-                    self.all_marks[lane, tp] = number
-                places[lane][tp] = Place(self.all_marks[lane, tp], len(self.entries[tp]))
+                    self.all_marks[producer_id, tp] = number
+                places[producer_id][tp] = Place(
+                    self.all_marks[producer_id, tp], len(self.entries[tp])
+                )
         if blocked:
             raise LogsBlocked(blocked, places)
         return places
 
-    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
-        found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
-        for (lane, tp), mark in self.all_marks.items():
-            if lane in found and tp not in self.stuck:
-                found[lane][tp] = mark
+    async def last_sequences(self, producer_ids: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        found: dict[str, dict[TP, int]] = {producer_id: {} for producer_id in producer_ids}
+        for (producer_id, tp), last_sequence in self.all_marks.items():
+            if producer_id in found and tp not in self.stuck:
+                found[producer_id][tp] = last_sequence
         return found
 
     async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:
@@ -130,7 +134,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 def test_the_keys_belong_to_these_logs() -> None:
     for tp, key in KEY_OF.items():
-        assert partition_of_numbered(key, 1, PARTITIONS) == tp.partition
+        assert partition_of_sequenced(key, 1, PARTITIONS) == tp.partition
 
 
 async def publish(database: Database, *tps_and_values: tuple[TP, bytes]) -> None:
@@ -196,7 +200,7 @@ async def test_what_was_published_before_its_log_was_blocked_is_no_dead_letter(
         await publish(database, (GOOD, b"3"))
         await eventually(lambda: has(logs, GOOD, 2))
         assert logs.asked <= asked + 2, "what cannot be appended is not tried all the time"
-    # The key is deleted, and with it the marks: what is kept is appended again.
+    # The key is deleted, and with it the last sequences: what is kept is appended again.
     logs.stuck = set()
     del logs.all_marks[next(place for place in logs.all_marks if place[1] == BAD)]
     async with running(database, logs, poll=0.05):
@@ -209,10 +213,10 @@ async def test_an_owner_goes_on_beside_a_blocked_log(database: Database) -> None
     logs = Logs()
     logs.stuck = {BAD}
     publisher = new_publisher(database, logs)
-    lane = (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
+    producer_id = (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
     async with publishing(publisher):
         for number in range(3):
-            lane = await send(database, publisher, lane, number)
+            producer_id = await send(database, publisher, producer_id, number)
         async with asyncio.timeout(10):
             await publisher.drained()
             await publisher.has_room()
@@ -220,7 +224,7 @@ async def test_an_owner_goes_on_beside_a_blocked_log(database: Database) -> None
         assert publisher.blocked == {BAD: REASON}
         logs.stuck = set()
         await eventually(lambda: has(logs, BAD, 3))
-        lane = await send(database, publisher, lane, 3)
+        producer_id = await send(database, publisher, producer_id, 3)
         await eventually(lambda: has(logs, BAD, 4))
         await drained(database)
     assert logs.values(BAD) == [b"bad 0", b"bad 1", b"bad 2", b"bad 3"]
@@ -235,22 +239,22 @@ async def test_nothing_passes_what_was_held_back_where_the_broker_fails_just_the
     logs = Logs()
     logs.stuck = {BAD}
     publisher = new_publisher(database, logs)
-    lane = (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
+    producer_id = (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
     async with publishing(publisher):
         for number in range(3):
-            lane = await send(database, publisher, lane, number)
+            producer_id = await send(database, publisher, producer_id, number)
         await eventually(lambda: has(logs, GOOD, 3))
         logs.stuck, logs.fails_with = set(), fails_with
         await eventually(lambda: has(logs, BAD, 1))
         for number in range(3, 10):
-            lane = await send(database, publisher, lane, number)
+            producer_id = await send(database, publisher, producer_id, number)
         await eventually(lambda: has(logs, GOOD, 10))
         await drained(database)
     assert logs.values(BAD) == [b"bad %d" % number for number in range(10)]
     assert logs.values(GOOD) == [b"good %d" % number for number in range(10)]
 
 
-async def test_a_blocked_log_is_named_once_however_many_lanes_wait_for_it(
+async def test_a_blocked_log_is_named_once_however_many_producers_wait_for_it(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("redfaust.outbox.batch_publisher.LEFT_AGAIN_AFTER", 0.0)
@@ -258,14 +262,14 @@ async def test_a_blocked_log_is_named_once_however_many_lanes_wait_for_it(
     monkeypatch.setattr("redfaust.outbox.batch_cleaner.KEEP_FOR", 0.0)
     logs = Logs()
     owners = [f"shop/orders/{number}" for number in range(3)]
-    lanes = dict(await new_publisher(database, logs).take_over(owners))
+    producer_ids = dict(await new_publisher(database, logs).take_over(owners))
     async with running(database, logs, poll=0.01) as relay:
         for owner in owners:
-            lanes |= {owner: await left(database, lanes[owner], 0)}
+            producer_ids |= {owner: await left(database, producer_ids[owner], 0)}
         await drained(database)
         logs.stuck = {BAD}  # and what was published there cannot be seen any more
         for owner in owners:
-            await left(database, lanes[owner], 1)
+            await left(database, producer_ids[owner], 1)
         await eventually(lambda: has(logs, GOOD, 2 * len(owners)))
         rounds = logs.asked
         await eventually(lambda: looks(logs, rounds + 20))
@@ -288,7 +292,9 @@ class Moody(Logs):
         self.random = random.Random(seed)
         self.is_moody = True
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
         await self._be_moody()
         if self.is_moody and self.random.random() < 0.1:
             some = [
@@ -323,7 +329,7 @@ async def test_owner_and_relay_keep_the_order_of_logs_that_are_blocked_at_random
     monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.0)
     logs = Moody(seed)
     publisher = new_publisher(database, logs)
-    lane = await take_over(publisher)
+    producer_id = await take_over(publisher)
     stop = asyncio.Event()
 
     async def relay() -> None:
@@ -335,7 +341,7 @@ async def test_owner_and_relay_keep_the_order_of_logs_that_are_blocked_at_random
     relaying = asyncio.create_task(relay())
     async with publishing(publisher):
         for number in range(100):
-            lane = await send(database, publisher, lane, number)
+            producer_id = await send(database, publisher, producer_id, number)
         logs.is_moody = False
         await drained(database)
     stop.set()
@@ -344,16 +350,18 @@ async def test_owner_and_relay_keep_the_order_of_logs_that_are_blocked_at_random
     assert logs.values(GOOD) == [b"good %d" % number for number in range(100)]
 
 
-async def take_over(publisher: Publisher) -> Lane:
+async def take_over(publisher: Publisher) -> ProducerState:
     while True:
         with suppress(BrokerUnavailable):
             return (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
 
 
-async def left(database: Database, lane: Lane, number: int) -> Lane:
+async def left(database: Database, producer_id: ProducerState, number: int) -> ProducerState:
     """Commit one entry for each log, and leave it to others to publish them."""
     entries = [Outgoing("orders", b"%d" % number, key) for key in KEY_OF.values()]
-    return lane._replace(last_number=(await commit(database, lane, entries=entries)).last_number)
+    return producer_id._replace(
+        last_sequence=(await commit(database, producer_id, entries=entries)).last_sequence
+    )
 
 
 async def looks(logs: Logs, count: int) -> bool:
@@ -364,15 +372,17 @@ async def is_free(relay: Relay) -> bool:
     return not relay.blocked
 
 
-async def send(database: Database, publisher: Publisher, lane: Lane, number: int) -> Lane:
+async def send(
+    database: Database, publisher: Publisher, producer_id: ProducerState, number: int
+) -> ProducerState:
     """Commit and publish one entry for each log."""
     entries = [
         Outgoing("orders", b"bad %d" % number, KEY_OF[BAD]),
         Outgoing("orders", b"good %d" % number, KEY_OF[GOOD]),
     ]
-    batch = await commit(database, lane, entries=entries)
+    batch = await commit(database, producer_id, entries=entries)
     publisher.put([batch])
-    return lane._replace(last_number=batch.last_number)
+    return producer_id._replace(last_sequence=batch.last_sequence)
 
 
 async def has(logs: Logs, tp: TP, count: int) -> bool:
@@ -386,23 +396,24 @@ async def blocks(publishing_: object, tp: TP) -> bool:
 async def test_no_processed_event_becomes_a_dead_letter_while_its_log_is_blocked_in_redis(
     database: Database, broker_url: str
 ) -> None:
-    """Another type at the key of the marks, a relay that is started anew, then the key deleted."""
+    """Another type at the key of the last sequences, a relay that is started anew, then the key
+    deleted."""
     broker = RedisBroker(broker_url, default_partitions=PARTITIONS)
     await broker.open()
     await broker.create_topic(TopicSpec("orders", PARTITIONS))
-    marks = keys.lanes(BAD)
+    last_sequences = keys.producer_ids(BAD)
     try:
         async with running(database, broker):
             await publish(database, (BAD, b"1"), (GOOD, b"2"))
             await drained(database)
         async with Redis.from_url(as_administrator(broker_url)) as client:
-            await client.set(marks, "x")
+            await client.set(last_sequences, "x")
             async with running(database, broker, poll=0.05) as relay:
                 await eventually(lambda: blocks(relay, BAD))
                 await publish(database, (BAD, b"3"), (GOOD, b"4"))
                 await eventually(lambda: lies(broker, GOOD, [b"2", b"4"]))
-                assert marks in relay.blocked[BAD]
-                await client.delete(marks)
+                assert last_sequences in relay.blocked[BAD]
+                await client.delete(last_sequences)
                 await drained(database)
         assert await letters(database) == 0
         assert await lies(broker, BAD, [b"1", b"1", b"3"])  # readers know the second by its number
@@ -420,9 +431,11 @@ class TwoViews(Logs):
 
     lost = False
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
         if self.lost:
-            raise LogTruncated([batch.lane for batch in batches])
+            raise LogTruncated([batch.producer_id for batch in batches])
         return await super().append_once(batches)
 
 

@@ -16,8 +16,8 @@ from redfaust.brokers.broker import Outgoing
 from redfaust.brokers.redis import RedisBroker
 from redfaust.brokers.redis.offsets import BEGINNING
 from redfaust.errors import BrokerUnavailable, DatabaseUnavailable
-from redfaust.outbox.lanes import Lane, stage
 from redfaust.outbox.outbox import Outbox, outbox_status
+from redfaust.outbox.producers import ProducerState, stage
 from redfaust.outbox.publisher import Publisher
 from redfaust.postgres.database import Database
 from redfaust.postgres.migrate import migrate
@@ -68,16 +68,16 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Sender:
-    """An owner of two lanes, and an application whose outbox a relay carries."""
+    """An owner of two producers, and an application whose outbox a relay carries."""
 
     def __init__(self, database: Database, broker: RedisBroker) -> None:
         self._database = database
         self.publisher: Publisher = new_publisher(database, broker)
-        self._lanes: dict[str, Lane] = {}
+        self._producer_states: dict[str, ProducerState] = {}
         self.sent = 0
 
     async def take_over(self) -> None:
-        self._lanes = dict(await self.publisher.take_over(OWNERS))
+        self._producer_states = dict(await self.publisher.take_over(OWNERS))
 
     async def send(self, rounds: int = 1) -> None:
         """One entry for each key of each producer."""
@@ -86,13 +86,13 @@ class Sender:
                 staged = await stage(
                     connection,
                     {
-                        lane.name: (lane.last_number, list(self._entries(owner)))
-                        for owner, lane in self._lanes.items()
+                        producer_id.name: (producer_id.last_sequence, list(self._entries(owner)))
+                        for owner, producer_id in self._producer_states.items()
                     },
                 )
             self.publisher.put(staged)
-            for owner, batch in zip(self._lanes, staged, strict=True):
-                self._lanes[owner] = Lane(batch.lane, batch.last_number)
+            for owner, batch in zip(self._producer_states, staged, strict=True):
+                self._producer_states[owner] = ProducerState(batch.producer_id, batch.last_sequence)
             async with Outbox(self._database).transaction() as tx:
                 for entry in self._entries("outbox"):
                     await tx.publish(entry.topic, entry.value, key=entry.key)
@@ -147,7 +147,7 @@ async def values(url: str) -> dict[bytes | None, list[int]]:
 
 
 async def each_is_there_once_and_in_order(url: str, sent: int) -> None:
-    """Wait for it: what an idle lane has lost, only housekeeping finds out."""
+    """Wait for it: what an idle producer has lost, only housekeeping finds out."""
     expected = {
         b"%s %d" % (producer.encode(), key): list(range(sent))
         for producer in [*OWNERS, "outbox"]
@@ -197,7 +197,7 @@ async def test_a_promoted_replica_gets_what_it_lacks(
         await each_is_there_once_and_in_order(pair.second.url, 60)
 
 
-async def test_a_promoted_replica_gets_what_idle_lanes_have_lost(
+async def test_a_promoted_replica_gets_what_idle_producers_have_lost(
     database: Database, broker: RedisBroker, pair: Pair
 ) -> None:
     sender = Sender(database, broker)

@@ -102,7 +102,7 @@ LOCKED = {
     "the positions": ["redfaust.positions"],
     "a table's rows": ["test.counts"],
     "parked events": ["redfaust.parked"],
-    "the lanes": ["redfaust.lanes"],
+    "the producers": ["redfaust.producers"],
     "what is sent": ["redfaust.batches"],
 }
 

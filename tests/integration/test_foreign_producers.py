@@ -1,4 +1,4 @@
-"""Entries and marks that strangers write, with whatever sequence, while a worker works."""
+"""Entries and last sequences that strangers write, with whatever sequence, while a worker works."""
 
 from __future__ import annotations
 
@@ -106,10 +106,10 @@ class Orders:
             await relay
             await broker.close()
 
-    async def lanes(self, of: str = "%") -> list[str]:
-        """The lanes of producers whose names are like this."""
-        query = "SELECT lane FROM redfaust.lanes WHERE producer LIKE $1"
-        return [row["lane"] for row in await self._database.fetch(query, of)]
+    async def producer_ids(self, of: str = "%") -> list[str]:
+        """The producers of producers whose names are like this."""
+        query = "SELECT producer_id FROM redfaust.producers WHERE producer LIKE $1"
+        return [row["producer_id"] for row in await self._database.fetch(query, of)]
 
 
 @pytest.fixture
@@ -127,8 +127,8 @@ async def test_no_sequence_that_a_stranger_writes_stops_or_silences_anything(
     async with running(orders.app), orders.relaying():
         await orders.place(*names("before"))
         await orders.have_all_come(names("before"))
-        forged = [f"{lane}:99999999999" for lane in await orders.lanes()]
-        forged += ["lane:99999999999999999999", "a\0b:1", "x:0", "x:-5", ":", "", "x:1:2"]
+        forged = [f"{producer_id}:99999999999" for producer_id in await orders.producer_ids()]
+        forged += ["producer:99999999999999999999", "a\0b:1", "x:0", "x:-5", ":", "", "x:1:2"]
         strangers = []
         for place, source in enumerate(forged):
             for tp in TPS:
@@ -149,35 +149,45 @@ async def test_sequences_of_strangers_leave_no_trace_beside_positions(
             await redis.xadd(keys.stream(TPS[0]), fields)  # type: ignore[arg-type]
         await orders.place(*names("after"))
         await orders.have_all_come([*strangers, *names("after")])
-    lanes = {
-        row["lane"]
+    producer_ids = {
+        row["producer_id"]
         for row in await database.fetch(
-            "SELECT jsonb_object_keys(applied) AS lane FROM redfaust.positions"
+            "SELECT jsonb_object_keys(applied) AS producer_id FROM redfaust.positions"
         )
     }
-    assert lanes
-    assert lanes <= set(await orders.lanes())
+    assert producer_ids
+    assert producer_ids <= set(await orders.producer_ids())
 
 
-@pytest.mark.parametrize("mark", ["9007199254740992", "99999999999999999999", "many", "{lane}:7:0"])
+@pytest.mark.parametrize(
+    "last_sequence", ["9007199254740992", "99999999999999999999", "many", "{producer}:7:0"]
+)
 async def test_a_mark_that_a_stranger_writes_loses_nothing_and_raises_no_number(
-    orders: Orders, redis: Redis, database: Database, mark: str
+    orders: Orders, redis: Redis, database: Database, last_sequence: str
 ) -> None:
     async with running(orders.app):
         async with orders.relaying():
             await orders.place(*names("before"))
             await orders.have_all_come(names("before"))
-            [lane] = await orders.lanes(of="%/relay")
-            await redis.hset(keys.lanes(TPS[1]), lane, mark.format(lane=lane))
+            [producer_id] = await orders.producer_ids(of="%/relay")
+            await redis.hset(
+                keys.producer_ids(TPS[1]),
+                producer_id,
+                last_sequence.format(producer_id=producer_id),
+            )
             await orders.place(*names("meanwhile"))
             await orders.have_all_come([*names("before"), *names("meanwhile")])
-            await redis.hset(keys.lanes(TPS[1]), lane, mark.format(lane=lane))
+            await redis.hset(
+                keys.producer_ids(TPS[1]),
+                producer_id,
+                last_sequence.format(producer_id=producer_id),
+            )
         async with orders.relaying():
             await orders.place(*names("after"))
             everything = [*names("before"), *names("meanwhile"), *names("after")]
             await orders.have_all_come(everything)
         async with database.transaction() as connection:
-            number = await connection.fetchval("SELECT max(last_number) FROM redfaust.lanes")
+            number = await connection.fetchval("SELECT max(last_sequence) FROM redfaust.producers")
         assert number < 2**32
 
 

@@ -23,14 +23,14 @@ from redfaust.brokers.broker import (
     Broker,
     EntriesRefused,
     Heartbeat,
-    LaneBatch,
     LogsBlocked,
     LogTruncated,
-    Numbered,
     OffsetOutOfRange,
     Outgoing,
     PartlyRefused,
+    ProducerBatch,
     Retention,
+    SequencedEntry,
     TopicSpec,
 )
 from redfaust.brokers.kafka import reader
@@ -67,12 +67,12 @@ async def admin(kafka_url: str) -> AsyncIterator[AIOKafkaAdminClient]:
         yield admin
 
 
-def numbered(*numbers: int, value: bytes | None = None) -> list[Numbered]:
-    return [Numbered(n, Outgoing(TOPIC, value or b"%d" % n, partition=0)) for n in numbers]
+def sequenced(*numbers: int, value: bytes | None = None) -> list[SequencedEntry]:
+    return [SequencedEntry(n, Outgoing(TOPIC, value or b"%d" % n, partition=0)) for n in numbers]
 
 
 async def send(broker: Broker, *numbers: int, after: int = 0) -> None:
-    await broker.append_once([LaneBatch("lane", numbered(*numbers), {FIRST: after})])
+    await broker.append_once([ProducerBatch("producer_id", sequenced(*numbers), {FIRST: after})])
 
 
 async def values(broker: Broker, position: int = 0) -> list[bytes | None]:
@@ -80,8 +80,8 @@ async def values(broker: Broker, position: int = 0) -> list[bytes | None]:
     return [record.value for record in read.get(FIRST, ())]
 
 
-async def marks(broker: Broker) -> Mapping[TP, int]:
-    return (await broker.marks(["lane"]))["lane"]
+async def last_sequences(broker: Broker) -> Mapping[TP, int]:
+    return (await broker.last_sequences(["producer_id"]))["producer_id"]
 
 
 class Killed(Exception):
@@ -119,10 +119,10 @@ async def test_what_was_appended_before_a_kill_is_found(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await send(broker, 1)
-    monkeypatch.setattr(failpoints, "point", failpoints.at("lanes.appended", die))
+    monkeypatch.setattr(failpoints, "point", failpoints.at("producers.appended", die))
     with pytest.raises(Killed):
         await send(broker, 2, 3)
-    assert await marks(broker) == {FIRST: 3}
+    assert await last_sequences(broker) == {FIRST: 3}
     await send(broker, 2, 3, 4)
     assert await values(broker) == [b"1", b"2", b"3", b"4"]
 
@@ -132,10 +132,10 @@ async def test_what_was_not_appended_before_a_kill_is_not_taken_for_it(
 ) -> None:
     await send(broker, 1)
     connection = await asyncpg.connect(kafka_store_url)
-    await connection.execute("UPDATE redfaust.kafka_marks SET since = position")
+    await connection.execute("UPDATE redfaust.kafka_producers SET since = position")
     await connection.close()
     await broker.append([Outgoing(TOPIC, b"foreign", partition=0)])
-    assert await marks(broker) == {FIRST: 1}
+    assert await last_sequences(broker) == {FIRST: 1}
     await send(broker, 1, 2)
     assert await values(broker) == [b"1", b"foreign", b"2"]
 
@@ -154,11 +154,11 @@ async def test_an_entry_that_is_too_large_is_refused_and_the_others_are_not(
 
 
 async def test_a_numbered_entry_that_is_too_large_is_named(broker: Broker) -> None:
-    lot = [*numbered(1), *numbered(2, value=TOO_LARGE), *numbered(3)]
+    lot = [*sequenced(1), *sequenced(2, value=TOO_LARGE), *sequenced(3)]
     with pytest.raises(EntriesRefused) as raised:
-        await broker.append_once([LaneBatch("lane", lot)])
+        await broker.append_once([ProducerBatch("producer_id", lot)])
     assert [refused.number for refused in raised.value.refused] == [2]
-    assert await marks(broker) == {FIRST: 1}
+    assert await last_sequences(broker) == {FIRST: 1}
     await send(broker, 1, 3)
     assert await values(broker) == [b"1", b"3"]
 
@@ -169,9 +169,9 @@ async def test_a_partition_that_there_is_not_is_refused(broker: Broker) -> None:
 
 
 async def test_a_topic_whose_name_kafka_does_not_take_stops_no_other(broker: Broker) -> None:
-    lot = [*numbered(1), Numbered(2, Outgoing("a b", b"x")), *numbered(3)]
+    lot = [*sequenced(1), SequencedEntry(2, Outgoing("a b", b"x")), *sequenced(3)]
     with pytest.raises(EntriesRefused, match="Kafka has no topic a b") as raised:
-        await broker.append_once([LaneBatch("lane", lot)])
+        await broker.append_once([ProducerBatch("producer_id", lot)])
     assert [refused.number for refused in raised.value.refused] == [2]
     assert await values(broker) == [b"1", b"3"]
 
@@ -179,7 +179,7 @@ async def test_a_topic_whose_name_kafka_does_not_take_stops_no_other(broker: Bro
 async def test_a_topic_that_may_not_be_written_to_blocks_its_partitions_alone(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lot = [*numbered(1), Numbered(2, Outgoing(TOPIC, b"2", partition=1))]
+    lot = [*sequenced(1), SequencedEntry(2, Outgoing(TOPIC, b"2", partition=1))]
     send = Appender._send
 
     async def send_where_allowed(self: Appender, producer: Any, batch: Any, tp: TP) -> Any:
@@ -190,11 +190,13 @@ async def test_a_topic_that_may_not_be_written_to_blocks_its_partitions_alone(
     with monkeypatch.context() as patched:
         patched.setattr(Appender, "_send", send_where_allowed)
         with pytest.raises(LogsBlocked, match="grant it the right") as raised:
-            await broker.append_once([LaneBatch("lane", lot)])
+            await broker.append_once([ProducerBatch("producer_id", lot)])
     assert raised.value.blocked.keys() == {TP(TOPIC, 1)}
-    assert {tp: place.mark for tp, place in raised.value.places["lane"].items()} == {FIRST: 1}
-    await broker.append_once([LaneBatch("lane", lot)])
-    assert await marks(broker) == {FIRST: 1, TP(TOPIC, 1): 2}
+    assert {
+        tp: place.last_sequence for tp, place in raised.value.places["producer_id"].items()
+    } == {FIRST: 1}
+    await broker.append_once([ProducerBatch("producer_id", lot)])
+    assert await last_sequences(broker) == {FIRST: 1, TP(TOPIC, 1): 2}
 
 
 # -- what others write -----------------------------------------------------------------------
@@ -207,7 +209,13 @@ async def test_a_sequence_that_somebody_else_writes_is_none(
     producer = AIOKafkaProducer(**Address.parse(empty_kafka_url).options)
     await producer.start()
     try:
-        for forged in (b"lane:99999999999", b"lane:2:0000000000000000", b"x:-5", b"\xff", b""):
+        for forged in (
+            b"producer:99999999999",
+            b"producer:2:0000000000000000",
+            b"x:-5",
+            b"\xff",
+            b"",
+        ):
             headers = [(SOURCE, forged), ("", b""), ("\0", b"1")]
             await producer.send_and_wait(TOPIC, b"foreign", partition=0, headers=headers)
     finally:
@@ -215,8 +223,8 @@ async def test_a_sequence_that_somebody_else_writes_is_none(
     await send(broker, 2, after=1)
     read = await broker.read({FIRST: 0}, limit=100, wait=0)
     sources = [record.source for record in read[FIRST]]
-    assert sources == [("lane", 1), *[None] * 5, ("lane", 2)]
-    assert await marks(broker) == {FIRST: 2}
+    assert sources == [("producer_id", 1), *[None] * 5, ("producer_id", 2)]
+    assert await last_sequences(broker) == {FIRST: 2}
 
 
 async def test_a_forged_sequence_settles_no_doubt(
@@ -224,11 +232,11 @@ async def test_a_forged_sequence_settles_no_doubt(
 ) -> None:
     await send(broker, 1)
     connection = await asyncpg.connect(kafka_store_url)
-    await connection.execute("UPDATE redfaust.kafka_marks SET since = position")
+    await connection.execute("UPDATE redfaust.kafka_producers SET since = position")
     await connection.close()
-    header = (SOURCE, b"lane:99999999999")
+    header = (SOURCE, b"producer:99999999999")
     await broker.append([Outgoing(TOPIC, b"foreign", partition=0, headers=(header,))])
-    assert await marks(broker) == {FIRST: 1}
+    assert await last_sequences(broker) == {FIRST: 1}
 
 
 class NoText(str):
@@ -309,16 +317,16 @@ async def test_what_a_read_had_found_when_it_was_woken_is_read_again(
     assert [record.value for record in read[FIRST]] == [b"1", b"2"]
 
 
-async def test_an_entry_with_a_header_that_is_no_text_leaves_no_lane_in_doubt(
+async def test_an_entry_with_a_header_that_is_no_text_leaves_no_producer_in_doubt(
     broker: Broker, empty_kafka_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await produce_unreadable(empty_kafka_url, FIRST)
-    monkeypatch.setattr(failpoints, "point", failpoints.at("lanes.appended", die))
+    monkeypatch.setattr(failpoints, "point", failpoints.at("producers.appended", die))
     with pytest.raises(Killed):
         await send(broker, 1, 2)
     monkeypatch.undo()
     await produce_unreadable(empty_kafka_url, FIRST)
-    assert await marks(broker) == {FIRST: 2}
+    assert await last_sequences(broker) == {FIRST: 2}
     await send(broker, 3, after=2)
     assert await values(broker) == [b"1", b"2", b"3"]
 
@@ -367,7 +375,7 @@ async def test_a_topic_that_is_made_again_is_another_incarnation(
         await broker.commit("group", {FIRST: Advance(5, 5)})
     assert await broker.incarnation() != before
     assert await broker.positions("group", [FIRST]) == {FIRST: 0}
-    assert await marks(broker) == {}
+    assert await last_sequences(broker) == {}
     with pytest.raises(LogTruncated):
         await send(broker, 3, after=2)
     with pytest.raises(BrokerUnavailable):  # the producer goes on counting where the topic ended

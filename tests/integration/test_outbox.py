@@ -234,7 +234,7 @@ async def test_claiming_due_rows_reads_no_others(
         await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
         claim = load("redfaust.outbox", "claim_due")
         await connection.execute(f"PREPARE claim (text, bigint, bigint, bigint) AS {claim}")
-        plan = await connection.fetch("EXPLAIN EXECUTE claim ('lane', 0, 500, 1000)")
+        plan = await connection.fetch("EXPLAIN EXECUTE claim ('producer', 0, 500, 1000)")
     lines = "\n".join(line for (line,) in plan)
     assert "outbox_ready" in lines
     assert "outbox_scheduled" in lines

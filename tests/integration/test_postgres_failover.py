@@ -20,8 +20,8 @@ from redfaust.brokers.redis import RedisBroker
 from redfaust.brokers.redis.offsets import BEGINNING
 from redfaust.errors import DatabaseUnavailable
 from redfaust.outbox.batch_publisher import BatchPublisher
-from redfaust.outbox.lanes import Lane, open_lanes
 from redfaust.outbox.outbox import Outbox
+from redfaust.outbox.producers import ProducerState, open_producers
 from redfaust.postgres.database import Database
 from redfaust.postgres.migrate import migrate
 from tests.integration.faust_apps import eventually, new_app, running
@@ -256,9 +256,9 @@ async def test_what_is_left_is_published_when_the_synchronous_standby_has_it(pai
     async with connected(pair) as database:
         await pair.wait_for_standby()
         async with database.transaction() as connection:
-            lane = (await open_lanes(connection, [OWNER]))[OWNER]
+            producer_id = (await open_producers(connection, [OWNER]))[OWNER]
         pair.cut_off()
-        commits = asyncio.ensure_future(commit(database, Lane(lane, 0), b"1"))
+        commits = asyncio.ensure_future(commit(database, ProducerState(producer_id, 0), b"1"))
         await eventually(lambda: interrupted(pair))
         with pytest.raises(DatabaseUnavailable):
             await commits

@@ -1,4 +1,4 @@
-"""Owners of lanes: what they stage in their transactions, and how it gets onto the logs."""
+"""Owners of producers: what they stage in their transactions, and how it gets onto the logs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from faust.types import TP
 
 from redfaust.brokers.broker import (
     EntriesRefused,
-    LaneBatch,
-    Numbered,
     Outgoing,
     Place,
+    ProducerBatch,
     Refused,
+    SequencedEntry,
 )
-from redfaust.errors import BrokerError, BrokerUnavailable, LaneOvertaken
+from redfaust.errors import BrokerError, BrokerUnavailable, ProducerFenced
 from redfaust.outbox.batch_publisher import LEFT_OUT
 from redfaust.outbox.entries import Staged
-from redfaust.outbox.lanes import Lane, open_lanes, stage
 from redfaust.outbox.outbox import outbox_status
+from redfaust.outbox.producers import ProducerState, open_producers, stage
 from redfaust.outbox.publisher import Publisher
 from redfaust.postgres.database import Connection, Database
 from redfaust.postgres.migrate import migrate
@@ -52,8 +52,8 @@ async def batches(database: Database) -> list[tuple[int, int, bool]]:
         return [
             tuple(row)
             for row in await connection.fetch(
-                "SELECT first_number, last_number, published_at IS NOT NULL"
-                " FROM redfaust.batches ORDER BY lane, last_number"
+                "SELECT first_sequence, last_sequence, published_at IS NOT NULL"
+                " FROM redfaust.batches ORDER BY producer_id, last_sequence"
             )
         ]
 
@@ -61,12 +61,12 @@ async def batches(database: Database) -> list[tuple[int, int, bool]]:
 async def test_what_is_committed_is_published_in_order(database: Database) -> None:
     stream = Stream()
     publisher = new_publisher(database, stream)
-    lane = (await publisher.take_over([OWNER]))[OWNER]
+    producer_id = (await publisher.take_over([OWNER]))[OWNER]
     async with publishing(publisher):
         for n in range(0, 30, 3):
-            staged = await commit(database, lane, *(b"%d" % n for n in range(n, n + 3)))
+            staged = await commit(database, producer_id, *(b"%d" % n for n in range(n, n + 3)))
             publisher.put([staged])
-            lane = Lane(lane.name, staged.last_number)
+            producer_id = ProducerState(producer_id.name, staged.last_sequence)
         await all_published(publisher)
     assert await stream.reaches(30) == [b"%d" % n for n in range(30)]
     assert (await outbox_status(database)).depth == 0
@@ -81,16 +81,16 @@ async def test_an_entry_survives_the_database(database: Database) -> None:
         Outgoing("users", b"", b""),
     ]
     async with database.transaction() as connection:
-        lanes = await open_lanes(connection, [OWNER])
-        [staged] = await stage(connection, {lanes[OWNER]: (0, entries)})
-    numbered = tuple(Numbered(n + 1, entry) for n, entry in enumerate(entries))
-    assert staged == Staged(lanes[OWNER], 1, 3, numbered, size=20)
+        producer_ids = await open_producers(connection, [OWNER])
+        [staged] = await stage(connection, {producer_ids[OWNER]: (0, entries)})
+    sequenced = tuple(SequencedEntry(n + 1, entry) for n, entry in enumerate(entries))
+    assert staged == Staged(producer_ids[OWNER], 1, 3, sequenced, size=20)
     stream = Stream()
     await new_publisher(database, stream).take_over([OWNER])
     assert stream.entries == entries
 
 
-async def test_several_lanes_are_staged_at_once(database: Database) -> None:
+async def test_several_producers_are_staged_at_once(database: Database) -> None:
     stream = Stream()
     publisher = new_publisher(database, stream)
     owned = await publisher.take_over(["a", "b", "c", "idle"])
@@ -100,7 +100,7 @@ async def test_several_lanes_are_staged_at_once(database: Database) -> None:
             connection,
             {
                 owned[name].name: (
-                    owned[name].last_number,
+                    owned[name].last_sequence,
                     [Outgoing("orders", b"%s%d" % (name.encode(), n)) for n in range(size)],
                 )
                 for name, size in sizes.items()
@@ -110,7 +110,7 @@ async def test_several_lanes_are_staged_at_once(database: Database) -> None:
     heir = new_publisher(database, stream)
     again = await heir.take_over(["a", "b", "c", "idle"])
     for name, size in sizes.items():
-        assert again[name].last_number == owned[name].last_number + size + LEFT_OUT
+        assert again[name].last_sequence == owned[name].last_sequence + size + LEFT_OUT
         values = [e.value for e in stream.entries if (e.value or b"").startswith(name.encode())]
         assert values == [b"%s%d" % (name.encode(), n) for n in range(size)]
 
@@ -118,18 +118,21 @@ async def test_several_lanes_are_staged_at_once(database: Database) -> None:
 async def test_what_is_larger_than_a_statement_may_be_is_staged_in_several_batches(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("entries", "lanes"):
+    for module in ("entries", "producers"):
         monkeypatch.setattr(f"redfaust.outbox.{module}.BATCH_BYTES", 10)
     stream = Stream()
     publisher = new_publisher(database, stream)
     owned = await publisher.take_over(["a", "b"])
     values = [b"1" * 4, b"2" * 4, b"3" * 4, b"4" * 30, b"5"]
     async with database.transaction() as connection:
-        lanes = {
-            lane.name: (lane.last_number, [Outgoing(name, value) for value in values])
-            for name, lane in owned.items()
+        producer_ids = {
+            producer_id.name: (
+                producer_id.last_sequence,
+                [Outgoing(name, value) for value in values],
+            )
+            for name, producer_id in owned.items()
         }
-        staged = await stage(connection, lanes)
+        staged = await stage(connection, producer_ids)
     assert [len(batch.entries) for batch in staged] == [2, 1, 1, 1] * 2
     async with publishing(publisher):
         publisher.put(staged)
@@ -138,57 +141,57 @@ async def test_what_is_larger_than_a_statement_may_be_is_staged_in_several_batch
         assert [entry.value for entry in stream.entries if entry.topic == name] == values
 
 
-async def test_a_lane_that_was_taken_over_stages_nothing(database: Database) -> None:
+async def test_a_producer_that_was_taken_over_stages_nothing(database: Database) -> None:
     stream = Stream()
     old = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
     new = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
-    with pytest.raises(LaneOvertaken, match="take them over again"):
+    with pytest.raises(ProducerFenced, match="take them over again"):
         await commit(database, old, b"late")
     assert await batches(database) == []
-    assert (await commit(database, new, b"1")).first_number == new.last_number + 1
+    assert (await commit(database, new, b"1")).first_sequence == new.last_sequence + 1
 
 
-async def test_a_lane_that_the_database_forgot_stages_nothing(database: Database) -> None:
+async def test_a_producer_that_the_database_forgot_stages_nothing(database: Database) -> None:
     publisher = new_publisher(database, Stream())
-    lane = (await publisher.take_over([OWNER]))[OWNER]
+    producer_id = (await publisher.take_over([OWNER]))[OWNER]
     async with database.transaction() as connection:
-        await connection.execute("DELETE FROM redfaust.lanes")
-    with pytest.raises(LaneOvertaken):
-        await commit(database, lane, b"1")
+        await connection.execute("DELETE FROM redfaust.producers")
+    with pytest.raises(ProducerFenced):
+        await commit(database, producer_id, b"1")
     await publisher.let_go([OWNER])
     again = (await publisher.take_over([OWNER]))[OWNER]
-    assert again.name != lane.name
+    assert again.name != producer_id.name
     await commit(database, again, b"1")
 
 
 async def test_what_is_rolled_back_is_not_published(database: Database) -> None:
-    async def roll_back(lane: Lane) -> None:
+    async def roll_back(producer_id: ProducerState) -> None:
         async with database.transaction() as connection:
             entries = [Outgoing("orders", b"never")]
-            await stage(connection, {lane.name: (lane.last_number, entries)})
+            await stage(connection, {producer_id.name: (producer_id.last_sequence, entries)})
             raise LookupError
 
     stream = Stream()
-    lane = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
+    producer_id = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
     with pytest.raises(LookupError):
-        await roll_back(lane)
-    await commit(database, lane, b"1")
+        await roll_back(producer_id)
+    await commit(database, producer_id, b"1")
     await new_publisher(database, stream).take_over([OWNER])
     assert await stream.reaches(1) == [b"1"]
 
 
 async def test_what_an_owner_left_is_published_before_its_heir_goes_on(database: Database) -> None:
     stream = Stream()
-    lane = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
+    producer_id = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
     for n in range(20):  # it dies before it publishes any of them
-        staged = await commit(database, lane, b"%d" % n)
-        lane = Lane(lane.name, staged.last_number)
+        staged = await commit(database, producer_id, b"%d" % n)
+        producer_id = ProducerState(producer_id.name, staged.last_sequence)
 
     heir = new_publisher(database, stream)
-    lane = (await heir.take_over([OWNER, "shop/orders/1"]))[OWNER]
+    producer_id = (await heir.take_over([OWNER, "shop/orders/1"]))[OWNER]
     assert await stream.reaches(20) == [b"%d" % n for n in range(20)]
     async with publishing(heir):
-        heir.put([await commit(database, lane, b"20")])
+        heir.put([await commit(database, producer_id, b"20")])
         await all_published(heir)
     assert await stream.reaches(21) == [b"%d" % n for n in range(21)]
 
@@ -196,44 +199,48 @@ async def test_what_an_owner_left_is_published_before_its_heir_goes_on(database:
 async def test_a_database_that_was_set_back_uses_no_number_again(database: Database) -> None:
     stream = Stream()
     publisher = new_publisher(database, stream)
-    lane = (await publisher.take_over([OWNER]))[OWNER]
+    producer_id = (await publisher.take_over([OWNER]))[OWNER]
     async with publishing(publisher):
-        publisher.put([await commit(database, lane, b"1", b"2", b"3")])
+        publisher.put([await commit(database, producer_id, b"1", b"2", b"3")])
         await all_published(publisher)
     async with database.transaction() as connection:  # as a restored backup would have it
-        await connection.execute("UPDATE redfaust.lanes SET last_number = 1")
+        await connection.execute("UPDATE redfaust.producers SET last_sequence = 1")
         await connection.execute("DELETE FROM redfaust.batches")
 
     heir = new_publisher(database, stream)
     again = (await heir.take_over([OWNER]))[OWNER]
-    assert again.last_number > lane.last_number + 3
+    assert again.last_sequence > producer_id.last_sequence + 3
     async with publishing(heir):
         heir.put([await commit(database, again, b"4")])
         await all_published(heir)
     assert await stream.reaches(4) == [b"1", b"2", b"3", b"4"]
 
 
-async def test_a_lane_that_is_kept_goes_on_while_others_come_and_go(database: Database) -> None:
+async def test_a_producer_that_is_kept_goes_on_while_others_come_and_go(database: Database) -> None:
     stream = Stream()
     publisher = new_publisher(database, stream)
-    lane = (await publisher.take_over(["a"]))["a"]
-    staged = await commit(database, lane, b"1")
+    producer_id = (await publisher.take_over(["a"]))["a"]
+    staged = await commit(database, producer_id, b"1")
     publisher.put([staged])
     assert (await publisher.take_over(["b"])).keys() == {"b"}
     await publisher.let_go(["b"])
-    publisher.put([await commit(database, Lane(lane.name, staged.last_number), b"2")])
+    publisher.put(
+        [await commit(database, ProducerState(producer_id.name, staged.last_sequence), b"2")]
+    )
     async with publishing(publisher):
         await all_published(publisher)
     assert await stream.reaches(2) == [b"1", b"2"]
 
 
-async def test_what_belongs_to_lost_lanes_is_left_to_their_heir(database: Database) -> None:
+async def test_what_belongs_to_lost_producers_is_left_to_their_heir(database: Database) -> None:
     stream = Stream()
     publisher = new_publisher(database, stream)
     owned = await publisher.take_over(["kept", "lost"])
     publisher.put([await commit(database, owned["lost"], b"before")])
     await publisher.let_go(["lost"])
-    publisher.put([await commit(database, Lane(owned["lost"].name, LEFT_OUT + 1), b"behind")])
+    publisher.put(
+        [await commit(database, ProducerState(owned["lost"].name, LEFT_OUT + 1), b"behind")]
+    )
     publisher.put([await commit(database, owned["kept"], b"kept")])
     async with publishing(publisher):
         await all_published(publisher)
@@ -244,10 +251,12 @@ async def test_what_belongs_to_lost_lanes_is_left_to_their_heir(database: Databa
 
 async def test_a_batch_that_was_not_put_is_not_passed_over(database: Database) -> None:
     publisher = new_publisher(database, Stream())
-    lane = (await publisher.take_over([OWNER]))[OWNER]
-    forgotten = await commit(database, lane, b"1")
-    with pytest.raises(LaneOvertaken, match="does not follow"):
-        publisher.put([await commit(database, Lane(lane.name, forgotten.last_number), b"2")])
+    producer_id = (await publisher.take_over([OWNER]))[OWNER]
+    forgotten = await commit(database, producer_id, b"1")
+    with pytest.raises(ProducerFenced, match="does not follow"):
+        publisher.put(
+            [await commit(database, ProducerState(producer_id.name, forgotten.last_sequence), b"2")]
+        )
 
 
 class Failing(Stream):
@@ -257,7 +266,9 @@ class Failing(Stream):
         super().__init__()
         self.left = times
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
         places = await super().append_once(batches)
         if self.left:
             self.left -= 1
@@ -271,11 +282,13 @@ async def test_a_broker_that_is_away_is_waited_for(
     monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.01)
     stream = Failing(3)
     publisher = new_publisher(database, stream)
-    lane = (await publisher.take_over([OWNER]))[OWNER]
+    producer_id = (await publisher.take_over([OWNER]))[OWNER]
     async with publishing(publisher):
-        staged = await commit(database, lane, b"1", b"2")
+        staged = await commit(database, producer_id, b"1", b"2")
         publisher.put([staged])
-        publisher.put([await commit(database, Lane(lane.name, staged.last_number), b"3")])
+        publisher.put(
+            [await commit(database, ProducerState(producer_id.name, staged.last_sequence), b"3")]
+        )
         await all_published(publisher)
     assert await stream.reaches(3) == [b"1", b"2", b"3"]
     assert stream.left == 0
@@ -291,7 +304,7 @@ async def test_a_publisher_that_is_stopped_and_started_passes_nothing_over(
             self.away = True
 
         async def append_once(
-            self, batches: Sequence[LaneBatch]
+            self, batches: Sequence[ProducerBatch]
         ) -> Mapping[str, Mapping[TP, Place]]:
             self.asked.set()
             if self.away:
@@ -300,13 +313,15 @@ async def test_a_publisher_that_is_stopped_and_started_passes_nothing_over(
 
     stream = Away()
     publisher = new_publisher(database, stream)
-    lane = (await publisher.take_over([OWNER]))[OWNER]
-    staged = await commit(database, lane, b"1")
+    producer_id = (await publisher.take_over([OWNER]))[OWNER]
+    staged = await commit(database, producer_id, b"1")
     publisher.put([staged])
     async with publishing(publisher):
         await asyncio.wait_for(stream.asked.wait(), TIMEOUT)
     stream.away = False
-    publisher.put([await commit(database, Lane(lane.name, staged.last_number), b"2")])
+    publisher.put(
+        [await commit(database, ProducerState(producer_id.name, staged.last_sequence), b"2")]
+    )
     async with publishing(publisher):
         await all_published(publisher)
     assert await stream.reaches(2) == [b"1", b"2"]
@@ -318,11 +333,13 @@ async def test_there_is_no_room_while_too_much_is_unpublished(
 ) -> None:
     monkeypatch.setattr(f"redfaust.outbox.publisher.{bound}", 3)
     publisher = new_publisher(database, Stream())
-    lane = (await publisher.take_over([OWNER]))[OWNER]
-    staged = await commit(database, lane, b"1", b"2", b"3")
+    producer_id = (await publisher.take_over([OWNER]))[OWNER]
+    staged = await commit(database, producer_id, b"1", b"2", b"3")
     publisher.put([staged])
     await asyncio.wait_for(publisher.has_room(), TIMEOUT)
-    publisher.put([await commit(database, Lane(lane.name, staged.last_number), b"4")])
+    publisher.put(
+        [await commit(database, ProducerState(producer_id.name, staged.last_sequence), b"4")]
+    )
     waiting = asyncio.create_task(publisher.has_room())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -338,11 +355,11 @@ async def test_what_is_published_in_one_go_is_bounded_by_bytes(
     monkeypatch.setattr("redfaust.outbox.publisher.BATCH_BYTES", 5)
     stream = Stream()
     publisher = new_publisher(database, stream)
-    lane = (await publisher.take_over([OWNER]))[OWNER]
+    producer_id = (await publisher.take_over([OWNER]))[OWNER]
     for value in (b"12", b"34", b"56", b"a large one", b"78"):
-        staged = await commit(database, lane, value)
+        staged = await commit(database, producer_id, value)
         publisher.put([staged])
-        lane = Lane(lane.name, staged.last_number)
+        producer_id = ProducerState(producer_id.name, staged.last_sequence)
     async with publishing(publisher):
         await all_published(publisher)
     assert stream.batches == [2, 1, 1, 1]
@@ -353,12 +370,12 @@ async def test_a_refused_entry_is_set_aside_once_and_the_others_go_on(
 ) -> None:
     class Picky(Stream):
         async def append_once(
-            self, batches: Sequence[LaneBatch]
+            self, batches: Sequence[ProducerBatch]
         ) -> Mapping[str, Mapping[TP, Place]]:
-            for lane, entries, _ in batches:
+            for producer_id, entries, _ in batches:
                 for number, entry in entries:
                     if (entry.value or b"").startswith(b"bad"):
-                        raise EntriesRefused([Refused(lane, number, BrokerError("never"))])
+                        raise EntriesRefused([Refused(producer_id, number, BrokerError("never"))])
             return await super().append_once(batches)
 
     async def keep(connection: Connection, entry: Outgoing, error: BrokerError) -> None:
@@ -370,8 +387,8 @@ async def test_a_refused_entry_is_set_aside_once_and_the_others_go_on(
     stream = Picky()
     # Two of them publish the same batches, as an owner and a relay may.
     first, second = (new_publisher(database, stream, keep) for _ in range(2))
-    lane = (await first.take_over([OWNER]))[OWNER]
-    staged = await commit(database, lane, b"1", b"bad 2", b"3", b"bad 4")
+    producer_id = (await first.take_over([OWNER]))[OWNER]
+    staged = await commit(database, producer_id, b"1", b"bad 2", b"3", b"bad 4")
     first.put([staged])
     await asyncio.gather(second.take_over([OWNER]), _publish_all(first))
     async with database.transaction() as connection:
@@ -391,12 +408,12 @@ async def test_a_relay_publishes_what_an_owner_left(
     monkeypatch.setattr("redfaust.outbox.maintenance.LEFT_AFTER", 0.05)
     monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.02)
     stream = Stream()
-    lane = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
+    producer_id = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
     async with running(database, stream, poll=0.05) as relay:
         await is_active(relay)
-        staged = await commit(database, lane, b"1", b"2")
+        staged = await commit(database, producer_id, b"1", b"2")
         await stream.reaches(2)
-        await commit(database, Lane(lane.name, staged.last_number), b"3")
+        await commit(database, ProducerState(producer_id.name, staged.last_sequence), b"3")
         assert await stream.reaches(3) == [b"1", b"2", b"3"]
         await drained(database)
 
@@ -408,12 +425,12 @@ async def test_owner_and_relay_publish_each_entry_once_and_in_order(
     monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.002)
     stream = Stream()
     publisher = new_publisher(database, stream)
-    lane = (await publisher.take_over([OWNER]))[OWNER]
+    producer_id = (await publisher.take_over([OWNER]))[OWNER]
     async with running(database, stream, poll=0.001), publishing(publisher):
         for n in range(200):
-            staged = await commit(database, lane, b"%d" % n)
+            staged = await commit(database, producer_id, b"%d" % n)
             publisher.put([staged])
-            lane = Lane(lane.name, staged.last_number)
+            producer_id = ProducerState(producer_id.name, staged.last_sequence)
         await all_published(publisher)
         await drained(database)
     assert await stream.reaches(200) == [b"%d" % n for n in range(200)]

@@ -1,4 +1,4 @@
-"""Owners of lanes on Redis: entries that it does not take, and owners that are killed."""
+"""Owners of producers on Redis: entries that it does not take, and owners that are killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redfaust.brokers.broker import Outgoing
 from redfaust.brokers.redis import RedisBroker
 from redfaust.brokers.redis.entry import MAX_HEADERS
 from redfaust.brokers.redis.offsets import BEGINNING
-from redfaust.outbox.lanes import Lane, stage
+from redfaust.outbox.producers import ProducerState, stage
 from redfaust.outbox.publisher import Publisher
 from redfaust.postgres.database import Database
 from redfaust.processing.dead_letters import DeadLetters
@@ -30,7 +30,7 @@ COMMITS = 40
 ROUND = 10
 """Commits that may be published in one go."""
 SENDS = 5
-"""Of each lane in each commit."""
+"""Of each producer in each commit."""
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def broker(any_broker_url: str) -> AsyncIterator[RedisBroker]:
 async def own(database: Database, broker: RedisBroker, commits: int) -> None:
     """Commit, publishing meanwhile what was committed before."""
     publisher = Publisher(database, broker, set_aside=keep_unsent(database, "shop"))
-    lanes = dict(await publisher.take_over(OWNERS))
+    producer_ids = dict(await publisher.take_over(OWNERS))
     publishing = asyncio.create_task(publisher.run())
     try:
         for _ in range(commits):
@@ -63,14 +63,14 @@ async def own(database: Database, broker: RedisBroker, commits: int) -> None:
                 staged = await stage(
                     connection,
                     {
-                        lane.name: (lane.last_number, _sends(owner, number))
-                        for owner, lane in lanes.items()
+                        producer_id.name: (producer_id.last_sequence, _sends(owner, number))
+                        for owner, producer_id in producer_ids.items()
                     },
                 )
             failpoints.point("test.committed")
             publisher.put(staged)
             for owner, batch in zip(OWNERS, staged, strict=True):
-                lanes[owner] = Lane(batch.lane, batch.last_number)
+                producer_ids[owner] = ProducerState(batch.producer_id, batch.last_sequence)
             await publisher.has_room()
             if number % ROUND == ROUND - 1:  # otherwise all may be published in one go
                 await asyncio.wait_for(publisher.drained(), TIMEOUT)
@@ -157,9 +157,11 @@ async def test_wherever_an_owner_is_killed_every_event_is_published_once_in_orde
 async def sent(database: Database, broker: RedisBroker, *entries: Outgoing) -> list[str]:
     """Publish them in one batch; returns the topics of what became dead letters."""
     publisher = Publisher(database, broker, set_aside=keep_unsent(database, "shop"))
-    lane = (await publisher.take_over(OWNERS))[OWNERS[0]]
+    producer_id = (await publisher.take_over(OWNERS))[OWNERS[0]]
     async with database.transaction() as connection:
-        publisher.put(await stage(connection, {lane.name: (lane.last_number, entries)}))
+        publisher.put(
+            await stage(connection, {producer_id.name: (producer_id.last_sequence, entries)})
+        )
     publishing = asyncio.create_task(publisher.run())
     try:
         await asyncio.wait_for(publisher.drained(), TIMEOUT)
@@ -213,8 +215,8 @@ async def test_a_killed_owner_leaves_no_second_dead_letter(
 
 async def _take_over_with(database: Database, broker: RedisBroker, entry: Outgoing) -> None:
     publisher = Publisher(database, broker, set_aside=keep_unsent(database, "shop"))
-    lane = (await publisher.take_over(OWNERS))[OWNERS[0]]
+    producer_id = (await publisher.take_over(OWNERS))[OWNERS[0]]
     async with database.transaction() as connection:
-        await stage(connection, {lane.name: (lane.last_number, [entry])})
+        await stage(connection, {producer_id.name: (producer_id.last_sequence, [entry])})
     heir = Publisher(database, broker, set_aside=keep_unsent(database, "shop"))
     await heir.take_over(OWNERS)

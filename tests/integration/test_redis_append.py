@@ -18,9 +18,9 @@ from redfaust.brokers.broker import (
 )
 from redfaust.brokers.redis import RedisBroker
 from redfaust.brokers.redis.entry import MAX_HEADERS
-from redfaust.brokers.redis.lanes import CALL_BYTES
+from redfaust.brokers.redis.producer_states import CALL_BYTES
 from redfaust.errors import BrokerError
-from tests.integration.test_redis_lanes import everything_said
+from tests.integration.test_redis_producer_states import everything_said
 from tests.rights import as_administrator
 
 SECRET = b"4111-1111-1111-1111"

@@ -9,7 +9,7 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from redfaust.brokers.broker import LaneBatch, Numbered, Outgoing
+from redfaust.brokers.broker import Outgoing, ProducerBatch, SequencedEntry
 from redfaust.brokers.redis import RedisBroker
 from redfaust.brokers.redis import sequences as redis_sequences
 from redfaust.brokers.redis.keys import SECRETS
@@ -17,7 +17,7 @@ from redfaust.brokers.redis.sequences import KEPT, Sequences
 from tests.rights import as_administrator
 
 EVENTS = TP("events", 0)
-STREAM, MARKS = b"{events:0}", "{events:0}:lanes"
+STREAM, MARKS = b"{events:0}", "{events:0}:producers"
 
 NewBroker = Callable[[], RedisBroker]
 
@@ -49,7 +49,9 @@ def looks_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def send(broker: RedisBroker, number: int) -> None:
-    await broker.append_once([LaneBatch("lane", [Numbered(number, Outgoing("events", b"x"))])])
+    await broker.append_once(
+        [ProducerBatch("producer_id", [SequencedEntry(number, Outgoing("events", b"x"))])]
+    )
 
 
 async def sources(broker: RedisBroker) -> list[tuple[str, int] | None]:
@@ -63,7 +65,7 @@ async def test_a_secret_is_drawn_once_for_all(new_broker: NewBroker, redis: Redi
     secret = await redis.get(SECRETS)
     await send(second, 2)
     assert await redis.get(SECRETS) == secret
-    assert await sources(first) == await sources(second) == [("lane", 1), ("lane", 2)]
+    assert await sources(first) == await sources(second) == [("producer_id", 1), ("producer_id", 2)]
 
 
 async def test_a_secret_is_of_one_broker(
@@ -85,7 +87,7 @@ async def test_a_secret_that_is_deleted_is_put_back_by_who_knows_it(
     await redis.delete(SECRETS)
     await send(knows, 2)
     assert await redis.get(SECRETS) == secret
-    assert await sources(new_broker()) == [("lane", 1), ("lane", 2)]
+    assert await sources(new_broker()) == [("producer_id", 1), ("producer_id", 2)]
 
 
 async def test_where_another_secret_was_drawn_meanwhile_both_verify(
@@ -96,12 +98,16 @@ async def test_where_another_secret_was_drawn_meanwhile_both_verify(
     await redis.delete(SECRETS)
     await new.append([Outgoing("events", b"x")])
     assert await sources(new) == [None, None], "it cannot know better yet"
-    assert await sources(knows) == [("lane", 1), None]
+    assert await sources(knows) == [("producer_id", 1), None]
     await send(new, 2)
-    expected = [("lane", 1), None, ("lane", 2)]
+    expected = [("producer_id", 1), None, ("producer_id", 2)]
     for broker in (knows, new, new_broker()):
         assert await sources(broker) == expected
-    assert await knows.marks(["lane"]) == await new.marks(["lane"]) == {"lane": {EVENTS: 2}}
+    assert (
+        await knows.last_sequences(["producer_id"])
+        == await new.last_sequences(["producer_id"])
+        == {"producer_id": {EVENTS: 2}}
+    )
 
 
 async def test_a_reader_learns_of_a_new_secret_by_what_it_has_signed(
@@ -112,9 +118,9 @@ async def test_a_reader_learns_of_a_new_secret_by_what_it_has_signed(
     await redis.delete(SECRETS)
     await redis.delete(MARKS)
     await send(new_broker(), 2)
-    assert await sources(reader) == [("lane", 1), ("lane", 2)]
-    assert await reader.marks(["lane"]) == {"lane": {EVENTS: 2}}
-    assert await sources(new_broker()) == [("lane", 1), ("lane", 2)]
+    assert await sources(reader) == [("producer_id", 1), ("producer_id", 2)]
+    assert await reader.last_sequences(["producer_id"]) == {"producer_id": {EVENTS: 2}}
+    assert await sources(new_broker()) == [("producer_id", 1), ("producer_id", 2)]
 
 
 @pytest.mark.parametrize("wrong", ["", "mine", "0" * 64 + "0", "z" * 64, "0" * 100_000, None])
@@ -126,7 +132,7 @@ async def test_what_is_no_secret_is_replaced(
     else:
         await redis.set(SECRETS, wrong)
     await send(new_broker(), 1)
-    assert await sources(new_broker()) == [("lane", 1)]
+    assert await sources(new_broker()) == [("producer_id", 1)]
 
 
 async def test_secrets_that_are_kept_are_few(redis: Redis) -> None:

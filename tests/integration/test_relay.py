@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 from faust.types import TP
 
-from redfaust.brokers.broker import LaneBatch, Outgoing, Place
+from redfaust.brokers.broker import Outgoing, Place, ProducerBatch
 from redfaust.errors import BrokerUnavailable, DatabaseBusy, DatabaseUnavailable
-from redfaust.outbox.lanes import open_lanes, stage
 from redfaust.outbox.outbox import Outbox, outbox_status
+from redfaust.outbox.producers import open_producers, stage
 from redfaust.outbox.relay import Relay
 from redfaust.postgres.database import Database
 from redfaust.postgres.migrate import apply_migrations, migrate
@@ -126,15 +126,15 @@ async def test_headers_count_as_long_as_they_are_though_they_are_stored_compress
 async def test_large_batches_are_read_one_by_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("entries", "batch_publisher", "lanes"):
+    for module in ("entries", "batch_publisher", "producers"):
         monkeypatch.setattr(f"redfaust.outbox.{module}.BATCH_BYTES", 5_000)
     values = [bytes([n]) * 2_000 for n in range(7)]
     async with database.transaction() as connection:
-        lanes = await open_lanes(connection, ["relay"])
+        producer_ids = await open_producers(connection, ["relay"])
         sent = [Outgoing("orders", value) for value in values]
-        batches = await stage(connection, {lanes["relay"]: (0, sent)})
+        batches = await stage(connection, {producer_ids["relay"]: (0, sent)})
     assert [len(batch.entries) for batch in batches] == [2, 2, 2, 1]
-    assert [batch.last_number for batch in batches] == [2, 4, 6, 7]
+    assert [batch.last_sequence for batch in batches] == [2, 4, 6, 7]
     stream = Stream()
     async with running(database, stream):
         assert await stream.reaches(7) == values
@@ -144,7 +144,9 @@ async def test_large_batches_are_read_one_by_one(
 class Forgetful(Stream):
     """Keeps no values, of which there are more than memory should hold."""
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
         return await super().append_once(
             [
                 batch._replace(
@@ -261,7 +263,7 @@ async def test_a_broker_that_is_away_costs_nothing(database: Database) -> None:
 async def test_a_relay_that_dies_before_it_notes_has_published_once(database: Database) -> None:
     class Deadly(Stream):
         async def append_once(
-            self, batches: Sequence[LaneBatch]
+            self, batches: Sequence[ProducerBatch]
         ) -> Mapping[str, Mapping[TP, Place]]:
             places = await super().append_once(batches)
             if len(self.batches) == 1:
@@ -294,9 +296,9 @@ async def test_what_is_claimed_goes_first_and_in_the_order_of_its_numbers(
     database: Database,
 ) -> None:
     async with database.transaction() as connection:  # as a relay left it that died
-        [lane] = (await open_lanes(connection, ["relay"])).values()
-        await stage(connection, {lane: (0, [Outgoing("orders", b"first")])})
-        await stage(connection, {lane: (1, [Outgoing("orders", b"second")])})
+        [producer_id] = (await open_producers(connection, ["relay"])).values()
+        await stage(connection, {producer_id: (0, [Outgoing("orders", b"first")])})
+        await stage(connection, {producer_id: (1, [Outgoing("orders", b"second")])})
         await connection.execute(
             "INSERT INTO redfaust.outbox (topic, value, available_at) VALUES "
             "('orders', 'fourth', NULL), ('orders', 'third', now() - interval '1 min')"
@@ -338,7 +340,7 @@ async def test_rows_that_were_claimed_before_there_were_batches_are_published(
             assert await stream.reaches(3) == [b"first", b"second", b"third"]
             await drained(database)
         assert stream.entries[1] == Outgoing("orders", b"second", b"k", (("a", b"1"),))
-        assert (await lane_of(database))[0] == "relay-x"
+        assert (await producer_of(database))[0] == "relay-x"
     finally:
         await database.close()
 
@@ -396,15 +398,15 @@ async def test_a_row_that_was_claimed_before_and_could_not_be_read_is_published(
     try:
         await migrate_up_to(database, tmp_path, "0012")
         async with database.transaction() as connection:
-            [lane] = (await open_lanes(connection, ["relay"])).values()
+            [producer_id] = (await open_producers(connection, ["relay"])).values()
             await connection.execute(
-                "INSERT INTO redfaust.batches (lane, first_number, last_number, entries) VALUES"
-                " ($1, 1, 2, ARRAY["
+                "INSERT INTO redfaust.batches"
+                " (producer_id, first_sequence, last_sequence, entries) VALUES ($1, 1, 2, ARRAY["
                 """ROW(1, 'orders', NULL, NULL, 'odd', '{"n": 1e400}', NULL)::redfaust.entry,"""
                 """ROW(2, 'orders', NULL, NULL, 'good', '{"t": "x"}', NULL)::redfaust.entry])""",
-                lane,
+                producer_id,
             )
-            await connection.execute("UPDATE redfaust.lanes SET last_number = 2")
+            await connection.execute("UPDATE redfaust.producers SET last_sequence = 2")
         await migrate(database)
         stream = Stream()
         async with running(database, stream):
@@ -513,11 +515,11 @@ async def test_without_any_lock_relays_publish_once_and_in_order(database: Datab
     assert all(relay.published for relay in relays)
 
 
-async def lane_of(database: Database) -> tuple[str, int]:
+async def producer_of(database: Database) -> tuple[str, int]:
     async with database.transaction() as connection:
-        row = await connection.fetchrow("SELECT lane, last_number FROM redfaust.lanes")
+        row = await connection.fetchrow("SELECT producer_id, last_sequence FROM redfaust.producers")
     assert row is not None
-    return row["lane"], row["last_number"]
+    return row["producer_id"], row["last_sequence"]
 
 
 async def test_a_database_that_was_set_back_loses_nothing(database: Database) -> None:
@@ -527,7 +529,7 @@ async def test_a_database_that_was_set_back_loses_nothing(database: Database) ->
         await stream.reaches(3)
         await drained(database)
     async with database.transaction() as connection:  # as a restored backup would have it
-        await connection.execute("UPDATE redfaust.lanes SET last_number = 1")
+        await connection.execute("UPDATE redfaust.producers SET last_sequence = 1")
     await publish(database, b"4")
     async with running(database, stream):
         assert await stream.reaches(4) == [b"1", b"2", b"3", b"4"]
@@ -543,13 +545,13 @@ async def test_a_late_append_that_the_database_has_forgotten_hides_no_other(
     assert await kill_session_of(database, "UNION ALL") == 1
     async with database.transaction() as connection:  # a replica that knows nothing of 1 and 2
         await connection.execute("DELETE FROM redfaust.batches")
-        await connection.execute("UPDATE redfaust.lanes SET last_number = last_number - 2")
+        await connection.execute("UPDATE redfaust.producers SET last_sequence = last_sequence - 2")
 
     class Slower(Stream):
-        marks = stream.marks
+        last_sequences = stream.last_sequences
 
         async def append_once(
-            self, batches: Sequence[LaneBatch]
+            self, batches: Sequence[ProducerBatch]
         ) -> Mapping[str, Mapping[TP, Place]]:
             stream.go_on.set()
             with pytest.raises(DatabaseUnavailable):
@@ -561,21 +563,23 @@ async def test_a_late_append_that_the_database_has_forgotten_hides_no_other(
         assert await stream.reaches(4) == [b"1", b"2", b"3", b"4"]
 
 
-async def test_a_lane_that_is_set_back_under_a_relay_is_taken_up_again(database: Database) -> None:
+async def test_a_producer_that_is_set_back_under_a_relay_is_taken_up_again(
+    database: Database,
+) -> None:
     stream = Stream()
     async with running(database, stream, poll=0.01):
         await publish(database, b"1", b"2")
         await stream.reaches(2)
         async with database.transaction() as connection:
-            await connection.execute("DELETE FROM redfaust.lanes")
+            await connection.execute("DELETE FROM redfaust.producers")
         await publish(database, b"3")
         assert await stream.reaches(3) == [b"1", b"2", b"3"]
 
 
 async def test_a_relay_that_has_nothing_to_do_writes_nothing(database: Database) -> None:
-    async def version_of_the_lane() -> tuple[object, ...]:
+    async def version_of_the_producer() -> tuple[object, ...]:
         async with database.transaction() as connection:
-            row = await connection.fetchrow("SELECT xmin::text, ctid::text FROM redfaust.lanes")
+            row = await connection.fetchrow("SELECT xmin::text, ctid::text FROM redfaust.producers")
         assert row is not None
         return tuple(row)
 
@@ -584,12 +588,12 @@ async def test_a_relay_that_has_nothing_to_do_writes_nothing(database: Database)
         await publish(database, b"1")
         await stream.reaches(1)
         await drained(database)
-        before = await version_of_the_lane()
+        before = await version_of_the_producer()
         await asyncio.sleep(0.2)  # twenty polls
-        assert await version_of_the_lane() == before
+        assert await version_of_the_producer() == before
 
 
-async def test_databases_have_lanes_of_their_own(
+async def test_databases_have_producers_of_their_own(
     database: Database, database_url: str, postgres_url: str
 ) -> None:
     stream = Stream()
@@ -597,7 +601,7 @@ async def test_databases_have_lanes_of_their_own(
         await publish(database, b"1", b"2")
         await stream.reaches(2)
         await drained(database)
-    original = await lane_of(database)
+    original = await producer_of(database)
     await database.close()  # a database can be copied while nobody is in it
 
     name = f"{urlsplit(database_url).path[1:]}_copy"
@@ -611,10 +615,12 @@ async def test_databases_have_lanes_of_their_own(
                 assert await stream.reaches(3) == [b"1", b"2", b"3"]
                 await drained(copy)
             async with copy.transaction() as connection:
-                rows = await connection.fetch("SELECT lane, last_number FROM redfaust.lanes")
-            lanes = {(row["lane"], row["last_number"]) for row in rows}
-            assert original in lanes
-            assert len(lanes) == 2
+                rows = await connection.fetch(
+                    "SELECT producer_id, last_sequence FROM redfaust.producers"
+                )
+            producer_ids = {(row["producer_id"], row["last_sequence"]) for row in rows}
+            assert original in producer_ids
+            assert len(producer_ids) == 2
         finally:
             await copy.close()
     finally:

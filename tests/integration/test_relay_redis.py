@@ -14,7 +14,7 @@ import pytest
 from faust.types import TP
 from redis.asyncio import Redis
 
-from redfaust.brokers.broker import Advance, LaneBatch, Place, TopicSpec
+from redfaust.brokers.broker import Advance, Place, ProducerBatch, TopicSpec
 from redfaust.brokers.redis import RedisBroker, keys
 from redfaust.brokers.redis.offsets import BEGINNING
 from redfaust.errors import DeadLetterError
@@ -101,10 +101,10 @@ async def test_two_databases_share_a_redis(
     assert await values(broker) == [b"a0", b"A0", b"b0", b"a1", b"A1", b"b1", b"a2", b"A2", b"b2"]
 
 
-async def mark(database: Database, broker: RedisBroker) -> int:
+async def last_sequence(database: Database, broker: RedisBroker) -> int:
     async with database.transaction() as connection:
-        lane = await connection.fetchval("SELECT lane FROM redfaust.lanes")
-    return max((await broker.marks([lane]))[lane].values())
+        producer_id = await connection.fetchval("SELECT producer_id FROM redfaust.producers")
+    return max((await broker.last_sequences([producer_id]))[producer_id].values())
 
 
 async def test_after_redis_was_wiped_what_is_kept_follows_and_numbers_go_on(
@@ -112,14 +112,14 @@ async def test_after_redis_was_wiped_what_is_kept_follows_and_numbers_go_on(
 ) -> None:
     await publish(database, b"1", b"2")
     await relay_everything(database, broker)
-    before = await mark(database, broker)
+    before = await last_sequence(database, broker)
     async with Redis.from_url(as_administrator(any_broker_url)) as client:
         await client.flushall()
     await broker.create_topic(TopicSpec("orders", 1))  # as workers do that begin anew
     await publish(database, b"3")
     await relay_everything(database, broker)
     assert await values(broker) == [b"1", b"2", b"3"]
-    assert await mark(database, broker) > before
+    assert await last_sequence(database, broker) > before
 
 
 async def test_after_redis_was_wiped_what_is_kept_follows_though_nobody_declares_its_topic(
@@ -141,7 +141,7 @@ async def test_what_was_claimed_before_redis_was_wiped_is_published(
         pass
 
     class Unreached:
-        marks = broker.marks
+        last_sequences = broker.last_sequences
         blocked = broker.blocked
         topics = broker.topics
         floors = broker.floors
@@ -149,7 +149,7 @@ async def test_what_was_claimed_before_redis_was_wiped_is_published(
         incarnation = broker.incarnation
 
         async def append_once(
-            self, batches: Sequence[LaneBatch]
+            self, batches: Sequence[ProducerBatch]
         ) -> Mapping[str, Mapping[TP, Place]]:
             [batch] = batches
             await broker.append_once([batch._replace(entries=batch.entries[:1])])

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 import pytest
 from faust.types import TP
 
-from redfaust.brokers.broker import EntriesRefused, LaneBatch, Outgoing, Place, Refused
-from redfaust.errors import BrokerError, LaneOvertaken
+from redfaust.brokers.broker import EntriesRefused, Outgoing, Place, ProducerBatch, Refused
+from redfaust.errors import BrokerError, ProducerFenced
 from redfaust.outbox.batch_cleaner import KEEP_FOR, BatchCleaner
 from redfaust.outbox.batch_publisher import BatchPublisher
-from redfaust.outbox.lanes import Lane, open_lanes
 from redfaust.outbox.maintenance import Maintenance
+from redfaust.outbox.producers import ProducerState, open_producers
 from redfaust.postgres.database import Connection, Database
 from redfaust.postgres.migrate import migrate
 from redfaust.postgres.queries import load
@@ -53,24 +53,24 @@ def numbers(begin: int, end: int) -> list[bytes | None]:
 
 
 class Owner:
-    """Commits and publishes on one lane."""
+    """Commits and publishes on one producer."""
 
     def __init__(self, database: Database, stream: Stream) -> None:
         self.publisher = new_publisher(database, stream)
         self._database = database
-        self._lane = Lane("", 0)
+        self._producer_id = ProducerState("", 0)
         self._sent = 0
 
     async def take_over(self) -> None:
-        self._lane = (await self.publisher.take_over([OWNER]))[OWNER]
+        self._producer_id = (await self.publisher.take_over([OWNER]))[OWNER]
 
     async def send(self, count: int) -> None:
         """The next numbers, in two batches."""
         for size in (count // 2, count - count // 2):
             values = [b"%d" % n for n in range(self._sent, self._sent + size)]
-            staged = await commit(self._database, self._lane, *values)
+            staged = await commit(self._database, self._producer_id, *values)
             self.publisher.put([staged])
-            self._lane = Lane(staged.lane, staged.last_number)
+            self._producer_id = ProducerState(staged.producer_id, staged.last_sequence)
             self._sent += size
 
 
@@ -83,7 +83,7 @@ async def test_what_is_lost_is_found_out_by_the_next_append(database: Database) 
         await all_published(owner.publisher)
         for lost in (1, 7, 20):
             stream.lose(lost)
-            stream.name = "first"  # nothing tells, apart from the marks
+            stream.name = "first"  # nothing tells, apart from the last sequences
             await owner.send(4)
             await all_published(owner.publisher)
             values = [int(entry.value or b"") for entry in stream.entries]
@@ -146,7 +146,7 @@ async def test_what_is_lost_again_while_it_is_restored_is_restored(database: Dat
             self.losses: list[int] = []
 
         async def append_once(
-            self, batches: Sequence[LaneBatch]
+            self, batches: Sequence[ProducerBatch]
         ) -> Mapping[str, Mapping[TP, Place]]:
             places = await super().append_once(batches)
             if self.losses:
@@ -175,10 +175,10 @@ async def test_what_cannot_be_appended_again_is_a_dead_letter_unless_every_group
         is_strict = False
 
         async def append_once(
-            self, batches: Sequence[LaneBatch]
+            self, batches: Sequence[ProducerBatch]
         ) -> Mapping[str, Mapping[TP, Place]]:
             refused = [
-                Refused(batch.lane, number, BrokerError("not any more"))
+                Refused(batch.producer_id, number, BrokerError("not any more"))
                 for batch in batches
                 for number, entry in batch.entries
                 if self.is_strict and entry.value == b"1"
@@ -239,13 +239,13 @@ async def test_what_a_set_back_database_has_forgotten_hides_nothing_of_the_heir(
 ) -> None:
     stream = Stream()
     await new_publisher(database, stream).take_over([OWNER])
-    before = await last_number(database)
+    before = await last_sequence(database)
     zombie = new_publisher(database, stream)
     forgotten = await commit(database, (await zombie.take_over([OWNER]))[OWNER], b"x", b"y", b"z")
     zombie.put([forgotten])
     async with database.transaction() as connection:
         await connection.execute("DELETE FROM redfaust.batches")
-        await connection.execute("UPDATE redfaust.lanes SET last_number = $1", before)
+        await connection.execute("UPDATE redfaust.producers SET last_sequence = $1", before)
     await begin_another_timeline(database)
     heir = Owner(database, stream)
     await heir.take_over()
@@ -265,28 +265,28 @@ async def test_an_heir_publishes_first_what_was_left_on_another_timeline(
 ) -> None:
     for timeline in range(3):
         async with database.transaction() as connection:
-            lanes = await open_lanes(connection, [OWNER])
-        await commit(database, Lane(lanes[OWNER], 0), b"%d" % timeline)
+            producer_ids = await open_producers(connection, [OWNER])
+        await commit(database, ProducerState(producer_ids[OWNER], 0), b"%d" % timeline)
         await begin_another_timeline(database)
     stream = Stream()
     heir = Owner(database, stream)
     await heir.take_over()
     assert [entry.value for entry in stream.entries] == numbers(0, 3)
-    with pytest.raises(LaneOvertaken):
-        await commit(database, Lane(lanes[OWNER], 1), b"late")
+    with pytest.raises(ProducerFenced):
+        await commit(database, ProducerState(producer_ids[OWNER], 1), b"late")
 
 
 async def begin_another_timeline(database: Database) -> None:
-    """As far as lanes tell: those that are there become older than what is drawn next."""
+    """As far as producers tell: those that are there become older than what is drawn next."""
     async with database.transaction() as connection:
         await connection.execute(
-            "UPDATE redfaust.lanes SET producer = replace(producer, '.', '.0')"
+            "UPDATE redfaust.producers SET producer = replace(producer, '.', '.0')"
         )
 
 
-async def last_number(database: Database) -> int:
+async def last_sequence(database: Database) -> int:
     async with database.transaction() as connection:
-        number: int = await connection.fetchval("SELECT last_number FROM redfaust.lanes")
+        number: int = await connection.fetchval("SELECT last_sequence FROM redfaust.producers")
     return number
 
 
@@ -310,10 +310,10 @@ def retention_of(database: Database, stream: Stream) -> BatchCleaner:
     )
 
 
-async def lanes_of(database: Database) -> list[str]:
+async def producers_of(database: Database) -> list[str]:
     async with database.transaction() as connection:
-        rows = await connection.fetch(load("redfaust.outbox", "select_lanes"))
-    return [row["lane"] for row in rows]
+        rows = await connection.fetch(load("redfaust.outbox", "select_producers"))
+    return [row["producer_id"] for row in rows]
 
 
 async def test_a_batch_is_deleted_when_its_time_is_over_and_every_group_has_passed_it(
@@ -327,13 +327,13 @@ async def test_a_batch_is_deleted_when_its_time_is_over_and_every_group_has_pass
         await all_published(owner.publisher)
     await owner.send(2)  # not published
     retention = retention_of(database, stream)
-    lanes = await lanes_of(database)
-    assert await retention.delete_passed(lanes) == 0
+    producer_ids = await producers_of(database)
+    assert await retention.delete_passed(producer_ids) == 0
     await let_pass(database, KEEP_FOR)
     stream.floor = 1
-    assert await retention.delete_passed(lanes) == 0
+    assert await retention.delete_passed(producer_ids) == 0
     stream.floor = 4
-    assert await retention.delete_passed(lanes) == 2
+    assert await retention.delete_passed(producer_ids) == 2
     assert await kept(database) == 2
 
 
@@ -367,7 +367,7 @@ async def test_what_a_log_has_lost_is_restored_and_not_deleted(database: Databas
         await all_published(owner.publisher)
     await let_pass(database, KEEP_FOR)
     stream.lose(1)
-    assert await retention_of(database, stream).delete_passed(await lanes_of(database)) == 0
+    assert await retention_of(database, stream).delete_passed(await producers_of(database)) == 0
     assert await stream.reaches(4) == numbers(0, 4)
     assert await kept(database) == 2
 
@@ -380,8 +380,8 @@ async def test_batches_that_wait_for_a_group_do_not_hide_those_behind_them(
     async with database.transaction() as connection:
         await connection.execute(
             "INSERT INTO redfaust.batches"
-            " (lane, first_number, last_number, entries, published_at, places) "
-            "SELECT 'lane', n, n, '{}', now() - interval '1 day',"
+            " (producer, first_number, last_number, entries, published_at, places) "
+            "SELECT 'producer_id', n, n, '{}', now() - interval '1 day',"
             " ARRAY[ROW(CASE WHEN n <= 6 THEN 'slow' ELSE 'orders' END, 0, 0, 1)::redfaust.place] "
             "FROM generate_series(1, 10) AS n"
         )
@@ -391,19 +391,19 @@ async def test_batches_that_wait_for_a_group_do_not_hide_those_behind_them(
             return {tp: 0 for tp in tps if tp.topic == "slow"}
 
     retention = retention_of(database, Slow())
-    deleted = [await retention.delete_passed(["lane"]) for _ in range(6)]
+    deleted = [await retention.delete_passed(["producer_id"]) for _ in range(6)]
     assert deleted == [0, 0, 0, 2, 2, 0]
     assert await kept(database) == 6
 
 
-async def test_lanes_are_found_without_their_batches(database: Database) -> None:
-    assert await lanes_of(database) == []
+async def test_producers_are_found_without_their_batches(database: Database) -> None:
+    assert await producers_of(database) == []
     async with database.transaction() as connection:
         await connection.execute(
-            "INSERT INTO redfaust.batches (lane, first_number, last_number, entries) "
+            "INSERT INTO redfaust.batches (producer_id, first_sequence, last_sequence, entries) "
             "SELECT chr(97 + n % 3), n, n, '{}' FROM generate_series(1, 30) AS n"
         )
-    assert await lanes_of(database) == ["a", "b", "c"]
+    assert await producers_of(database) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
@@ -417,13 +417,14 @@ async def test_no_round_reads_all_batches(database: Database, plans: str, analyz
         "select_reached": ("(text[], int)", "('{a,b}', 100)"),
         "select_kept": ("(text, bigint, int, bigint)", "('a', 7, 8, 1000)"),
         "select_unpublished": ("(text[], text, bigint, int, bigint)", "('{a,b}', '', 0, 8, 1000)"),
-        "select_left_lanes": ("(float8)", "(5)"),
-        "select_lanes": ("", ""),
+        "select_left_producers": ("(float8)", "(5)"),
+        "select_producers": ("", ""),
         "delete_batches": ("(text[], bigint[])", "('{a}', '{7}')"),
     }
     async with database.transaction() as connection:
         await connection.execute(
-            "INSERT INTO redfaust.batches (lane, first_number, last_number, entries, published_at) "
+            "INSERT INTO redfaust.batches "
+            "(producer_id, first_sequence, last_sequence, entries, published_at) "
             "SELECT chr(97 + n % 8), n, n, '{}', now() FROM generate_series(1, 40000) AS n"
         )
         if analyzed:
@@ -448,15 +449,15 @@ async def test_housekeeping_looks_again_after_it_failed(database: Database) -> N
     housekeeping = Maintenance(database, stream, batch_publisher, everybody=True)
     await housekeeping.keep()
     stream.lose(2)
-    marks = stream.marks
+    last_sequences = stream.last_sequences
 
     async def unreachable(_: object) -> Mapping[str, Mapping[TP, int]]:
         raise ConnectionError
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(stream, "marks", unreachable)
+        patched.setattr(stream, "last sequences", unreachable)
         with pytest.raises(ConnectionError):
             await housekeeping.keep()
-    assert stream.marks == marks
+    assert stream.last_sequences == last_sequences
     await asyncio.wait_for(housekeeping.keep(), TIMEOUT)
     assert await stream.reaches(4) == numbers(0, 4)

@@ -16,8 +16,8 @@ import pytest
 from faust.exceptions import ImproperlyConfigured
 from redis.asyncio import Redis
 
-from redfaust.brokers.broker import Broker, Numbered, Outgoing
-from redfaust.brokers.broker import LaneBatch as Batch
+from redfaust.brokers.broker import Broker, Outgoing, SequencedEntry
+from redfaust.brokers.broker import ProducerBatch as Batch
 from redfaust.errors import BrokerUnavailable
 from redfaust.postgres.database import Database
 from redfaust.postgres.migrate import migrate
@@ -329,11 +329,11 @@ async def test_an_event_that_comes_again_is_not_processed_again(
     async with running(app):
         broker = cast("Broker", app.transport.broker)  # type: ignore[attr-defined]
         entry = Outgoing("letters", b"1", b"key")
-        await broker.append_once([Batch("lane", [Numbered(1, entry)])])
+        await broker.append_once([Batch("producer_id", [SequencedEntry(1, entry)])])
         await eventually(lambda: done == [1])
         database = await Database.connect(database_url)
         again = Outgoing("letters", b"1", b"other", partition=2)
-        await broker.append_once([Batch("lane", [Numbered(1, again)])])
+        await broker.append_once([Batch("producer_id", [SequencedEntry(1, again)])])
         await broker.append([Outgoing("letters", b"2", b"key")])
         await eventually(lambda: all_settled(app))
         await database.close()
@@ -469,11 +469,11 @@ async def test_an_event_is_looked_up_among_no_others(database_url: str, plans: s
         for first in (1, 1001):  # planned while they are few, and again while they are more
             await connection.execute(
                 "INSERT INTO redfaust.inbox (agent, event, topic, partition, position)"
-                " SELECT 'test/mail', 'a lane of some kind:' || n, 'letters', 0, n"
+                " SELECT 'test/mail', 'a producer_id of some kind:' || n, 'letters', 0, n"
                 f" FROM generate_series({first}, 5 * {first} + 995) AS n"
             )
             await connection.execute("EXPLAIN EXECUTE known ('test/mail', '{1, 2}')")
-        asked = ", ".join(f"a lane of some kind:{n}" for n in (7, 5999, 7000))
+        asked = ", ".join(f"a producer of some kind:{n}" for n in (7, 5999, 7000))
         plan = await connection.fetch(f"EXPLAIN EXECUTE known ('test/mail', '{{{asked}}}')")
         found = await connection.fetch(f"EXECUTE known ('test/mail', '{{{asked}}}')")
     await database.close()

@@ -72,7 +72,7 @@ async def test_a_bad_entry_of_the_catalog_is_named_and_left_out(
 ) -> None:
     await client.hset(keys.TOPICS, name, value)
     assert await broker.topics() == {"numbers": 2}
-    assert await broker.marks(["lane"]) == {"lane": {}}
+    assert await broker.last_sequences(["producer_id"]) == {"producer_id": {}}
     [anomaly] = await named(broker)
     assert anomaly.startswith("redfaust:topics: ")
     assert anomaly.isprintable()
@@ -225,7 +225,7 @@ async def test_keys_of_another_type_are_named(broker: RedisBroker, client: Redis
     await client.rpush(keys.IDENTITY, "x")
     await client.set(keys.RETENTIONS, "x", keepttl=True)
     await client.set(keys.stream(FIRST), "x")
-    await client.set(keys.lanes(TP("numbers", 1)), "x")
+    await client.set(keys.producer_ids(TP("numbers", 1)), "x")
     await client.set(keys.heartbeats(GROUP), "x")
     found = {place for place, _ in await broker.anomalies()}
     assert found == {
@@ -233,7 +233,7 @@ async def test_keys_of_another_type_are_named(broker: RedisBroker, client: Redis
         keys.IDENTITY,
         keys.RETENTIONS,
         "{numbers:0}",
-        "{numbers:1}:lanes",
+        "{numbers:1}:producers",
         "{redfaust:group}",
     }
     assert all("rename or delete it" in what for _, what in await broker.anomalies())

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from faust.types import TP, AppT
 
 from app.cli import main as redfaust
-from redfaust.brokers.broker import Broker, LaneBatch, Place
+from redfaust.brokers.broker import Broker, Place, ProducerBatch
 from redfaust.brokers.redis.broker import RedisBroker
 from redfaust.processing import commit
 from redfaust.processing.committer import Committer
@@ -33,7 +33,7 @@ class Build(enum.StrEnum):
     """Events are acknowledged before what they did is committed."""
     NO_DEDUPLICATION = "no-deduplication"
     """Events that are delivered again are processed again: the group's position rules."""
-    NO_MARKS = "no-marks"
+    NO_MARKS = "no-last sequences"
     """The relay appends what it finds, whether it is there or not."""
 
 
@@ -75,16 +75,16 @@ def no_deduplication() -> None:
 
 
 def no_marks() -> None:
-    """Append without a look at the marks."""
+    """Append without a look at the last sequences."""
 
     async def append_again(
-        self: RedisBroker, batches: Sequence[LaneBatch]
+        self: RedisBroker, batches: Sequence[ProducerBatch]
     ) -> Mapping[str, Mapping[TP, Place]]:
-        places: dict[str, dict[TP, Place]] = {batch.lane: {} for batch in batches}
-        for lane, entries, _ in batches:
-            appended = await self.append([numbered.entry for numbered in entries])
-            for numbered, there in zip(entries, appended, strict=True):
-                places[lane][there.tp] = Place(numbered.number, there.offset + 1)
+        places: dict[str, dict[TP, Place]] = {batch.producer_id: {} for batch in batches}
+        for producer_id, entries, _ in batches:
+            appended = await self.append([sequenced.entry for sequenced in entries])
+            for sequenced, there in zip(entries, appended, strict=True):
+                places[producer_id][there.tp] = Place(sequenced.number, there.offset + 1)
         await asyncio.sleep(SLOW)
         return places
 

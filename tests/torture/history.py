@@ -165,15 +165,15 @@ async def _entries(broker: Broker, topic: str) -> list[Entry]:
 
 def _recognition(broker: Broker) -> Callable[[TP, Record], bool]:
     """What a consumer knows again: on Kafka an entry may lie on its log twice, where who appended
-    it was killed meanwhile. It counts once, by its lane and number."""
+    it was killed meanwhile. It counts once, by its producer and number."""
     last: dict[tuple[TP, str], int] = {}
 
     def is_known(tp: TP, record: Record) -> bool:
         if record.source is None or not isinstance(broker, KafkaBroker):
             return False
-        lane, number = record.source
-        known = number <= last.get((tp, lane), 0)
-        last[tp, lane] = max(number, last.get((tp, lane), 0))
+        producer_id, number = record.source
+        known = number <= last.get((tp, producer_id), 0)
+        last[tp, producer_id] = max(number, last.get((tp, producer_id), 0))
         return known
 
     return is_known

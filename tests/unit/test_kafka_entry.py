@@ -9,7 +9,7 @@ from faust.types import TP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redfaust.brokers.broker import Numbered, Outgoing, Record
+from redfaust.brokers.broker import Outgoing, Record, SequencedEntry
 from redfaust.brokers.kafka.entry import SOURCE, as_record, log_of, with_source
 from redfaust.brokers.kafka.topics import name_fault
 from redfaust.brokers.outgoing import EARLIEST, LATEST
@@ -35,28 +35,36 @@ def read(stored: Stored) -> Record:
     return as_record(stored, SIGNER)
 
 
-def sent(lane: str, number: int, tp: TP = FIRST) -> tuple[tuple[str, bytes | None], ...]:
+def sent(producer_id: str, number: int, tp: TP = FIRST) -> tuple[tuple[str, bytes | None], ...]:
     entry = Outgoing("orders", b"x", b"k", (("a", b"1"),))
-    return with_source(log_of(SIGNER, *tp), lane, Numbered(number, entry)).headers
+    return with_source(log_of(SIGNER, *tp), producer_id, SequencedEntry(number, entry)).headers
 
 
 def test_an_entry_that_was_sent_once_has_its_source_and_its_headers() -> None:
-    record = read(Stored(sent("lane", 5)))
-    assert (record.source, record.headers) == (("lane", 5), (("a", b"1"),))
+    record = read(Stored(sent("producer_id", 5)))
+    assert (record.source, record.headers) == (("producer_id", 5), (("a", b"1"),))
 
 
 @pytest.mark.parametrize(
     "forged",
     [
-        *(None, b"", b"lane:5", b"lane:99999999999", b"x:-5", b"\xff", b"lane:5:0000000000000000"),
-        log_of(SIGNER, "orders", 1).sign(b"lane", 5),
-        log_of(Signer([b"another"]), *FIRST).sign(b"lane", 5),
+        *(
+            None,
+            b"",
+            b"producer:5",
+            b"producer:99999999999",
+            b"x:-5",
+            b"\xff",
+            b"producer:5:0000000000000000",
+        ),
+        log_of(SIGNER, "orders", 1).sign(b"producer_id", 5),
+        log_of(Signer([b"another"]), *FIRST).sign(b"producer_id", 5),
     ],
 )
 def test_a_source_that_redfaust_has_not_signed_is_none(forged: bytes | None) -> None:
     assert read(Stored(((SOURCE, forged), ("a", b"1"))))[2:] == (b"k", b"x", (("a", b"1"),), None)
-    twice = (SOURCE, forged), *sent("lane", 5), (SOURCE, forged)
-    assert read(Stored(twice)).source == ("lane", 5)
+    twice = (SOURCE, forged), *sent("producer_id", 5), (SOURCE, forged)
+    assert read(Stored(twice)).source == ("producer_id", 5)
 
 
 def test_a_header_without_a_value_is_empty_and_one_with_nul_can_be_stored() -> None:

@@ -104,29 +104,31 @@ def test_any_order_ends_at_the_last_offset() -> None:
 
 def test_an_entry_that_comes_again_under_another_offset_is_known_by_its_source() -> None:
     tracker = OffsetTracker(Committed(0))
-    tracker.deliver([record(n, ("lane", n)) for n in range(1, 6)])
+    tracker.deliver([record(n, ("producer_id", n)) for n in range(1, 6)])
     for offset in (1, 2, 4):
         tracker.finish(offset)
     progress = tracker.progress()
     assert progress.advance == Advance(3, 2)
-    assert progress.ahead == {("lane", 4): EVERYBODY}
-    assert progress.applied == {"lane": 2}
+    assert progress.ahead == {("producer_id", 4): EVERYBODY}
+    assert progress.applied == {"producer_id": 2}
     # The broker has lost 2 to 5, and gets them again, its clock far behind.
     again = OffsetTracker(Committed(2, progress.ahead, progress.applied, passed=2))
-    done_by = again.deliver([record(number * 10, ("lane", number)) for number in range(2, 6)])
+    done_by = again.deliver(
+        [record(number * 10, ("producer_id", number)) for number in range(2, 6)]
+    )
     assert done_by == {20: EVERYBODY, 40: EVERYBODY}
     assert again.position == 21
     again.finish(30)
     assert again.position == 41
     again.finish(50)
-    assert again.progress().applied == {"lane": 5}
+    assert again.progress().applied == {"producer_id": 5}
     assert again.progress().ahead == {}
 
 
 def test_a_repeat_of_what_is_in_progress_waits_for_it_and_is_not_taken_for_finished() -> None:
     tracker = OffsetTracker(Committed(0))
-    tracker.deliver([record(1, ("lane", 1))])
-    assert tracker.deliver([record(2, ("lane", 1))]) == {2: EVERYBODY}
+    tracker.deliver([record(1, ("producer_id", 1))])
+    assert tracker.deliver([record(2, ("producer_id", 1))]) == {2: EVERYBODY}
     assert pending(tracker) is None  # a crash now must leave the repeat to be processed
     tracker.finish(1)
     assert tracker.position == 3

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from redfaust.brokers.broker import Outgoing, Record
 from redfaust.brokers.outgoing import EARLIEST, LATEST
-from redfaust.brokers.redis.entry import decode, encode, encode_numbered
+from redfaust.brokers.redis.entry import decode, encode, encode_sequenced
 from redfaust.brokers.redis.offsets import offset_of, seconds_of, stream_id
 from redfaust.brokers.sequences import END_OF_NUMBERS, LogSigner, Signer
 
@@ -104,38 +104,43 @@ def test_the_fields_of_an_event_may_come_in_any_order() -> None:
 
 def test_a_numbered_entry_survives_with_its_source() -> None:
     entry = Outgoing("t", None, b"key", (("h", b"1"),))
-    record = read(b"1-1", encode_numbered(b"lane", 7, entry, signer()))
+    record = read(b"1-1", encode_sequenced(b"producer_id", 7, entry, signer()))
     assert (record.value, record.key, record.headers) == (None, b"key", entry.headers)
-    assert record.source == ("lane", 7)
+    assert record.source == ("producer_id", 7)
 
 
 def test_a_numbered_entry_without_headers_is_read_the_short_way() -> None:
-    fields = encode_numbered(b"lane", 7, Outgoing("t", b"x", b"k"), signer())
+    fields = encode_sequenced(b"producer_id", 7, Outgoing("t", b"x", b"k"), signer())
     assert fields[::2] == [b"_v", b"_k", b"_i"]
-    assert read(b"1-1", fields)[2:] == (b"k", b"x", (), ("lane", 7))
+    assert read(b"1-1", fields)[2:] == (b"k", b"x", (), ("producer_id", 7))
 
 
 def test_a_source_that_redfaust_has_not_signed_is_none() -> None:
-    signed = signer().sign(b"lane", 7)
+    signed = signer().sign(b"producer_id", 7)
     forged = [
-        *(b"", b"lane", b"lane:", b"lane:seven", b"\xff:7", b"a\0b:1", b":", b"::"),
-        *(b"lane:7", b"lane:0", b"x:-5", b"lane:99999999999", b"lane:%d" % 10**20),
-        *(b"lane:7:", b"lane:7:0000000000000000", b"lane:8:" + signed[-16:], signed + b" "),
+        *(b"", b"producer_id", b"producer:", b"producer:seven", b"\xff:7", b"a\0b:1", b":", b"::"),
+        *(b"producer:7", b"producer:0", b"x:-5", b"producer:99999999999", b"producer:%d" % 10**20),
+        *(
+            b"producer:7:",
+            b"producer:7:0000000000000000",
+            b"producer:8:" + signed[-16:],
+            signed + b" ",
+        ),
         *(signed[:-1], signed.upper(), b"x" + signed, signed * 1000, b"x" * 1_000_000),
-        signer(b"another secret").sign(b"lane", 7),
-        signer(stream=b"{t:1}").sign(b"lane", 7),
+        signer(b"another secret").sign(b"producer_id", 7),
+        signer(stream=b"{t:1}").sign(b"producer_id", 7),
     ]
     for source in forged:
         record = read(b"1-1", [b"_v", b"x", b"_i", source])
         assert (record.value, record.source) == (b"x", None)
         record = read(b"1-1", [b"_v", b"x", b"_k", b"k", b"_i", source])
         assert (record.value, record.key, record.source) == (b"x", b"k", None)
-    assert read(b"1-1", [b"_v", b"x", b"_k", b"k", b"_i", signed]).source == ("lane", 7)
+    assert read(b"1-1", [b"_v", b"x", b"_k", b"k", b"_i", signed]).source == ("producer_id", 7)
 
 
 def test_what_was_signed_with_a_former_secret_stays_signed() -> None:
-    fields = encode_numbered(b"lane", 7, Outgoing("t", b"x"), signer(b"former"))
-    assert read(b"1-1", fields, signer(b"now", b"former")).source == ("lane", 7)
+    fields = encode_sequenced(b"producer_id", 7, Outgoing("t", b"x"), signer(b"former"))
+    assert read(b"1-1", fields, signer(b"now", b"former")).source == ("producer_id", 7)
     assert read(b"1-1", fields, signer(b"now")).source is None
 
 
@@ -179,8 +184,10 @@ def test_whatever_an_entry_holds_it_is_a_valid_record(
 
 
 @settings(deadline=None)
-@given(lane=st.from_regex(r"[!-9;-~]{1,200}", fullmatch=True), number=st.integers(1, 2**53 - 1))
-@example(lane="a" * 200, number=END_OF_NUMBERS - 1)
-def test_whatever_is_signed_is_verified_as_it_was(lane: str, number: int) -> None:
+@given(
+    producer_id=st.from_regex(r"[!-9;-~]{1,200}", fullmatch=True), number=st.integers(1, 2**53 - 1)
+)
+@example(producer_id="a" * 200, number=END_OF_NUMBERS - 1)
+def test_whatever_is_signed_is_verified_as_it_was(producer_id: str, number: int) -> None:
     by = signer()
-    assert by.verify(by.sign(lane.encode(), number)) == (lane, number)
+    assert by.verify(by.sign(producer_id.encode(), number)) == (producer_id, number)

@@ -57,7 +57,7 @@ class Record(NamedTuple):
     value: bytes | None
     headers: Headers
     source: tuple[str, int] | None = None
-    """The lane that sent it and its number there; ``None`` unless it was appended once.
+    """The producer that sent it and its number there; ``None`` unless it was appended once.
 
     Nobody else can have written it: a broker whose entries anybody may write signs sources, and
     reads one that it has not signed as ``None``.
@@ -76,32 +76,33 @@ class Outgoing(NamedTuple):
     """Seconds since the epoch; ``None`` is the time at which it is appended."""
 
 
-class Numbered(NamedTuple):
-    """An entry with its number in the *lane* that sends it.
+class SequencedEntry(NamedTuple):
+    """An entry with its number in the *producer* that sends it.
 
-    A lane is one ordered producer, named by up to 200 characters of ASCII that can be printed,
+    A producer is one ordered producer, named by up to 200 characters of ASCII that can be printed,
     without spaces and colons.
     """
 
     number: int
-    """From 1, strictly growing within a lane, below 2**53. Numbers may be left out."""
+    """From 1, strictly growing within a producer, below 2**53. Numbers may be left out."""
     entry: Outgoing
 
 
-class LaneBatch(NamedTuple):
-    """What a lane sends in one go."""
+class ProducerBatch(NamedTuple):
+    """What a producer sends in one go."""
 
-    lane: str
-    entries: Sequence[Numbered]
+    producer_id: str
+    entries: Sequence[SequencedEntry]
     """In the order of their numbers."""
     after: Mapping[TP, int] = {}
-    """The lane's mark in each log, as the sender knows it; where it is missing, any will do."""
+    """The producer's last sequence in each log, as the sender knows it; where it is missing, any
+    will do."""
 
 
 class Place(NamedTuple):
-    """How far a lane has come in one log."""
+    """How far a producer has come in one log."""
 
-    mark: int
+    last_sequence: int
     """Its highest number there."""
     position: int
     """Behind its last entry there, or further."""
@@ -110,7 +111,7 @@ class Place(NamedTuple):
 class Refused(NamedTuple):
     """An entry that a broker does not take, and will not."""
 
-    lane: str
+    producer_id: str
     number: int
     error: BrokerError
 
@@ -168,7 +169,7 @@ class PartlyRefused(BrokerError):
 
 
 class EntriesRefused(BrokerError):
-    """Entries of lanes were refused for good. Of the others, some may not be appended yet."""
+    """Entries of producers were refused for good. Of the others, some may not be appended yet."""
 
     def __init__(self, refused: Sequence[Refused]) -> None:
         self.refused = refused
@@ -177,13 +178,13 @@ class EntriesRefused(BrokerError):
 
 
 class LogTruncated(BrokerError):
-    """Logs lack what lanes have put there, since the broker has lost what it had confirmed."""
+    """Logs lack what producers have put there, since the broker has lost what it had confirmed."""
 
-    def __init__(self, lanes: Collection[str]) -> None:
-        self.lanes = frozenset(lanes)
+    def __init__(self, producer_ids: Collection[str]) -> None:
+        self.producer_ids = frozenset(producer_ids)
         """Those that lack something."""
         super().__init__(
-            f"the broker has lost entries of {len(self.lanes)} lanes: "
+            f"the broker has lost entries of {len(self.producer_ids)} producers: "
             "what is kept of them has to be appended again, from the oldest"
         )
 
@@ -199,7 +200,7 @@ class LogsBlocked(BrokerError):
         self.blocked = blocked
         """At least one, with the reason."""
         self.places = places
-        """By lane, the places in all other logs, as :meth:`Broker.append_once` returns them."""
+        """By producer, the places in all other logs, as :meth:`Broker.append_once` returns them."""
         tp, reason = next(iter(blocked.items()))
         super().__init__(
             f"{len(blocked)} partitions take nothing until they are mended, {tp.partition} of "
@@ -271,7 +272,7 @@ class Trouble(enum.Enum):
     READ_ONLY = "read only"
     """It refuses whatever changes something."""
     EVICTS = "evicts"
-    """It removes anybody's keys when its memory is full: events, positions, marks."""
+    """It removes anybody's keys when its memory is full: events, positions, last sequences."""
 
 
 class ServerTrouble(NamedTuple):
@@ -410,29 +411,32 @@ class Broker(Protocol):
         those for a partition that their topic does not have, and
         :class:`~redfaust.errors.TopicClosed` before anything is appended."""
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
-        """Append in order per partition what the lanes have not put there yet.
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
+        """Append in order per partition what the producers have not put there yet.
 
-        Each partition keeps a mark: the highest number of the lane in it. An entry whose number
-        is not above it is skipped, so everything may be sent again, by anybody, at any time.
-        Mark and entries of a partition never disagree, not even after a crash. A mark that
-        somebody else has written counts as missing. An entry without key and partition goes where
-        its number says. A lane may come once in ``batches``.
+        Each partition keeps a last sequence: the highest number of the producer in it. An entry
+        whose number is not above it is skipped, so everything may be sent again, by anybody, at any
+        time. Mark and entries of a partition never disagree, not even after a crash. A last
+        sequence that somebody else has written counts as missing. An entry without key and
+        partition goes where its number says. A producer may come once in ``batches``.
 
-        Returns, by lane, the places it has come to in the logs of these entries.
+        Returns, by producer, the places it has come to in the logs of these entries.
 
         After an error some partitions may have their entries and others not. Repeat these
         entries before sending higher numbers: a number that is passed is taken for sent.
 
-        Raises, in this order: :class:`LogTruncated` where a mark is lower than ``after``, and then
-        no entry of that lane is appended to that log; :class:`EntriesRefused` if entries cannot be
-        taken for good: repeat without them, once they are kept elsewhere; :class:`LogsBlocked`
-        where logs take nothing until somebody mends them, once all others have their entries.
-        Raises :class:`~redfaust.errors.TopicClosed` before anything is appended.
+        Raises, in this order: :class:`LogTruncated` where a last sequence is lower than ``after``,
+        and then no entry of that producer is appended to that log; :class:`EntriesRefused` if
+        entries cannot be taken for good: repeat without them, once they are kept elsewhere;
+        :class:`LogsBlocked` where logs take nothing until somebody mends them, once all others have
+        their entries. Raises :class:`~redfaust.errors.TopicClosed` before anything is appended.
         """
 
-    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
-        """By lane, its mark in each partition where it has one. Every given lane is there."""
+    async def last_sequences(self, producer_ids: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        """By producer, its last sequence in each partition where it has one. Every given producer
+        is there."""
 
     async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:
         """Those of these logs that :meth:`append_once` would call blocked, with the reasons."""
@@ -510,7 +514,7 @@ class Broker(Protocol):
         claimed; that is looked at in the same instant. The newest entry of a partition stays, and
         so may the last one that a group has finished. A partition that no group has joined keeps
         what its retention says, and no more. Whoever reads on at a position goes on behind what
-        was removed; marks of lanes stay, and so do the lags of groups.
+        was removed; last sequences of producers stay, and so do the lags of groups.
 
         At most :data:`TRIM_AT_ONCE` entries of each partition are removed. Partitions that cannot
         be trimmed are missing from what is returned.

@@ -20,9 +20,9 @@ class Capability(enum.Enum):
     SHARED_DELIVERY = "shared delivery"
     """Consumers compete for the entries of all partitions: :meth:`Broker.share_group`."""
 
-    APPEND_ONCE = "marks of lanes beside its logs"
+    APPEND_ONCE = "last sequences of producers beside its logs"
     """A repeat is recognised, and so is what a log has lost: :meth:`Broker.append_once`,
-    :meth:`Broker.marks`."""
+    :meth:`Broker.last_sequences`."""
 
     MORE_PARTITIONS = "topics that can get more partitions"
     """:meth:`Broker.close_topics`, :meth:`Broker.open_topics`."""

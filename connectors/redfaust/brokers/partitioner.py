@@ -29,7 +29,7 @@ def partition_of(key: bytes | None, partitions: int) -> int:
     return (known(key) & _POSITIVE) % partitions
 
 
-def partition_of_numbered(key: bytes | None, number: int, partitions: int) -> int:
+def partition_of_sequenced(key: bytes | None, number: int, partitions: int) -> int:
     """The partition of a key; without a key, one that a repeat of the number finds again."""
     return number % partitions if key is None else partition_of(key, partitions)
 

@@ -1,11 +1,12 @@
 """Sequences that only redfaust can have written.
 
-An entry that is appended once carries its *source*: the lane that sent it and its number there.
-Readers skip what is not above the last number that they know of a lane. So if anybody could write
-a source, anybody could make a later event a repeat. Where strangers may write entries, a source is
+An entry that is appended once carries its *source*: the id of the producer that sent it, and its
+number there. Readers skip what is not above the last number that they know of a producer. So if
+anybody could write a source, anybody could make a later event a repeat. Where strangers may write
+entries, a source is
 therefore signed::
 
-    lane:number:tag        tag = BLAKE2b(log, lane and number; a secret of the broker)
+    producer:number:tag        tag = BLAKE2b(log, producer and number; a secret of the broker)
 
 The tag holds for one log: an entry that is copied to another one has no source there.
 """
@@ -20,7 +21,7 @@ from typing import TypeAlias
 from redfaust.errors import BrokerError
 
 Source: TypeAlias = tuple[str, int]
-"""A lane, and a number in it."""
+"""A producer, and a number in it."""
 
 SECRET_BYTES = 32
 TAG_BYTES = 8
@@ -36,15 +37,15 @@ LONGEST_SOURCE = 512
 REMEMBERED_LOGS = 10_000
 """Logs whose hash is kept ready."""
 
-_LANE = re.compile(r"[!-9;-~]{1,200}")
+_PRODUCER_ID = re.compile(r"[!-9;-~]{1,200}")
 
 
-def check_lane(lane: str) -> None:
-    """Raise BrokerError unless a lane has a proper name."""
-    if not _LANE.fullmatch(lane):
+def check_producer_id(producer_id: str) -> None:
+    """Raise BrokerError unless a producer has a proper name."""
+    if not _PRODUCER_ID.fullmatch(producer_id):
         raise BrokerError(
-            f"lane {lane[:200]!a} has no proper name: use up to 200 characters of ASCII that can "
-            "be printed, without spaces and colons"
+            f"producer {producer_id[:200]!a} has no proper id: use up to 200 characters of ASCII "
+            "that can be printed, without spaces and colons"
         )
 
 
@@ -59,9 +60,9 @@ class LogSigner:
         self.refused = 0
         """How many sources were not verified."""
 
-    def sign(self, lane: bytes, number: int) -> bytes:
+    def sign(self, producer_id: bytes, number: int) -> bytes:
         """A source as it is written into an entry."""
-        text = b"%b:%d" % (lane, number)
+        text = b"%b:%d" % (producer_id, number)
         tag = self._hashes[0].copy()
         tag.update(text)
         return b"%b:%b" % (text, tag.hexdigest().encode())
@@ -73,8 +74,8 @@ class LogSigner:
             tag = begun.copy()
             tag.update(text)
             if tag.hexdigest().encode() == claimed:
-                lane, _, number = text.rpartition(b":")
-                return lane.decode(), int(number)
+                producer_id, _, number = text.rpartition(b":")
+                return producer_id.decode(), int(number)
         self.refused += 1
         return None
 

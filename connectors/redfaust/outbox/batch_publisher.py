@@ -22,18 +22,23 @@ from faust.types import TP
 from redfaust import failpoints
 from redfaust.brokers.broker import (
     EntriesRefused,
-    LaneBatch,
     LogsBlocked,
     LogTruncated,
-    Numbered,
     Outgoing,
     Place,
+    ProducerBatch,
     Refused,
+    SequencedEntry,
 )
-from redfaust.brokers.partitioner import partition_of_numbered
+from redfaust.brokers.partitioner import partition_of_sequenced
 from redfaust.errors import BrokerError, BrokerUnavailable
 from redfaust.outbox.entries import BATCH_BYTES, Staged, from_rows, staged
-from redfaust.outbox.lanes import Lane, former_lanes, open_lanes, raise_lanes
+from redfaust.outbox.producers import (
+    ProducerState,
+    former_producers,
+    open_producers,
+    raise_sequences,
+)
 from redfaust.postgres.database import Connection, Database
 from redfaust.postgres.queries import load
 
@@ -41,15 +46,16 @@ PAGE = 8
 """Batches that are read from the database at a time, unless they have more bytes than one batch may
 have."""
 LOOK_BACK = 10_000
-"""The latest batches of a lane, which tell how far it has come. A broker loses the end of what it
-had confirmed, so what is lost begins in one of them."""
+"""The latest batches of a producer, which tell how far it has come. A broker loses the end of what
+it had confirmed, so what is lost begins in one of them."""
 LEFT_OUT = 1 << 20
-"""Numbers that are left out when a lane is taken over, more than a batch has. What its owner before
-may still append, stored in a database that has forgotten it since, lies below its own then."""
+"""Numbers that are left out when a producer is taken over, more than a batch has. What its owner
+before may still append, stored in a database that has forgotten it since, lies below its own
+then."""
 
 LEFT_AGAIN_AFTER = 30.0
 """Seconds until batches that somebody has left are tried again, where a blocked log kept some of
-them from being published. Whoever follows their lane tries it as soon as the log is mended."""
+them from being published. Whoever follows their producer tries it as soon as the log is mended."""
 
 SET_BACK_AT_MOST = 16
 """How often a log may be found set back while the same batches are published. More than that is a
@@ -65,11 +71,13 @@ logger = logging.getLogger(__name__)
 class Logs(Protocol):
     """What publishing needs of a :class:`~redfaust.brokers.broker.Broker`."""
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
-        """Append what the lanes have not put there yet."""
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
+        """Append what the producers have not put there yet."""
 
-    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
-        """The last numbers that lanes have put there."""
+    async def last_sequences(self, producer_ids: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        """The last numbers that producers have put there."""
 
     async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:
         """Those of these logs that take nothing until somebody mends them, with the reasons."""
@@ -88,31 +96,33 @@ class Logs(Protocol):
 
 
 class BatchPublisher:
-    """Publishes batches of the lanes that it follows, those of one lane in their order.
+    """Publishes batches of the producers that it follows, those of one producer in their order.
 
     Every method may raise what broker and database raise. Then nothing is lost, and repeating is
-    harmless: whoever publishes a batch again finds the marks above it.
+    harmless: whoever publishes a batch again finds the last sequences above it.
 
-    A log that is blocked holds back the entries of a lane for it, and no others. Their batches stay
-    unpublished in the database. No later entry of the lane goes to that log before them, also once
-    the log is mended: :meth:`retry_held` publishes them first.
+    A log that is blocked holds back the entries of a producer for it, and no others. Their batches
+    stay unpublished in the database. No later entry of the producer goes to that log before them,
+    also once the log is mended: :meth:`retry_held` publishes them first.
     """
 
     def __init__(self, database: Database, logs: Logs, *, set_aside: SetAside) -> None:
         self._database = database
         self._logs = logs
         self._set_aside = set_aside
-        # By lane, its marks as they were last seen: whom they are missing from has lost entries.
+        # By producer, its last sequences as they were last seen: whom they are missing from has
+        # lost entries.
         self._followed: dict[str, dict[TP, int]] = {}
-        # A mark must not pass what another task is about to append again.
+        # A last sequence must not pass what another task is about to append again.
         self._one_at_a_time = asyncio.Lock()
         self._held: dict[str, set[TP]] = {}
-        """By lane, the logs for which entries are held back."""
+        """By producer, the logs for which entries are held back."""
         self._resumed: set[TP] = set()
         """Mended logs that get what was held back for them now. Until all of it is there, others of
         these entries stay held back: a higher number would make them repeats."""
         self._tried_left: dict[str, float] = {}
-        """By lane of somebody else, when it was found that a log holds back what is left of it."""
+        """By producer of somebody else, when it was found that a log holds back what is left of
+        it."""
         self.incarnation = ""
         """Of the broker, with its identity, when what was lost was last looked for. Published
         batches are noted with it."""
@@ -122,42 +132,50 @@ class BatchPublisher:
         """Entries of batches that were published as a whole since the start."""
 
     async def take_over(
-        self, producers: Collection[str], *, leave_out: int = LEFT_OUT
-    ) -> dict[str, Lane]:
-        """Follow the lanes of these producers, publish what is left of them, and say where each
-        goes on: above its marks, by ``leave_out``."""
+        self, transactional_ids: Collection[str], *, leave_out: int = LEFT_OUT
+    ) -> dict[str, ProducerState]:
+        """Follow the producers of these transactional_ids, publish what is left of them, and say
+        where each goes on: above its last sequences, by ``leave_out``."""
         async with self._one_at_a_time:
             async with self._database.transaction() as connection:
-                lanes = await open_lanes(connection, producers)
-                former = await former_lanes(connection, lanes.values())
+                producer_ids = await open_producers(connection, transactional_ids)
+                former = await former_producers(connection, producer_ids.values())
             self.incarnation = self.incarnation or await self.find_incarnation()
-            marks = await self._logs.marks([*lanes.values(), *former])
+            last_sequences = await self._logs.last_sequences([*producer_ids.values(), *former])
             # Before looking for what is left: who stages in between then changes this number.
             async with self._database.transaction() as connection:
-                numbers = await raise_lanes(connection, marks, leave_out=leave_out)
+                numbers = await raise_sequences(connection, last_sequences, leave_out=leave_out)
             failpoints.point("outbox.taken_over")
-            for lane in former:
-                await self._publish_left_on([lane])
-            marks = {lane: marks[lane] for lane in lanes.values()}
-            self._follow(marks)
-            await self._restore(marks)
-            await self._publish_unpublished(lanes.values())
-            return {producer: Lane(lane, numbers.get(lane, 0)) for producer, lane in lanes.items()}
+            for producer_id in former:
+                await self._publish_left_on([producer_id])
+            last_sequences = {
+                producer_id: last_sequences[producer_id] for producer_id in producer_ids.values()
+            }
+            self._follow(last_sequences)
+            await self._restore(last_sequences)
+            await self._publish_unpublished(producer_ids.values())
+            return {
+                transactional_id: ProducerState(producer_id, numbers.get(producer_id, 0))
+                for transactional_id, producer_id in producer_ids.items()
+            }
 
     async def publish_left(self, seconds: float) -> None:
         """Publish what has been unpublished for so long, whosever it is."""
         async with self._one_at_a_time:
             async with self._database.transaction() as connection:
-                rows = await connection.fetch(_query("select_left_lanes"), seconds)
+                rows = await connection.fetch(_query("select_left_producers"), seconds)
             now = asyncio.get_running_loop().time()
-            lanes = [
-                row["lane"]
+            producer_ids = [
+                row["producer_id"]
                 for row in rows
-                if self._tried_left.get(row["lane"], -LEFT_AGAIN_AFTER) + LEFT_AGAIN_AFTER <= now
+                if self._tried_left.get(row["producer_id"], -LEFT_AGAIN_AFTER) + LEFT_AGAIN_AFTER
+                <= now
             ]
-            if lanes:
-                await self._publish_left_on(lanes)
-                self._tried_left |= {lane: now for lane in lanes if lane in self._held}
+            if producer_ids:
+                await self._publish_left_on(producer_ids)
+                self._tried_left |= {
+                    producer_id: now for producer_id in producer_ids if producer_id in self._held
+                }
 
     async def retry_held(self) -> None:
         """Publish what was held back for logs that are mended by now."""
@@ -166,23 +184,28 @@ class BatchPublisher:
             if not held:
                 return
             mended = held - (await self._logs.blocked(held)).keys()
-            lanes = [lane for lane, of_lane in self._held.items() if of_lane & mended]
+            producer_ids = [
+                producer_id
+                for producer_id, of_producer in self._held.items()
+                if of_producer & mended
+            ]
             self._resumed = mended
             try:
-                if lanes:
-                    await self._publish_left_on(lanes)
-                self._release(lanes, self._resumed)
+                if producer_ids:
+                    await self._publish_left_on(producer_ids)
+                self._release(producer_ids, self._resumed)
             finally:
                 self._resumed = set()
 
-    async def restore(self, lanes: Collection[str]) -> Collection[str]:
-        """Append again what logs have lost of these lanes; returns those that had lost something.
+    async def restore(self, producer_ids: Collection[str]) -> Collection[str]:
+        """Append again what logs have lost of these producers; returns those that had lost
+        something.
 
-        The marks tell: a log has lost entries if the mark of a lane is lower than it was when the
-        lane's batches were published.
+        The last sequences tell: a log has lost entries if the last sequence of a producer is lower
+        than it was when the producer's batches were published.
         """
-        async with self._one_at_a_time, self._following(lanes) as marks:
-            return await self._restore(marks)
+        async with self._one_at_a_time, self._following(producer_ids) as last_sequences:
+            return await self._restore(last_sequences)
 
     async def find_incarnation(self) -> str:
         """Another one whenever the broker may have lost something, or was wiped."""
@@ -190,107 +213,117 @@ class BatchPublisher:
 
     @property
     def followed(self) -> Collection[str]:
-        """The lanes whose batches are published here."""
+        """The producers whose batches are published here."""
         return list(self._followed)
 
-    async def forget(self, lanes: Iterable[str]) -> None:
+    async def forget(self, producer_ids: Iterable[str]) -> None:
         """Follow them no more."""
         async with self._one_at_a_time:
-            self._forget(lanes)
+            self._forget(producer_ids)
 
     async def publish(self, batches: Sequence[Staged]) -> None:
-        """Append batches, and note that they are published; those of other lanes are left out."""
+        """Append batches, and note that they are published; those of other producers are left
+        out."""
         async with self._one_at_a_time:
             await self._publish(batches)
 
-    async def _publish_left_on(self, lanes: Collection[str]) -> None:
-        async with self._following(lanes) as marks:
-            await self._restore(marks)
-            await self._publish_unpublished(lanes)
+    async def _publish_left_on(self, producer_ids: Collection[str]) -> None:
+        async with self._following(producer_ids) as last_sequences:
+            await self._restore(last_sequences)
+            await self._publish_unpublished(producer_ids)
 
-    def _follow(self, marks: Mapping[str, Mapping[TP, int]]) -> None:
-        self._followed.update({lane: dict(of_lane) for lane, of_lane in marks.items()})
+    def _follow(self, last_sequences: Mapping[str, Mapping[TP, int]]) -> None:
+        self._followed.update(
+            {producer_id: dict(of_producer) for producer_id, of_producer in last_sequences.items()}
+        )
 
-    def _forget(self, lanes: Iterable[str]) -> None:
-        for lane in lanes:
-            self._followed.pop(lane, None)
-            self._held.pop(lane, None)
-            self._tried_left.pop(lane, None)
+    def _forget(self, producer_ids: Iterable[str]) -> None:
+        for producer_id in producer_ids:
+            self._followed.pop(producer_id, None)
+            self._held.pop(producer_id, None)
+            self._tried_left.pop(producer_id, None)
         held = set().union(*self._held.values())
         self.blocked = {tp: reason for tp, reason in self.blocked.items() if tp in held}
 
-    def _hold(self, lane: str, tp: TP, reason: str) -> None:
-        """Hold back entries of a lane for a log from now on."""
+    def _hold(self, producer_id: str, tp: TP, reason: str) -> None:
+        """Hold back entries of a producer for a log from now on."""
         if tp not in self.blocked:
             logger.error("%s %s takes no entries, which wait: %s", tp.topic, tp.partition, reason)
         self.blocked[tp] = reason
-        self._held.setdefault(lane, set()).add(tp)
+        self._held.setdefault(producer_id, set()).add(tp)
         self._resumed.discard(tp)
 
-    def _release(self, lanes: Iterable[str], mended: Set[TP]) -> None:
-        """Hold nothing of these lanes back for these logs any more."""
-        for lane in lanes:
-            self._held[lane] -= mended
-            if not self._held[lane]:
-                del self._held[lane]
-                self._tried_left.pop(lane, None)
+    def _release(self, producer_ids: Iterable[str], mended: Set[TP]) -> None:
+        """Hold nothing of these producers back for these logs any more."""
+        for producer_id in producer_ids:
+            self._held[producer_id] -= mended
+            if not self._held[producer_id]:
+                del self._held[producer_id]
+                self._tried_left.pop(producer_id, None)
         for tp in self.blocked.keys() - set().union(*self._held.values()):
             logger.warning("%s %s takes entries again", tp.topic, tp.partition)
             del self.blocked[tp]
 
     @asynccontextmanager
     async def _following(
-        self, lanes: Collection[str]
+        self, producer_ids: Collection[str]
     ) -> AsyncIterator[Mapping[str, Mapping[TP, int]]]:
-        """Follow other lanes as well, for as long as this takes; gives the marks of them all."""
-        others = [lane for lane in lanes if lane not in self._followed]
-        marks = await self._logs.marks(lanes)
-        self._follow({lane: marks[lane] for lane in others})
+        """Follow other producers as well, for as long as this takes; gives the last sequences of
+        them all."""
+        others = [producer_id for producer_id in producer_ids if producer_id not in self._followed]
+        last_sequences = await self._logs.last_sequences(producer_ids)
+        self._follow({producer_id: last_sequences[producer_id] for producer_id in others})
         try:
-            yield marks
+            yield last_sequences
         finally:
-            for lane in others:  # what is held back of them is remembered
-                self._followed.pop(lane, None)
+            for producer_id in others:  # what is held back of them is remembered
+                self._followed.pop(producer_id, None)
 
-    async def _restore(self, marks: Mapping[str, Mapping[TP, int]]) -> Collection[str]:
-        """See :meth:`restore`, for lanes that are followed and have these marks now."""
+    async def _restore(self, last_sequences: Mapping[str, Mapping[TP, int]]) -> Collection[str]:
+        """See :meth:`restore`, for producers that are followed and have these last sequences
+        now."""
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(_query("select_reached"), list(marks), LOOK_BACK)
+            rows = await connection.fetch(_query("select_reached"), list(last_sequences), LOOK_BACK)
         reached = [
-            (row["lane"], TP(row["topic"], row["partition"]), row["mark"], row["incarnations"])
+            (
+                row["producer_id"],
+                TP(row["topic"], row["partition"]),
+                row["last_sequence"],
+                row["incarnations"],
+            )
             for row in rows
         ]
         reached += [
-            (lane, *seen, [self.incarnation])
-            for lane in marks
-            for seen in self._followed[lane].items()
+            (producer_id, *seen, [self.incarnation])
+            for producer_id in last_sequences
+            for seen in self._followed[producer_id].items()
         ]
         behind = []
         published: dict[TP, set[str | None]] = {}
-        for lane, tp, mark, incarnations in reached:
-            if (left := marks[lane].get(tp, 0)) < mark:
-                behind.append((lane, tp, left))
+        for producer_id, tp, last_sequence, incarnations in reached:
+            if (left := last_sequences[producer_id].get(tp, 0)) < last_sequence:
+                behind.append((producer_id, tp, left))
                 published.setdefault(tp, set()).update(incarnations)
         if not behind:
             return ()
         lost, blocked = await self.find_lost(published)
         begin: dict[str, int] = {}
-        for lane, tp, left in behind:
+        for producer_id, tp, left in behind:
             if tp in blocked:
-                self._hold(lane, tp, blocked[tp])
+                self._hold(producer_id, tp, blocked[tp])
             elif tp in lost:
-                begin[lane] = min(left, begin.get(lane, left))
-        self._follow({lane: marks[lane] for lane in begin})
-        for lane, number in begin.items():
-            await self._append_again(lane, number)
+                begin[producer_id] = min(left, begin.get(producer_id, left))
+        self._follow({producer_id: last_sequences[producer_id] for producer_id in begin})
+        for producer_id, number in begin.items():
+            await self._append_again(producer_id, number)
         return begin
 
     async def find_lost(
         self, published: Mapping[TP, Set[str | None]]
     ) -> tuple[Set[TP], Mapping[TP, str]]:
-        """Of logs in which marks are missing, those that have lost entries, and those that are
-        blocked, with the reasons: of them nobody can tell. Each comes with the incarnations under
-        which entries were published there.
+        """Of logs in which last sequences are missing, those that have lost entries, and those that
+        are blocked, with the reasons: of them nobody can tell. Each comes with the incarnations
+        under which entries were published there.
 
         A log that its topic does not list any more, and that groups have joined, has lost nothing:
         what lies there would be processed a second time. Nor has one whose topic was deleted, as
@@ -307,26 +340,30 @@ class BatchPublisher:
         joined = await self._logs.floors(unlisted) if unlisted else {}
         return tps - blocked.keys() - joined.keys() - deleted, blocked
 
-    async def _publish_unpublished(self, lanes: Collection[str]) -> None:
+    async def _publish_unpublished(self, producer_ids: Collection[str]) -> None:
         behind = "", 0
         while batches := await self._fetch(
-            "select_unpublished", list(lanes), *behind, PAGE, BATCH_BYTES
+            "select_unpublished", list(producer_ids), *behind, PAGE, BATCH_BYTES
         ):
             await self._publish(batches)
-            behind = batches[-1].lane, batches[-1].last_number
+            behind = batches[-1].producer_id, batches[-1].last_sequence
 
-    async def _append_again(self, lane: str, last_number: int) -> None:
-        """All that is kept of a lane behind this number; what is on its logs is skipped."""
-        logger.warning("The broker has lost what followed %s on lane %s", last_number, lane)
-        while batches := await self._fetch("select_kept", lane, last_number, PAGE, BATCH_BYTES):
+    async def _append_again(self, producer_id: str, last_sequence: int) -> None:
+        """All that is kept of a producer behind this number; what is on its logs is skipped."""
+        logger.warning(
+            "The broker has lost what followed %s on producer %s", last_sequence, producer_id
+        )
+        while batches := await self._fetch(
+            "select_kept", producer_id, last_sequence, PAGE, BATCH_BYTES
+        ):
             await self._publish(batches)
-            last_number = batches[-1].last_number
+            last_sequence = batches[-1].last_sequence
         failpoints.point("outbox.restored")
 
     async def _publish(self, batches: Sequence[Staged]) -> None:
         set_back = 0
         while True:
-            batches = [batch for batch in batches if batch.lane in self._followed]
+            batches = [batch for batch in batches if batch.producer_id in self._followed]
             free, whole = await self._without_held(batches)
             try:
                 places = await self._append(free)
@@ -337,7 +374,7 @@ class BatchPublisher:
                 set_back += 1
                 if set_back > SET_BACK_AT_MOST:
                     raise BrokerUnavailable(f"{loss}: again and again") from loss
-                await self._restore(await self._logs.marks(loss.lanes))
+                await self._restore(await self._logs.last_sequences(loss.producer_ids))
             except LogsBlocked as stop:
                 if not await self._hold_all(batches, stop.blocked):
                     raise  # the topics were altered meanwhile
@@ -352,25 +389,25 @@ class BatchPublisher:
         """Hold back entries for logs that are blocked. Returns False if there are none."""
         partitions = await self._logs.topics()
         held = [
-            (batch.lane, tp)
+            (batch.producer_id, tp)
             for batch in batches
             for tp in blocked
             if any(_is_of(each, {tp}, partitions) for each in batch.entries)
         ]
-        for lane, tp in held:
-            self._hold(lane, tp, blocked[tp])
+        for producer_id, tp in held:
+            self._hold(producer_id, tp, blocked[tp])
         return bool(held)
 
     async def _without_held(
         self, batches: Sequence[Staged]
     ) -> tuple[Sequence[Staged], Sequence[Staged]]:
         """The batches without entries that are held back, and those that are whole."""
-        if not any(batch.lane in self._held for batch in batches):
+        if not any(batch.producer_id in self._held for batch in batches):
             return batches, batches
         partitions = await self._logs.topics()
         free, whole = [], []
         for batch in batches:
-            held = self._held.get(batch.lane, set()) - self._resumed
+            held = self._held.get(batch.producer_id, set()) - self._resumed
             entries = tuple(each for each in batch.entries if not _is_of(each, held, partitions))
             free.append(batch._replace(entries=entries))
             if len(entries) == len(batch.entries):
@@ -378,24 +415,29 @@ class BatchPublisher:
         return free, whole
 
     async def _append(self, batches: Iterable[Staged]) -> Mapping[str, Mapping[TP, Place]]:
-        entries: dict[str, list[Numbered]] = {}
+        entries: dict[str, list[SequencedEntry]] = {}
         for batch in batches:
-            entries.setdefault(batch.lane, []).extend(batch.entries)
+            entries.setdefault(batch.producer_id, []).extend(batch.entries)
         places = await self._logs.append_once(
-            [LaneBatch(lane, of_lane, self._followed[lane]) for lane, of_lane in entries.items()]
+            [
+                ProducerBatch(producer_id, of_producer, self._followed[producer_id])
+                for producer_id, of_producer in entries.items()
+            ]
         )
-        for lane, of_lane in places.items():
-            self._followed[lane].update({tp: place.mark for tp, place in of_lane.items()})
+        for producer_id, of_producer in places.items():
+            self._followed[producer_id].update(
+                {tp: place.last_sequence for tp, place in of_producer.items()}
+            )
         return places
 
     async def _without(self, batches: Iterable[Staged], refused: Iterable[Refused]) -> list[Staged]:
         """The batches without refused entries, which are set aside."""
         errors: dict[str, dict[int, BrokerError]] = {}
-        for lane, number, error in refused:
-            errors.setdefault(lane, {})[number] = error
+        for producer_id, number, error in refused:
+            errors.setdefault(producer_id, {})[number] = error
         kept = []
         for batch in batches:
-            refusals = errors.get(batch.lane, {})
+            refusals = errors.get(batch.producer_id, {})
             entries = tuple(each for each in batch.entries if each.number not in refusals)
             if len(entries) < len(batch.entries):
                 await self._set_aside_from(batch, refusals)
@@ -408,7 +450,7 @@ class BatchPublisher:
         async with self._database.transaction() as connection:
             # Somebody else may publish the same batch: whoever comes second finds nothing there.
             stored = await connection.fetchval(
-                _query("lock_entries"), batch.lane, batch.last_number
+                _query("lock_entries"), batch.producer_id, batch.last_sequence
             )
             for number, entry in from_rows(stored or ()):
                 if number not in errors:
@@ -422,12 +464,14 @@ class BatchPublisher:
                 else:
                     await self._set_aside(connection, entry, errors[number])
             await connection.execute(
-                _query("drop_entries"), batch.lane, batch.last_number, list(errors)
+                _query("drop_entries"), batch.producer_id, batch.last_sequence, list(errors)
             )
 
     async def _passed_places(self, batch: Staged) -> Mapping[TP, bool]:
         """Where a batch was published before, and whether every group has passed it there."""
-        rows = await self._database.fetch(_query("select_places"), batch.lane, batch.last_number)
+        rows = await self._database.fetch(
+            _query("select_places"), batch.producer_id, batch.last_sequence
+        )
         places = {TP(topic, number): int(at) for topic, number, _, at in rows}
         floors = await self._logs.floors(places) if places else {}
         return {tp: floors.get(tp, 0) >= position for tp, position in places.items()}
@@ -436,17 +480,17 @@ class BatchPublisher:
         self, batches: Sequence[Staged], places: Mapping[str, Mapping[TP, Place]]
     ) -> None:
         rows = [
-            (lane, tp.topic, tp.partition, mark, position)
-            for lane, of_lane in places.items()
-            for tp, (mark, position) in of_lane.items()
+            (producer_id, tp.topic, tp.partition, last_sequence, position)
+            for producer_id, of_producer in places.items()
+            for tp, (last_sequence, position) in of_producer.items()
         ]
         if not batches:
             return
         columns = map(list, zip(*rows, strict=True)) if rows else ([],) * 5
         await self._database.fetch(
             _query("note_published"),
-            [batch.lane for batch in batches],
-            [batch.last_number for batch in batches],
+            [batch.producer_id for batch in batches],
+            [batch.last_sequence for batch in batches],
             *columns,
             self.incarnation,
         )
@@ -455,15 +499,15 @@ class BatchPublisher:
         return staged(await self._database.fetch(_query(query), *arguments))
 
 
-def _target(numbered: Numbered, partitions: Mapping[str, int]) -> TP | None:
+def _target(sequenced: SequencedEntry, partitions: Mapping[str, int]) -> TP | None:
     """The log that an entry is for; ``None`` if its topic is not known yet."""
-    number, entry = numbered
+    number, entry = sequenced
     if entry.partition is not None:
         return TP(entry.topic, entry.partition)
     if entry.topic not in partitions:
         return None
     count = partitions[entry.topic]
-    return TP(entry.topic, partition_of_numbered(entry.key, number, count))
+    return TP(entry.topic, partition_of_sequenced(entry.key, number, count))
 
 
 def _is_passed(entry: Outgoing, passed: Mapping[TP, bool]) -> bool:
@@ -476,12 +520,12 @@ def _is_passed(entry: Outgoing, passed: Mapping[TP, bool]) -> bool:
     return bool(of_entry) and all(of_entry)
 
 
-def _is_of(numbered: Numbered, logs: Set[TP], partitions: Mapping[str, int]) -> bool:
+def _is_of(sequenced: SequencedEntry, logs: Set[TP], partitions: Mapping[str, int]) -> bool:
     """Whether an entry is for one of these logs. While the catalog has lost its topic it may be for
     any of that topic's: what goes there before it would make a repeat of it."""
-    target = _target(numbered, partitions)
+    target = _target(sequenced, partitions)
     if target is None:
-        return any(tp.topic == numbered.entry.topic for tp in logs)
+        return any(tp.topic == sequenced.entry.topic for tp in logs)
     return target in logs
 
 

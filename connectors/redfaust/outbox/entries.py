@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from redfaust.brokers.broker import Numbered, Outgoing
+from redfaust.brokers.broker import Outgoing, SequencedEntry
 from redfaust.outbox.headers import pack, unpack
 
 BATCH_BYTES = 16 << 20
@@ -17,13 +17,13 @@ a whole."""
 
 
 class Staged(NamedTuple):
-    """A batch of a lane, stored and to be published."""
+    """A batch of a producer, stored and to be published."""
 
-    lane: str
-    first_number: int
-    last_number: int
-    """With the lane, what the batch is known by."""
-    entries: tuple[Numbered, ...]
+    producer_id: str
+    first_sequence: int
+    last_sequence: int
+    """With the producer, what the batch is known by."""
+    entries: tuple[SequencedEntry, ...]
     size: int
     """About how many bytes its entries take."""
 
@@ -51,9 +51,9 @@ def split(entries: Sequence[Outgoing]) -> Iterator[tuple[Sequence[Outgoing], int
         yield entries[begin:], size
 
 
-def as_row(numbered: Numbered) -> tuple[object, ...]:
+def as_row(sequenced: SequencedEntry) -> tuple[object, ...]:
     """A ``redfaust.entry``."""
-    number, entry = numbered
+    number, entry = sequenced
     return (
         number,
         entry.topic,
@@ -65,10 +65,10 @@ def as_row(numbered: Numbered) -> tuple[object, ...]:
     )
 
 
-def from_rows(rows: Iterable[asyncpg.Record]) -> tuple[Numbered, ...]:
+def from_rows(rows: Iterable[asyncpg.Record]) -> tuple[SequencedEntry, ...]:
     """Each ``redfaust.entry``, as it was."""
     return tuple(
-        Numbered(number, Outgoing(topic, value, key, unpack(headers), partition, timestamp))
+        SequencedEntry(number, Outgoing(topic, value, key, unpack(headers), partition, timestamp))
         for number, topic, partition, key, value, headers, timestamp in rows
     )
 
@@ -78,6 +78,6 @@ def staged(rows: Sequence[asyncpg.Record]) -> list[Staged]:
     return [_staged(*row) for row in rows]
 
 
-def _staged(lane: str, first: int, last: int, rows: Sequence[asyncpg.Record]) -> Staged:
+def _staged(producer_id: str, first: int, last: int, rows: Sequence[asyncpg.Record]) -> Staged:
     entries = from_rows(rows)
-    return Staged(lane, first, last, entries, sum(size_of(entry) for _, entry in entries))
+    return Staged(producer_id, first, last, entries, sum(size_of(entry) for _, entry in entries))

@@ -18,8 +18,8 @@ LEFT_AFTER = 5.0
 class Maintenance:
     """Restores what the broker has lost, and deletes what nobody needs any more.
 
-    For the lanes that the batch_publisher follows, or for ``everybody``: then what others have left
-    is published as well.
+    For the producers that the batch_publisher follows, or for ``everybody``: then what others have
+    left is published as well.
     """
 
     def __init__(
@@ -45,17 +45,19 @@ class Maintenance:
     async def keep(self) -> None:
         """One round. Raises what broker and database raise."""
         self._due_at = asyncio.get_running_loop().time() + EVERY
-        lanes = await self._all_lanes() if self._everybody else self._batch_publisher.followed
+        producer_ids = (
+            await self._all_producers() if self._everybody else self._batch_publisher.followed
+        )
         incarnation = await self._batch_publisher.find_incarnation()
         if incarnation != self._incarnation:
-            await self._batch_publisher.restore(lanes)
+            await self._batch_publisher.restore(producer_ids)
             self._incarnation = self._batch_publisher.incarnation = incarnation
         await self._batch_publisher.retry_held()
         if self._everybody:
             await self._batch_publisher.publish_left(LEFT_AFTER)
-        await self._batch_cleaner.delete_passed(lanes)
+        await self._batch_cleaner.delete_passed(producer_ids)
 
-    async def _all_lanes(self) -> list[str]:
+    async def _all_producers(self) -> list[str]:
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(load("redfaust.outbox", "select_lanes"))
-        return [row["lane"] for row in rows]
+            rows = await connection.fetch(load("redfaust.outbox", "select_producers"))
+        return [row["producer_id"] for row in rows]

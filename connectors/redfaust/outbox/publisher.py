@@ -15,12 +15,12 @@ from redfaust.errors import (
     BrokerUnavailable,
     ConnectorError,
     DatabaseUnavailable,
-    LaneOvertaken,
+    ProducerFenced,
 )
 from redfaust.outbox.batch_publisher import BatchPublisher, Logs, SetAside
 from redfaust.outbox.entries import BATCH_BYTES, Staged
-from redfaust.outbox.lanes import Lane
 from redfaust.outbox.maintenance import Maintenance
+from redfaust.outbox.producers import ProducerState
 from redfaust.postgres.database import Database
 
 MAX_UNPUBLISHED = 10_000
@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Publishes the batches of the lanes that one process owns, each lane strictly in order.
+    """Publishes the batches of the producers that one process owns, each producer strictly in
+    order.
 
     An entry that the broker refuses for good is set aside; nothing else is passed over.
     """
@@ -45,7 +46,7 @@ class Publisher:
     def __init__(self, database: Database, logs: Logs, *, set_aside: SetAside) -> None:
         self._batch_publisher = BatchPublisher(database, logs, set_aside=set_aside)
         self._maintenance = Maintenance(database, logs, self._batch_publisher, everybody=False)
-        self._owned: dict[str, Lane] = {}
+        self._owned: dict[str, ProducerState] = {}
         self._waiting: deque[Staged] = deque()
         self._waiting_bytes = 0
         self._put = 0
@@ -59,42 +60,51 @@ class Publisher:
         """The logs that take nothing until somebody mends them, with the reasons."""
         return self._batch_publisher.blocked
 
-    async def take_over(self, producers: Collection[str]) -> Mapping[str, Lane]:
-        """Own the lanes of these producers as well, which are not owned yet.
+    async def take_over(self, transactional_ids: Collection[str]) -> Mapping[str, ProducerState]:
+        """Own the producers of these transactional_ids as well, which are not owned yet.
 
         The caller has fenced off who owned them before. What is left of them is published first,
-        and their numbers are raised above all marks, so that a database that was set back does not
-        use a number again. Returns each producer's lane with its last number.
+        and their numbers are raised above all last sequences, so that a database that was set back
+        does not use a number again. Returns each transactional_id's producer with its last number.
 
         Raises what broker and database raise; then nothing new is owned: call it again.
         """
-        gained = await self._batch_publisher.take_over(producers)
+        gained = await self._batch_publisher.take_over(transactional_ids)
         self._owned |= gained
         return gained
 
-    async def let_go(self, producers: Collection[str]) -> None:
-        """Own the lanes of these producers no more. Harmless where they are not owned."""
-        lost = [self._owned.pop(producer) for producer in producers if producer in self._owned]
-        await self._batch_publisher.forget([lane.name for lane in lost])
+    async def let_go(self, transactional_ids: Collection[str]) -> None:
+        """Own the producers of these transactional_ids no more. Harmless where they are not
+        owned."""
+        lost = [
+            self._owned.pop(transactional_id)
+            for transactional_id in transactional_ids
+            if transactional_id in self._owned
+        ]
+        await self._batch_publisher.forget([producer_id.name for producer_id in lost])
 
     def put(self, staged: Sequence[Staged]) -> None:
-        """Publish what was committed, soon. Those of lanes that were lost are left to their heir.
+        """Publish what was committed, soon. Those of producers that were lost are left to their
+        heir.
 
-        Raises :class:`~redfaust.errors.LaneOvertaken` if a batch does not follow the one that
+        Raises :class:`~redfaust.errors.ProducerFenced` if a batch does not follow the one that
         was put before: what is between them was committed, perhaps, and would be passed over.
         """
-        producers = {lane.name: producer for producer, lane in self._owned.items()}
+        transactional_ids = {
+            producer_id.name: transactional_id
+            for transactional_id, producer_id in self._owned.items()
+        }
         for batch in staged:
-            producer = producers.get(batch.lane)
-            if producer is None:
+            transactional_id = transactional_ids.get(batch.producer_id)
+            if transactional_id is None:
                 continue
-            last_number = self._owned[producer].last_number
-            if batch.first_number != last_number + 1:
-                raise LaneOvertaken(
-                    f"{batch.first_number} does not follow {last_number} on the lane of "
-                    f"{producer}: take it over again before sending"
+            last_sequence = self._owned[transactional_id].last_sequence
+            if batch.first_sequence != last_sequence + 1:
+                raise ProducerFenced(
+                    f"{batch.first_sequence} does not follow {last_sequence} on the producer of "
+                    f"{transactional_id}: take it over again before sending"
                 )
-            self._owned[producer] = Lane(batch.lane, batch.last_number)
+            self._owned[transactional_id] = ProducerState(batch.producer_id, batch.last_sequence)
             self._waiting.append(batch)
             self._waiting_bytes += batch.size
             self._put += len(batch.entries)

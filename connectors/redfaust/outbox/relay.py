@@ -1,7 +1,8 @@
 """Carries committed rows of the outbox onto their topics, each once.
 
-A row is claimed into a batch of the relay's lane, and the batch is published as those of all lanes
-are (:mod:`redfaust.outbox.batch_publisher`). The relay also maintains the batches of all lanes.
+A row is claimed into a batch of the relay's producer, and the batch is published as those of all
+producers are (:mod:`redfaust.outbox.batch_publisher`). The relay also maintains the batches of all
+producers.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from redfaust import failpoints
 from redfaust.errors import ConnectorError
 from redfaust.outbox.batch_publisher import LEFT_OUT, BatchPublisher, Logs, SetAside
 from redfaust.outbox.entries import BATCH_BYTES, staged
-from redfaust.outbox.lanes import Lane
 from redfaust.outbox.maintenance import Maintenance
+from redfaust.outbox.producers import ProducerState
 from redfaust.postgres.database import Database
 from redfaust.postgres.queries import load
 
@@ -28,7 +29,7 @@ CHANNEL = "redfaust_outbox"
 LOCK = 0x7265_6466_0002
 """Key of the session's advisory lock that makes one relay the active one."""
 PRODUCER = "relay"
-"""As which a relay has its lane."""
+"""As which a relay has its producer."""
 SILENT_FOR = 6.0
 """Seconds that a relay may say nothing to the database beyond what it rests. Then it is succeeded,
 even if it is only stopped; as long as partitions wait for their owner."""
@@ -107,10 +108,10 @@ class Relay:
                     self.active = True
                     leave_out = LEFT_OUT
                     while not stop.is_set():
-                        lanes = await self._batch_publisher.take_over(
+                        producer_ids = await self._batch_publisher.take_over(
                             [PRODUCER], leave_out=leave_out
                         )
-                        await self._relay(session, lanes[PRODUCER], stop)
+                        await self._relay(session, producer_ids[PRODUCER], stop)
                         leave_out = 0
         finally:
             self.active = False
@@ -124,22 +125,24 @@ class Relay:
             await self._rest(SPARE_POLL)
         return False
 
-    async def _relay(self, session: _Session, lane: Lane, stop: asyncio.Event) -> None:
+    async def _relay(
+        self, session: _Session, producer_id: ProducerState, stop: asyncio.Event
+    ) -> None:
         """Publish until ``stop``, or until somebody else has claimed rows."""
         while not stop.is_set():
             self._wake.clear()
             if not self._maintenance.seconds_until_due:
                 await self._maintenance.keep()
-            rows = await session.fetch(_query("claim_due"), *lane, self._batch, BATCH_BYTES)
+            rows = await session.fetch(_query("claim_due"), *producer_id, self._batch, BATCH_BYTES)
             if rows:
                 failpoints.point("relay.claimed")
                 [batch] = staged(rows)
                 await self._batch_publisher.publish([batch])
-                lane = Lane(batch.lane, batch.last_number)
+                producer_id = ProducerState(batch.producer_id, batch.last_sequence)
                 continue
-            pause = await session.fetchrow(_query("select_pause"), lane.name)
+            pause = await session.fetchrow(_query("select_pause"), producer_id.name)
             assert pause is not None
-            if pause["last_number"] != lane.last_number:
+            if pause["last_sequence"] != producer_id.last_sequence:
                 return
             await self._rest(self._seconds_until(pause["seconds_until_due"]))
 

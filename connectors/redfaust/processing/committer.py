@@ -21,13 +21,13 @@ from redfaust.errors import (
     ConnectorError,
     DatabaseError,
     DatabaseUnavailable,
-    LaneOvertaken,
     PartitionsDiffer,
+    ProducerFenced,
     WrongPartition,
 )
 from redfaust.outbox.entries import Staged
-from redfaust.outbox.lanes import Lane, stage
 from redfaust.outbox.outbox import schedule
+from redfaust.outbox.producers import ProducerState, stage
 from redfaust.outbox.publisher import Publisher
 from redfaust.postgres.database import Connection, Database, our_statements
 from redfaust.postgres.driver_errors import is_refusal
@@ -99,7 +99,7 @@ class Committer:
         self._waiting = waiting
         self._app_id = app_id
         self._publisher = publisher
-        self._lanes: dict[TP, Lane] = {}
+        self._producer_states: dict[TP, ProducerState] = {}
         self._database = database
         self._dead_letters = dead_letters
         self._held: dict[TP, _Held] = {}
@@ -117,10 +117,13 @@ class Committer:
         with our_statements("The partitions cannot be taken"):
             rows, lines = await self._raise_epochs(logs)
         failpoints.point("commit.taken")
-        producers = {self._producer(tp): tp for tp in groups}
-        with our_statements("The lanes of the partitions cannot be taken over"):
-            lanes = await self._publisher.take_over(producers)
-        self._lanes |= {producers[producer]: lane for producer, lane in lanes.items()}
+        transactional_ids = {self._transactional_id(tp): tp for tp in groups}
+        with our_statements("The producers of the partitions cannot be taken over"):
+            producer_ids = await self._publisher.take_over(transactional_ids)
+        self._producer_states |= {
+            transactional_ids[transactional_id]: producer_id
+            for transactional_id, producer_id in producer_ids.items()
+        }
         taken = {}
         for row in rows:
             tp = TP(row["topic"], row["partition"])
@@ -168,15 +171,15 @@ class Committer:
         """Give up partitions. What they have sent and is not published is left to their heir."""
         for tp in tps:
             self._held.pop(tp, None)
-            self._lanes.pop(tp, None)
-        await self._publisher.let_go([self._producer(tp) for tp in tps])
+            self._producer_states.pop(tp, None)
+        await self._publisher.let_go([self._transactional_id(tp) for tp in tps])
 
     async def start_over(self) -> None:
         """Give up all partitions."""
-        await self.let_go(list(self._held.keys() | self._lanes.keys()))
+        await self.let_go(list(self._held.keys() | self._producer_states.keys()))
         self._settled = True
 
-    def _producer(self, tp: TP) -> str:
+    def _transactional_id(self, tp: TP) -> str:
         return f"{self._app_id}/{tp.topic}/{tp.partition}"
 
     async def commit(self, batch: Batch, progress: Mapping[TP, Progress]) -> None:
@@ -205,7 +208,9 @@ class Committer:
             if self._held.get(tp) == known
         }
         self._settled = True
-        self._lanes = {tp: _moved(lane, staged) for tp, lane in self._lanes.items()}
+        self._producer_states = {
+            tp: _moved(producer_id, staged) for tp, producer_id in self._producer_states.items()
+        }
         self._publisher.put(staged)
 
     async def _commit(
@@ -224,7 +229,7 @@ class Committer:
                 in_doubt = True
                 self._waiting.because("The commit waits", error)
                 await asyncio.sleep(RETRY_EVERY)
-            except LaneOvertaken as error:
+            except ProducerFenced as error:
                 raise Fenced(str(error)) from error
             except (asyncpg.PostgresError, UnicodeEncodeError, WrongPartition) as error:
                 if not is_refusal(error):
@@ -272,10 +277,10 @@ class Committer:
         # First, since it also keeps everybody else from taking these partitions until the end.
         await self._advance(connection, batch, progress, held)
         failpoints.point("commit.fenced")
-        return await self._write_effects(connection, batch, self._lanes)
+        return await self._write_effects(connection, batch, self._producer_states)
 
     async def _write_effects(
-        self, connection: Connection, batch: Batch, lanes: Mapping[TP, Lane]
+        self, connection: Connection, batch: Batch, producer_ids: Mapping[TP, ProducerState]
     ) -> Sequence[Staged]:
         for table, changed in batch.rows:
             await table.write(connection, changed.rows)
@@ -285,7 +290,7 @@ class Committer:
         if batch.scheduled:
             await schedule(connection, [scheduled for scheduled, _ in batch.scheduled])
         sent = {
-            lanes[tp].name: (lanes[tp].last_number, [entry for entry, _ in entries])
+            producer_ids[tp].name: (producer_ids[tp].last_sequence, [entry for entry, _ in entries])
             for tp, entries in batch.sent.items()
         }
         return await stage(connection, sent)
@@ -323,12 +328,14 @@ class Committer:
         """
         parts = parts_of(batch)
         async with self._database.transaction() as connection:
-            lanes = dict(self._lanes)
+            producer_ids = dict(self._producer_states)
 
             async def write(some: Batch) -> None:
-                nonlocal lanes
-                staged = await self._write_effects(connection, some, lanes)
-                lanes = {tp: _moved(lane, staged) for tp, lane in lanes.items()}
+                nonlocal producer_ids
+                staged = await self._write_effects(connection, some, producer_ids)
+                producer_ids = {
+                    tp: _moved(producer_id, staged) for tp, producer_id in producer_ids.items()
+                }
 
             refused = await find_refused(connection, parts, write)
         causes: dict[Cause, tuple[str, Exception]] = {}
@@ -380,9 +387,9 @@ def _set_back(forgotten: Sequence[TP]) -> DatabaseRewound:
     )
 
 
-def _moved(lane: Lane, staged: Sequence[Staged]) -> Lane:
-    last = [batch.last_number for batch in staged if batch.lane == lane.name]
-    return lane._replace(last_number=last[-1]) if last else lane
+def _moved(producer_id: ProducerState, staged: Sequence[Staged]) -> ProducerState:
+    last = [batch.last_sequence for batch in staged if batch.producer_id == producer_id.name]
+    return producer_id._replace(last_sequence=last[-1]) if last else producer_id
 
 
 def _encode_ahead(ahead: Mapping[Identity, Readers]) -> dict[str, list[str]]:
@@ -398,8 +405,8 @@ def _decode_ahead(ahead: Mapping[str, list[str]]) -> dict[Identity, Readers]:
 
 
 def _identity(text: str) -> Identity:
-    lane, colon, number = text.rpartition(":")
-    return (lane, int(number)) if colon else int(text)
+    producer_id, colon, number = text.rpartition(":")
+    return (producer_id, int(number)) if colon else int(text)
 
 
 def _query(name: str) -> str:

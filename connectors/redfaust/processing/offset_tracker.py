@@ -8,8 +8,8 @@ it is not done again.
 Offsets need not be consecutive, so the delivered ones are kept, not computed (Faust's own
 arithmetic commits past an unfinished event: faust-streaming#606). And they need not last: a broker
 that fails over to a replica which lacks the latest entries gets them again, under other offsets. An
-entry that a lane has sent is known by the lane and its number there; of each lane the highest
-number below the position is remembered, as the numbers of a lane grow along a log.
+entry that a producer has sent is known by the producer and its number there; of each producer the
+highest number below the position is remembered, as the numbers of a producer grow along a log.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Readers = frozenset[str]
 EVERYBODY: Readers = frozenset()
 
 Source: TypeAlias = tuple[str, int]
-"""The lane that sent an entry, and its number there."""
+"""The producer that sent an entry, and its number there."""
 
 Identity: TypeAlias = Source | int
 """What an event is known by: its source, or without one its offset."""
@@ -39,7 +39,7 @@ class Progress(NamedTuple):
     ahead: Mapping[Identity, Readers]
     """Events above the position: who has finished them."""
     applied: Mapping[str, int]
-    """Lane to the highest number of its events below the position."""
+    """Producer to the highest number of its events below the position."""
     version: int
 
 
@@ -65,7 +65,7 @@ class OffsetTracker:
         self._expected = dict(committed.ahead)
         """Finished ahead of the position by somebody before, and not seen yet."""
         self._delivered: dict[str, int] = dict(committed.applied)
-        """Lane to the highest number that has come."""
+        """Producer to the highest number that has come."""
         self._unfinished: deque[int] = deque()
         self._sources: dict[int, Source] = {}
         """Of unfinished offsets, where they have one."""
@@ -103,12 +103,12 @@ class OffsetTracker:
             offset, source = record.offset, record.source
             self._unfinished.append(offset)
             if source is not None:
-                lane, number = source
-                if number <= self._delivered.get(lane, 0):
+                producer_id, number = source
+                if number <= self._delivered.get(producer_id, 0):
                     self._repeats.add(offset)
                     done_by[offset] = EVERYBODY
                     continue
-                self._delivered[lane] = number
+                self._delivered[producer_id] = number
                 self._sources[offset] = source
             elif offset < self._passed:
                 self._repeats.add(offset)
@@ -149,8 +149,8 @@ class OffsetTracker:
         offset = self._unfinished.popleft()
         self._position = offset + 1
         if self._sources and (source := self._sources.pop(offset, None)) is not None:
-            lane, number = source
-            self._applied[lane] = number
+            producer_id, number = source
+            self._applied[producer_id] = number
         self._ahead.pop(offset, None)
         self._repeats.discard(offset)
 
@@ -177,8 +177,8 @@ class OffsetTracker:
         """Whether an event is below the position."""
         if isinstance(known, int):
             return known < self._position
-        lane, number = known
-        return number <= self._applied.get(lane, 0)
+        producer_id, number = known
+        return number <= self._applied.get(producer_id, 0)
 
     def committed(self, progress: Progress) -> None:
         """Note that a progress has been committed."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from faust.types import TP
 
-from redfaust.brokers.broker import Broker, LaneBatch, Numbered, Outgoing
+from redfaust.brokers.broker import Broker, Outgoing, ProducerBatch, SequencedEntry
 from redfaust.errors import DeadLetterResolved
 from redfaust.outbox.headers import pack, unpack
 from redfaust.outbox.outbox import Scheduled
@@ -50,7 +50,7 @@ class MemoryState:
         self._parked: dict[int, dict[str, Any]] = {}
         """By id, which grows."""
         self._numbers = count(1)
-        self._lane = secrets.token_hex(8)
+        self._producer_id = secrets.token_hex(8)
         """Of what is replayed."""
         self._sent = count(1)
         """Its numbers."""
@@ -192,7 +192,9 @@ class MemoryState:
             headers.append((ADDRESSEE_HEADER, f"{letter.app}/{letter.agent}".encode()))
         content = letter.value if value is None else value
         entry = Outgoing(letter.topic, content, letter.key, tuple(headers))
-        await self._broker.append_once([LaneBatch(self._lane, [Numbered(next(self._sent), entry)])])
+        await self._broker.append_once(
+            [ProducerBatch(self._producer_id, [SequencedEntry(next(self._sent), entry)])]
+        )
 
     async def commit_shared(self, finished: Iterable[SharedMessage]) -> None:
         """Commit what events of shared delivery have done."""

@@ -23,13 +23,13 @@ from redfaust.brokers.broker import (
     GroupState,
     Heartbeat,
     HeldBack,
-    LaneBatch,
     OffsetOutOfRange,
     Outgoing,
     PartitionStatus,
     PartitionSurvey,
     PartlyRefused,
     Place,
+    ProducerBatch,
     Record,
     Replaced,
     Retention,
@@ -44,8 +44,8 @@ from redfaust.brokers.kafka.clients import Admin, new_consumer, started
 from redfaust.brokers.kafka.errors import our_errors
 from redfaust.brokers.kafka.group_states import GroupStates
 from redfaust.brokers.kafka.groups import Groups
-from redfaust.brokers.kafka.lanes import Lanes
 from redfaust.brokers.kafka.log_inspector import LogInspector
+from redfaust.brokers.kafka.producer_states import ProducerStates
 from redfaust.brokers.kafka.reader import LogReader
 from redfaust.brokers.kafka.store import Store
 from redfaust.brokers.kafka.topics import TopicCatalog, name_fault, refusal_of
@@ -67,7 +67,7 @@ class _Parts(NamedTuple):
     log_inspector: LogInspector
     reader: LogReader
     appender: Appender
-    lanes: Lanes
+    producer_ids: ProducerStates
     groups: Groups
     group_states: GroupStates
 
@@ -144,7 +144,7 @@ class KafkaBroker:
             log_inspector,
             reader,
             appender,
-            Lanes(store, log_inspector, appender),
+            ProducerStates(store, log_inspector, appender),
             groups,
             group_states,
         )
@@ -244,14 +244,16 @@ class KafkaBroker:
                 outcomes[index] = Appended(tp, offset, put.timestamp)
             left = left[put.end - put.first :]
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
         partitions = await self._partitions_of(
             [entry for batch in batches for _, entry in batch.entries]
         )
-        return await self._parts.lanes.append(*divide(batches, partitions, refusal_of))
+        return await self._parts.producer_ids.append(*divide(batches, partitions, refusal_of))
 
-    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
-        return await self._parts.lanes.marks(lanes)
+    async def last_sequences(self, producer_ids: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        return await self._parts.producer_ids.last_sequences(producer_ids)
 
     async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:  # noqa: ARG002
         return {}

@@ -1,5 +1,5 @@
 """How an event lies on a log: as any producer would write it, and a header more where it was
-appended once, which names the lane that sent it and its number there, signed (see
+appended once, which names the producer that sent it and its number there, signed (see
 :mod:`redfaust.brokers.sequences`).
 
 Anybody may write anything, so whatever lies there is read as a valid record: a header of that name
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from redfaust.brokers.broker import Headers, Numbered, Outgoing, Record
+from redfaust.brokers.broker import Headers, Outgoing, Record, SequencedEntry
 from redfaust.brokers.names import header_name
 from redfaust.brokers.outgoing import EARLIEST, LATEST
 from redfaust.brokers.sequences import LogSigner, Signer
@@ -24,10 +24,10 @@ def log_of(signer: Signer, topic: str, partition: int) -> LogSigner:
     return signer.log(b"%b:%d" % (topic.encode(), partition))
 
 
-def with_source(signer: LogSigner, lane: str, numbered: Numbered) -> Outgoing:
+def with_source(signer: LogSigner, producer_id: str, sequenced: SequencedEntry) -> Outgoing:
     """An entry that is appended once, as it is sent."""
-    number, entry = numbered
-    source = (SOURCE, signer.sign(lane.encode(), number))
+    number, entry = sequenced
+    source = (SOURCE, signer.sign(producer_id.encode(), number))
     return entry._replace(headers=(*entry.headers, source))
 
 

@@ -48,15 +48,20 @@ class LogInspector:
         return {TP(*tp): ends[tp] for tp in wanted}
 
     async def places(self, tp: TP, start: int, end: int) -> dict[str, Place]:
-        """How far lanes have come by what lies from ``start``, which is held still, to ``end``."""
+        """How far producers have come by what lies from ``start``, which is held still, to
+        ``end``."""
         found: dict[str, Place] = {}
         with our_errors(self._shown):
             async with aclosing(self._entries(tp, start, end)) as entries:
                 async for record in entries:
                     if record.source is not None:
-                        lane, number = record.source
-                        mark = max(number, found[lane].mark) if lane in found else number
-                        found[lane] = Place(mark, record.offset + 1)
+                        producer_id, number = record.source
+                        last_sequence = (
+                            max(number, found[producer_id].last_sequence)
+                            if producer_id in found
+                            else number
+                        )
+                        found[producer_id] = Place(last_sequence, record.offset + 1)
         return found
 
     async def entry(self, tp: TP, offset: int) -> Record | None:

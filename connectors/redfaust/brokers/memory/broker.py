@@ -27,13 +27,13 @@ from redfaust.brokers.broker import (
     GroupState,
     Heartbeat,
     HeldBack,
-    LaneBatch,
     LogTruncated,
     Outgoing,
     PartitionStatus,
     PartitionSurvey,
     PartlyRefused,
     Place,
+    ProducerBatch,
     Record,
     Replaced,
     Retention,
@@ -65,7 +65,7 @@ class Log:
     cleaner: tuple[str, float] = ("", 0.0)
     """The holder of the cleaner lease, and when it ends by the monotonic clock."""
     records: dict[TP, Records] = field(default_factory=lambda: defaultdict(Records))
-    marks: dict[tuple[str, TP], int] = field(default_factory=dict)
+    last_sequences: dict[tuple[str, TP], int] = field(default_factory=dict)
     positions: dict[tuple[str, TP], int] = field(default_factory=dict)
     shared: dict[tuple[str, TP], SharedPlace] = field(default_factory=dict)
     registries: dict[str, Registry] = field(default_factory=lambda: defaultdict(Registry))
@@ -114,7 +114,7 @@ class MemoryBroker:
             self._log.closed.discard(topic)
             for tp in [tp for tp in self._log.records if tp.topic == topic]:
                 del self._log.records[tp]
-            for places in (self._log.marks, self._log.positions, self._log.shared):
+            for places in (self._log.last_sequences, self._log.positions, self._log.shared):
                 for place in [place for place in places if place[1].topic == topic]:
                     del places[place]
 
@@ -171,35 +171,38 @@ class MemoryBroker:
         for reader in self._log.readers:
             reader.set()
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
         partitions = self._partitions_of(entry for batch in batches for _, entry in batch.entries)
         partition_batches, refused = divide(batches, partitions, refusal_of)
-        marks = self._log.marks
+        last_sequences = self._log.last_sequences
         if set_back := {
-            partition_batch.lane
+            partition_batch.producer_id
             for partition_batch in partition_batches
-            if marks.get((partition_batch.lane, partition_batch.tp), 0) < partition_batch.after
+            if last_sequences.get((partition_batch.producer_id, partition_batch.tp), 0)
+            < partition_batch.after
         }:
             raise LogTruncated(set_back)
-        for lane, tp, _, entries in partition_batches:
+        for producer_id, tp, _, entries in partition_batches:
             for number, entry in entries:
-                if number > marks.get((lane, tp), 0):
-                    marks[lane, tp] = number
-                    self._append(tp, entry, (lane, number))
+                if number > last_sequences.get((producer_id, tp), 0):
+                    last_sequences[producer_id, tp] = number
+                    self._append(tp, entry, (producer_id, number))
         self._wake_readers()
         if refused:
             raise EntriesRefused(refused)
         places: dict[str, dict[TP, Place]] = {}
-        for lane, tp, _, _ in partition_batches:
-            place = Place(marks[lane, tp], self._log.records[tp].end)
-            places.setdefault(lane, {})[tp] = place
+        for producer_id, tp, _, _ in partition_batches:
+            place = Place(last_sequences[producer_id, tp], self._log.records[tp].end)
+            places.setdefault(producer_id, {})[tp] = place
         return places
 
-    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
-        found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
-        for (lane, tp), mark in self._log.marks.items():
-            if lane in found:
-                found[lane][tp] = mark
+    async def last_sequences(self, producer_ids: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+        found: dict[str, dict[TP, int]] = {producer_id: {} for producer_id in producer_ids}
+        for (producer_id, tp), last_sequence in self._log.last_sequences.items():
+            if producer_id in found:
+                found[producer_id][tp] = last_sequence
         return found
 
     async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:  # noqa: ARG002

@@ -16,8 +16,8 @@ from redfaust.brokers.partitioner import partition_of
 from redfaust.brokers.redis import keys
 from redfaust.brokers.redis.client import script
 from redfaust.brokers.redis.entry import encode, refusal_of
-from redfaust.brokers.redis.lanes import CALL_BYTES
 from redfaust.brokers.redis.offsets import SEQUENCE_BITS
+from redfaust.brokers.redis.producer_states import CALL_BYTES
 from redfaust.errors import BrokerError
 
 Outcome: TypeAlias = Appended | BrokerError

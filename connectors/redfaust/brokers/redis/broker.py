@@ -16,12 +16,12 @@ from redfaust.brokers.broker import (
     GroupState,
     Heartbeat,
     HeldBack,
-    LaneBatch,
     Outgoing,
     PartitionStatus,
     PartitionSurvey,
     PartlyRefused,
     Place,
+    ProducerBatch,
     Record,
     Retention,
     ServerTrouble,
@@ -40,7 +40,7 @@ from redfaust.brokers.redis.durability import warnings_of
 from redfaust.brokers.redis.entry import refusal_of
 from redfaust.brokers.redis.group_states import GroupStates
 from redfaust.brokers.redis.groups import Groups
-from redfaust.brokers.redis.lanes import Lanes
+from redfaust.brokers.redis.producer_states import ProducerStates
 from redfaust.brokers.redis.replication import Replication
 from redfaust.brokers.redis.retention import Retentions
 from redfaust.brokers.redis.servers import servers_by_url
@@ -67,7 +67,7 @@ class RedisBroker:
         self._client = self._servers.client
         self._topics = TopicCatalog(self._client)
         self._appender = Appender(self._client, outcome_of=self._outcome_of)
-        self._lanes = Lanes(self._client, self._servers.sequences)
+        self._producer_states = ProducerStates(self._client, self._servers.sequences)
         self._group_states = GroupStates(self._client)
         self._retentions = Retentions(self._client)
         self._survey = Survey(self._client)
@@ -158,22 +158,24 @@ class RedisBroker:
             found[topic] = await self._topics.create(TopicSpec(topic, default))
         return found
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
         with our_errors(self._url):
             partitions = await self._partitions_of(
                 [entry for batch in batches for _, entry in batch.entries]
             )
-            return await self._lanes.append(*divide(batches, partitions, refusal_of))
+            return await self._producer_states.append(*divide(batches, partitions, refusal_of))
 
-    async def marks(self, lanes: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
+    async def last_sequences(self, producer_ids: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
         with our_errors(self._url):
             counts = await self._topics.all()
             tps = [TP(topic, number) for topic in counts for number in range(counts[topic])]
-            return await self._lanes.marks(lanes, tps)
+            return await self._producer_states.last_sequences(producer_ids, tps)
 
     async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:
         with our_errors(self._url):
-            return await self._lanes.blocked(tps)
+            return await self._producer_states.blocked(tps)
 
     async def read(
         self, positions: Mapping[TP, int], *, limit: int, wait: float

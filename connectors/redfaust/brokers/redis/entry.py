@@ -5,7 +5,7 @@
 ``_k``                  the key, absent where it is null
 ``_t``                  the time in milliseconds, absent where it is the time of the ID
 ``_h:<name>``           a header each, in order
-``_i``                  the lane that sent it and its number there, signed (see
+``_i``                  the producer that sent it and its number there, signed (see
                         :mod:`redfaust.brokers.sequences`); absent where it was not appended
                         once
 ======================  ====================================================================
@@ -76,10 +76,12 @@ def encode(entry: Outgoing) -> list[bytes]:
     return fields
 
 
-def encode_numbered(lane: bytes, number: int, entry: Outgoing, signer: LogSigner) -> list[bytes]:
+def encode_sequenced(
+    producer_id: bytes, number: int, entry: Outgoing, signer: LogSigner
+) -> list[bytes]:
     """The same with its source, which is the last of the values."""
     fields = encode(entry)
-    fields += (SOURCE, signer.sign(lane, number))
+    fields += (SOURCE, signer.sign(producer_id, number))
     return fields
 
 

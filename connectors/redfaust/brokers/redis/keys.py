@@ -33,9 +33,9 @@ def stream(tp: TP) -> str:
     return f"{{{tp.topic}:{tp.partition}}}"
 
 
-def lanes(tp: TP) -> str:
-    """Hash: lane → the source of the last entry that it has put on this partition, signed."""
-    return f"{stream(tp)}:lanes"
+def producer_ids(tp: TP) -> str:
+    """Hash: producer → the source of the last entry that it has put on this partition, signed."""
+    return f"{stream(tp)}:producers"
 
 
 def confirmed(tp: TP) -> str:
@@ -48,7 +48,7 @@ def known(tp: TP) -> str:
     return f"{stream(tp)}:known"
 
 
-OF_PARTITIONS = (stream, lanes, confirmed, known)
+OF_PARTITIONS = (stream, producer_ids, confirmed, known)
 """All that lies in Redis of a partition."""
 
 

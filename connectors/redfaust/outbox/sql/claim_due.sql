@@ -1,6 +1,6 @@
--- $1 the lane, $2 its last number as the caller knows it, $3 rows at most, $4 bytes after which no
+-- $1 the producer, $2 its last number as the caller knows it, $3 rows at most, $4 bytes after which no
 -- further row is claimed.
--- Claims nothing if the lane has another last number by now.
+-- Claims nothing if the producer has another last number by now.
 WITH candidates AS (
     SELECT
         id,
@@ -40,10 +40,10 @@ due AS (
     WHERE place <= $3 AND (place = 1 OR bytes <= $4)
 ),
 counter AS (
-    UPDATE redfaust.lanes
-    SET last_number = last_number + (SELECT count(*) FROM due)
-    WHERE lane = $1 AND last_number = $2 AND EXISTS (SELECT FROM due)
-    RETURNING lane, last_number
+    UPDATE redfaust.producers
+    SET last_sequence = last_sequence + (SELECT count(*) FROM due)
+    WHERE producer_id = $1 AND last_sequence = $2 AND EXISTS (SELECT FROM due)
+    RETURNING producer_id, last_sequence
 ),
 claimed AS (
     DELETE FROM redfaust.outbox AS row
@@ -51,14 +51,14 @@ claimed AS (
     -- The array says the same once more, so that the planner expects few rows.
     WHERE row.id = due.id AND row.id = ANY (ARRAY(SELECT id FROM due))
     RETURNING
-        counter.lane,
-        counter.last_number,
+        counter.producer_id,
+        counter.last_sequence,
         ROW(
             $2 + due.place, row.topic, row.partition, row.key, row.value, row.headers, row.timestamp
         )::redfaust.entry AS entry
 )
-INSERT INTO redfaust.batches (lane, first_number, last_number, entries)
-SELECT lane, $2 + 1, last_number, array_agg(entry ORDER BY (entry).number)
+INSERT INTO redfaust.batches (producer_id, first_sequence, last_sequence, entries)
+SELECT producer_id, $2 + 1, last_sequence, array_agg(entry ORDER BY (entry).number)
 FROM claimed
-GROUP BY lane, last_number
-RETURNING lane, first_number, last_number, entries
+GROUP BY producer_id, last_sequence
+RETURNING producer_id, first_sequence, last_sequence, entries

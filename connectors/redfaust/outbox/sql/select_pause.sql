@@ -1,5 +1,5 @@
 SELECT
-    (SELECT last_number FROM redfaust.lanes WHERE lane = $1) AS last_number,
+    (SELECT last_sequence FROM redfaust.producers WHERE producer_id = $1) AS last_sequence,
     (
         SELECT extract(epoch FROM min(available_at) - now())::float8
         FROM redfaust.outbox

@@ -20,7 +20,7 @@ scheduled AS (
     LIMIT $1
 ),
 claimed AS (
-    SELECT last_number - first_number + 1 AS entries, committed_at AS due_at
+    SELECT last_sequence - first_sequence + 1 AS entries, committed_at AS due_at
     FROM redfaust.batches
     WHERE published_at IS NULL
     LIMIT $1

@@ -1,5 +1,5 @@
 -- $1 topics. Published batches with entries of theirs whose key, or number, says the partition.
-SELECT lane, first_number, last_number, entries
+SELECT producer_id, first_sequence, last_sequence, entries
 FROM redfaust.batches
 WHERE
     published_at IS NOT NULL

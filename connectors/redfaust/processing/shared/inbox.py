@@ -129,8 +129,8 @@ class Inbox:
 
     def _event(self, message: SharedMessage) -> str:
         if message.source is not None:
-            lane, number = message.source
-            event = f"{lane}:{number}"
+            producer_id, number = message.source
+            event = f"{producer_id}:{number}"
         else:
             event = f"{self.log}/{message.topic}/{message.partition}/{message.offset}"
         if len(event) > LONGEST_EVENT:

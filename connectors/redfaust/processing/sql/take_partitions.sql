@@ -40,7 +40,7 @@ held AS (
                     WHEN held.incarnation = excluded.incarnation THEN held.passed
                     ELSE least(greatest(held.position, held.passed), log_end)
                 END,
-                -- In another log an offset means another event. A lane and its number mean the
+                -- In another log an offset means another event. A producer and its number mean the
                 -- same, also where what was lost with the log is appended again.
                 CASE
                     WHEN NOT is_another THEN held.ahead

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from faust.types import TP
 
-from redfaust.brokers.broker import Appended, Broker, LaneBatch, Outgoing, Place
+from redfaust.brokers.broker import Appended, Broker, Outgoing, Place, ProducerBatch
 from redfaust.brokers.memory import MemoryBroker
 from redfaust.transports.transport import BrokerTransport
 
@@ -21,8 +21,10 @@ class AuditedBroker(MemoryBroker):
         written.update(entry.topic for entry in entries)
         return await super().append(entries)
 
-    async def append_once(self, batches: Sequence[LaneBatch]) -> Mapping[str, Mapping[TP, Place]]:
-        written.update(numbered.entry.topic for batch in batches for numbered in batch.entries)
+    async def append_once(
+        self, batches: Sequence[ProducerBatch]
+    ) -> Mapping[str, Mapping[TP, Place]]:
+        written.update(sequenced.entry.topic for batch in batches for sequenced in batch.entries)
         return await super().append_once(batches)
 
 

@@ -1,22 +1,22 @@
--- Append entries of a lane to a stream, and move the lane's mark, if the mark is what it is expected
--- to be. The mark is the source of the lane's last entry; numbers are compared by the caller alone.
--- KEYS[1] the stream, KEYS[2] the marks of its lanes
--- ARGV: lane, the mark as it is expected (empty: none), then for each entry: how many fields and
+-- Append entries of a producer to a stream, and move the producer's last sequence, if the last sequence is what it is expected
+-- to be. The last sequence is the source of the producer's last entry; numbers are compared by the caller alone.
+-- KEYS[1] the stream, KEYS[2] the last sequences of its producers
+-- ARGV: the producer's id, the last sequence as it is expected (empty: none), then for each entry: how many fields and
 -- values follow, these, of which the last value is its source
--- Returns OK and an ID at or behind the lane's last entry; or MARK and the mark that is there, and
+-- Returns OK and an ID at or behind the producer's last entry; or SEQUENCE and the last sequence that is there, and
 -- nothing has changed; or BLOCKED and why nothing can be appended to this stream; or REFUSED, which
 -- of the entries (from 1) and why. What lies before such an entry is appended.
-local stream, marks, lane, expected = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
-local LONGEST_MARK = 512 -- bytes; what is longer is none, and is not handed around
+local stream, producers, producer_id, expected = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local LONGEST_SEQUENCE = 512 -- bytes; what is longer is none, and is not handed around
 
-local blocked = why_blocked(stream, marks)
+local blocked = why_blocked(stream, producers)
 if blocked then return {'BLOCKED', blocked} end
 
-local mark = redis.call('HGET', marks, lane) or ''
-if #mark > LONGEST_MARK then mark = '' end
-if mark ~= expected then return {'MARK', mark} end
+local last_sequence = redis.call('HGET', producers, producer_id) or ''
+if #last_sequence > LONGEST_SEQUENCE then last_sequence = '' end
+if last_sequence ~= expected then return {'SEQUENCE', last_sequence} end
 
--- An error behind the first entry must not leave the mark behind what was appended.
+-- An error behind the first entry must not leave the last sequence behind what was appended.
 local source, id, failure = nil, nil, nil
 local at, count = 3, 0
 while at <= #ARGV do
@@ -37,7 +37,7 @@ while at <= #ARGV do
   source, id = ARGV[last], reply
   at = last + 1
 end
-if source then redis.call('HSET', marks, lane, source) end
+if source then redis.call('HSET', producers, producer_id, source) end
 if failure then return failure end
 
 if not id and redis.call('EXISTS', stream) == 1 then

@@ -8,8 +8,8 @@ local function why_ended(stream)
 end
 
 -- Returns the reason, or nothing.
-local function why_blocked(stream, marks)
-  for key, wanted in pairs({[stream] = 'stream', [marks] = 'hash'}) do
+local function why_blocked(stream, producers)
+  for key, wanted in pairs({[stream] = 'stream', [producers] = 'hash'}) do
     local found = redis.call('TYPE', key).ok
     if found ~= wanted and found ~= 'none' then
       return key .. ' is a ' .. found .. ', not a ' .. wanted .. ': rename or delete it'

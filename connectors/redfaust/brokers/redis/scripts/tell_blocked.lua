@@ -1,5 +1,5 @@
 -- Tell why nothing can be appended to a log as it is.
--- KEYS[1] the stream, KEYS[2] the marks of its lanes
+-- KEYS[1] the stream, KEYS[2] the last sequences of its producers
 -- Returns the reason, or an empty text.
 local blocked = why_blocked(KEYS[1], KEYS[2])
 if not blocked and redis.call('EXISTS', KEYS[1]) == 1 then

@@ -1,14 +1,15 @@
-"""Appending once: Postgres keeps how far each lane has come in each log.
+"""Appending once: Postgres keeps how far each producer has come in each log.
 
-Nothing spans both, so a lane is *in doubt* in a log from before it appends to it until its mark is
-moved::
+Nothing spans both, so a producer is *in doubt* in a log from before it appends to it until its last
+sequence is moved::
 
-    settled ──note where its next entries may lie──▶ in doubt ──append, move the mark──▶ settled
+    settled ──note where its next entries may lie──▶ in doubt ──append, move the last sequence──▶
+    settled
                                                         │ crash, or no answer             ▲
                                                         └── look at what lies there ──────┘
 
-One at a time sends on a lane. Only who has lost its session to Postgres, and has an append on its
-way, can put entries there a second time; consumers know them by lane and number.
+One at a time sends on a producer. Only who has lost its session to Postgres, and has an append on
+its way, can put entries there a second time; consumers know them by producer and number.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from redfaust.brokers.broker import (
     EntriesRefused,
     LogsBlocked,
     LogTruncated,
-    Numbered,
     Place,
     Refused,
+    SequencedEntry,
 )
 from redfaust.brokers.kafka.appender import Appender, EntryRefused, LogClosed
 from redfaust.brokers.kafka.entry import log_of, with_source
@@ -37,24 +38,24 @@ from redfaust.brokers.partition_batch import PartitionBatch
 from redfaust.postgres.database import Connection
 
 LOOK_BACK = 10_000
-"""Entries at the end of a log that was set back among which a lane's last one is looked for."""
+"""Entries at the end of a log that was set back among which a producer's last one is looked for."""
 
 
 Key = tuple[str, TP]
-"""A lane in a log."""
+"""A producer in a log."""
 
 
 @dataclass(slots=True)
 class _Stand:
-    """Where a lane stands in a log."""
+    """Where a producer stands in a log."""
 
     place: Place
     since: int | None
     losses: int
 
 
-class Lanes:
-    """The marks of one cluster."""
+class ProducerStates:
+    """The last sequences of one cluster."""
 
     def __init__(self, store: Store, log_inspector: LogInspector, appender: Appender) -> None:
         self._store = store
@@ -79,14 +80,14 @@ class Lanes:
                     refused = [*refused, *outcome.refused]
                 case LogClosed():
                     blocked[partition_batch.tp] = str(outcome)
-                    del stands[partition_batch.lane, partition_batch.tp]
+                    del stands[partition_batch.producer_id, partition_batch.tp]
                 case BaseException():
                     raise outcome
         if refused:
             raise EntriesRefused(refused)
         places: dict[str, dict[TP, Place]] = {}
-        for (lane, tp), stand in stands.items():
-            places.setdefault(lane, {})[tp] = stand.place
+        for (producer_id, tp), stand in stands.items():
+            places.setdefault(producer_id, {})[tp] = stand.place
         if blocked:
             raise LogsBlocked(blocked, places)
         return places
@@ -94,33 +95,36 @@ class Lanes:
     async def _append(
         self, partition_batches: Sequence[PartitionBatch]
     ) -> tuple[dict[Key, _Stand], Sequence[BaseException | None]]:
-        """Where the lanes stand then, and what has failed of each partition_batch."""
+        """Where the producers stand then, and what has failed of each partition_batch."""
         await self._appender.settled()
         async with self._alone(
-            {partition_batch.lane for partition_batch in partition_batches}
+            {partition_batch.producer_id for partition_batch in partition_batches}
         ) as guard:
             stands = await self._settled(
                 guard,
                 [
-                    (partition_batch.lane, partition_batch.tp)
+                    (partition_batch.producer_id, partition_batch.tp)
                     for partition_batch in partition_batches
                 ],
             )
             set_back = {
-                partition_batch.lane
+                partition_batch.producer_id
                 for partition_batch in partition_batches
                 if partition_batch.after
-                > stands[partition_batch.lane, partition_batch.tp].place.mark
+                > stands[partition_batch.producer_id, partition_batch.tp].place.last_sequence
             }
             if set_back:
                 raise LogTruncated(set_back)
             fresh = [
-                _above(partition_batch, stands[partition_batch.lane, partition_batch.tp].place.mark)
+                _above(
+                    partition_batch,
+                    stands[partition_batch.producer_id, partition_batch.tp].place.last_sequence,
+                )
                 for partition_batch in partition_batches
             ]
             doubtful = {
-                (partition_batch.lane, partition_batch.tp): stands[
-                    partition_batch.lane, partition_batch.tp
+                (partition_batch.producer_id, partition_batch.tp): stands[
+                    partition_batch.producer_id, partition_batch.tp
                 ]
                 for partition_batch in fresh
                 if partition_batch.entries
@@ -128,65 +132,69 @@ class Lanes:
             await self._doubt(doubtful)
             outcomes = await asyncio.gather(
                 *(
-                    self._put(partition_batch, stands[partition_batch.lane, partition_batch.tp])
+                    self._put(
+                        partition_batch, stands[partition_batch.producer_id, partition_batch.tp]
+                    )
                     for partition_batch in fresh
                 ),
                 return_exceptions=True,
             )
-            failpoints.point("lanes.appended")
+            failpoints.point("producers.appended")
             await self._save(guard, stands)
         return stands, outcomes
 
     async def _put(self, partition_batch: PartitionBatch, stand: _Stand) -> None:
         """Append what is new; the stand says how far that came, and is settled if that is known."""
-        lane, tp, _, left = partition_batch
+        producer_id, tp, _, left = partition_batch
         signer = log_of(self._store.signer, *tp)
         while left:
             try:
-                signed = [with_source(signer, lane, each) for each in left]
+                signed = [with_source(signer, producer_id, each) for each in left]
                 put = await self._appender.put(tp, signed)
             except LogClosed:
                 stand.since = None
                 raise
             except EntryRefused as error:
                 stand.since = None
-                raise EntriesRefused([Refused(lane, left[0].number, error)]) from error
+                raise EntriesRefused([Refused(producer_id, left[0].number, error)]) from error
             self._ends[tp] = put.end
             done, left = left[: put.end - put.first], left[put.end - put.first :]
             stand.place = Place(done[-1].number, put.end)
         stand.since = None
 
-    async def marks(self, lanes: Collection[str]) -> dict[str, dict[TP, int]]:
-        """The marks of the lanes in each log where they have one."""
-        found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
+    async def last_sequences(self, producer_ids: Collection[str]) -> dict[str, dict[TP, int]]:
+        """The last sequences of the producers in each log where they have one."""
+        found: dict[str, dict[TP, int]] = {producer_id: {} for producer_id in producer_ids}
         async with self._store.transaction() as connection:
-            stands = await self._select(connection, lanes)
-        unsettled = {lane for (lane, _), stand in stands.items() if not self._is_settled(stand)}
+            stands = await self._select(connection, producer_ids)
+        unsettled = {
+            producer_id for (producer_id, _), stand in stands.items() if not self._is_settled(stand)
+        }
         if unsettled:
             async with self._alone(unsettled) as guard:
                 known = await self._select(guard, unsettled)
                 stands |= await self._settled(guard, list(known))
                 await self._save(guard, stands)
-        for (lane, tp), stand in stands.items():
-            if stand.place.mark:
-                found[lane][tp] = stand.place.mark
+        for (producer_id, tp), stand in stands.items():
+            if stand.place.last_sequence:
+                found[producer_id][tp] = stand.place.last_sequence
         return found
 
     # -- doubt -------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _alone(self, lanes: Collection[str]) -> AsyncIterator[Connection]:
-        """While nobody else sends on these lanes."""
+    async def _alone(self, producer_ids: Collection[str]) -> AsyncIterator[Connection]:
+        """While nobody else sends on these producers."""
         async with self._store.transaction() as guard:
-            await guard.execute(query("lock_lanes"), sorted(lanes))
+            await guard.execute(query("lock_producers"), sorted(producer_ids))
             yield guard
 
     def _is_settled(self, stand: _Stand) -> bool:
         return stand.since is None and stand.losses == self._store.losses
 
     async def _settled(self, guard: Connection, keys: Sequence[Key]) -> dict[Key, _Stand]:
-        """Where lanes stand, after a look at the logs where that is not known."""
-        known = await self._select(guard, {lane for lane, _ in keys})
+        """Where producers stand, after a look at the logs where that is not known."""
+        known = await self._select(guard, {producer_id for producer_id, _ in keys})
         stands = {
             key: known.get(key) or _Stand(Place(0, 0), None, self._store.losses) for key in keys
         }
@@ -194,30 +202,35 @@ class Lanes:
         bounds = await self._log_inspector.bounds({tp for _, tp in unsettled})
         for tp, (_, end) in bounds.items():
             self._ends[tp] = end
-        for lane, tp in unsettled:
-            stand = stands[lane, tp]
+        for producer_id, tp in unsettled:
+            stand = stands[producer_id, tp]
             first, end = bounds[tp]
             if stand.losses != self._store.losses:
-                stand.place = await self._not_lost(lane, tp, stand.place, first, end)
+                stand.place = await self._not_lost(producer_id, tp, stand.place, first, end)
                 stand.losses = self._store.losses
             if stand.since is not None:
                 start = max(first, min(stand.since, end))
                 found = await self._log_inspector.places(tp, start, end)
-                if lane in found and found[lane].mark > stand.place.mark:
-                    stand.place = found[lane]
+                if (
+                    producer_id in found
+                    and found[producer_id].last_sequence > stand.place.last_sequence
+                ):
+                    stand.place = found[producer_id]
                 stand.since = None
         return stands
 
-    async def _not_lost(self, lane: str, tp: TP, place: Place, first: int, end: int) -> Place:
-        """How far a lane has come in a log that may have been set back."""
+    async def _not_lost(
+        self, producer_id: str, tp: TP, place: Place, first: int, end: int
+    ) -> Place:
+        """How far a producer has come in a log that may have been set back."""
         if place.position <= first:
-            return Place(place.mark, min(place.position, end))  # removed long ago
+            return Place(place.last_sequence, min(place.position, end))  # removed long ago
         if place.position <= end:
             last = await self._log_inspector.entry(tp, place.position - 1)
-            if last is None or last.source == (lane, place.mark):
+            if last is None or last.source == (producer_id, place.last_sequence):
                 return place
         found = await self._log_inspector.places(tp, max(first, end - LOOK_BACK), end)
-        return found.get(lane, Place(0, end))
+        return found.get(producer_id, Place(0, end))
 
     async def _doubt(self, stands: Mapping[Key, _Stand]) -> None:
         """Note, before anything is appended, where it may come to lie."""
@@ -231,34 +244,38 @@ class Lanes:
 
     # -- what is kept ------------------------------------------------------------------------
 
-    async def _select(self, connection: Connection, lanes: Collection[str]) -> dict[Key, _Stand]:
-        rows = await connection.fetch(query("select_marks"), self._store.log, list(lanes))
+    async def _select(
+        self, connection: Connection, producer_ids: Collection[str]
+    ) -> dict[Key, _Stand]:
+        rows = await connection.fetch(
+            query("select_last_sequences"), self._store.log, list(producer_ids)
+        )
         return {
-            (row["lane"], TP(row["topic"], row["partition"])): _Stand(
-                Place(row["mark"], row["position"]), row["since"], row["losses"]
+            (row["producer_id"], TP(row["topic"], row["partition"])): _Stand(
+                Place(row["last_sequence"], row["position"]), row["since"], row["losses"]
             )
             for row in rows
         }
 
     async def _save(self, connection: Connection, stands: Mapping[Key, _Stand]) -> None:
         await connection.execute(
-            query("save_marks"),
+            query("save_last_sequences"),
             self._store.log,
-            [lane for lane, _ in stands],
+            [producer_id for producer_id, _ in stands],
             [tp.topic for _, tp in stands],
             [tp.partition for _, tp in stands],
-            [stand.place.mark for stand in stands.values()],
+            [stand.place.last_sequence for stand in stands.values()],
             [stand.place.position for stand in stands.values()],
             [stand.since for stand in stands.values()],
             [stand.losses for stand in stands.values()],
         )
 
 
-def _above(partition_batch: PartitionBatch, mark: int) -> PartitionBatch:
+def _above(partition_batch: PartitionBatch, last_sequence: int) -> PartitionBatch:
     """What of a partition_batch is not there yet; a number that comes twice counts once."""
-    fresh: list[Numbered] = []
-    for numbered in partition_batch.entries:
-        if numbered.number > mark:
-            fresh.append(numbered)
-            mark = numbered.number
+    fresh: list[SequencedEntry] = []
+    for sequenced in partition_batch.entries:
+        if sequenced.number > last_sequence:
+            fresh.append(sequenced)
+            last_sequence = sequenced.number
     return partition_batch._replace(entries=fresh)

@@ -1,15 +1,16 @@
-"""Appending once: beside each stream lies a hash of the marks that lanes have come to.
+"""Appending once: beside each stream lies a hash of the last sequences that producers have come to.
 
-Mark and stream share a slot and are changed by one script, so they are written, replicated and
-lost together: whatever the mark says is true of the stream that it lies beside.
+Hash and stream share a slot and are changed by one script, so they are written, replicated and lost
+together: what the hash says is true of the stream that it lies beside.
 
-A mark is the signed source of the lane's last entry there. One that is not signed, or not for this
-log and lane, is as if it were missing: the lane begins anew there, and readers skip what they
-know. The script compares marks as texts and knows no numbers; those are compared here, exactly::
+A last sequence is stored as the signed source of the producer's last entry. One that is not signed,
+or not for this log and producer, counts as missing: the producer begins anew there, and readers
+skip the entries that they know. The script compares the stored texts and knows no numbers; numbers are
+compared here, exactly::
 
-    mark as it was seen last ──append what is above it──▶ OK: the last entry's source is the mark
-             ▲                              │
-             └── read it, verify it ◀── MARK: another one is there, nothing was appended
+    known last sequence ──append what is above it──▶ OK: it is the last entry's source now
+         ▲                              │
+         └── read it, verify it ◀── SEQUENCE: another one is there, nothing was appended
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from redfaust.brokers.broker import (
     EntriesRefused,
     LogsBlocked,
     LogTruncated,
-    Numbered,
     Place,
     Refused,
+    SequencedEntry,
 )
 from redfaust.brokers.partition_batch import PartitionBatch
 from redfaust.brokers.redis import keys
 from redfaust.brokers.redis.client import reading, script
-from redfaust.brokers.redis.entry import encode_numbered
+from redfaust.brokers.redis.entry import encode_sequenced
 from redfaust.brokers.redis.offsets import offset_of
 from redfaust.brokers.redis.sequences import Sequences
 from redfaust.brokers.sequences import LONGEST_SOURCE, LogSigner
@@ -44,17 +45,17 @@ CALL_BYTES = 1 << 20
 it runs, and holds it in memory twice."""
 
 REMEMBERED = 100_000
-"""Marks that are remembered. Of one that is not, Redis tells by a round trip more."""
+"""Last sequences that are remembered. Of one that is not, Redis tells by a round trip more."""
 
 TRIES = 16
-"""How often a mark may be another one than it was a moment before. One process appends on a lane,
-so that this happens to whoever follows it."""
+"""How often a last sequence may have changed between two looks. One process appends for a producer,
+so only its successor sees a change."""
 
 _Reply: TypeAlias = list[bytes]
 
 
-class Mark(NamedTuple):
-    """A lane's mark in a log, as it was seen last."""
+class SignedSequence(NamedTuple):
+    """A producer's last sequence in a log, as it was seen last."""
 
     text: bytes
     """As it lies there; empty if there is none."""
@@ -65,7 +66,7 @@ class Mark(NamedTuple):
 _ACL_FAILURES = ("ACL failure", "The user executing the script")
 """How servers name a missing right within a script; the second one is Redis 7.0's."""
 
-NO_MARK = Mark(b"", 0)
+NO_SEQUENCE = SignedSequence(b"", 0)
 
 
 @dataclass(slots=True)
@@ -73,18 +74,18 @@ class _Sending:
     """How far a partition_batch has come."""
 
     partition_batch: PartitionBatch
-    mark: Mark
+    last_sequence: SignedSequence
     tries: int = 0
     position: int = 0
-    """Behind the lane's last entry, or further, once Redis has said so."""
+    """Behind the producer's last entry, or further, once Redis has said so."""
 
-    def left(self) -> list[Numbered]:
-        """What is above the mark; a number that comes twice counts once."""
-        reached, left = self.mark.number, []
-        for numbered in self.partition_batch.entries:
-            if numbered.number > reached:
-                left.append(numbered)
-                reached = numbered.number
+    def left(self) -> list[SequencedEntry]:
+        """What is above the last sequence; a number that comes twice counts once."""
+        reached, left = self.last_sequence.number, []
+        for sequenced in self.partition_batch.entries:
+            if sequenced.number > reached:
+                left.append(sequenced)
+                reached = sequenced.number
         return left
 
 
@@ -93,20 +94,20 @@ class _Call(NamedTuple):
 
     sending: _Sending
     arguments: list[bytes | int]
-    """What is behind the lane."""
-    entries: Sequence[Numbered]
+    """What is behind the producer."""
+    entries: Sequence[SequencedEntry]
     is_last: bool
 
 
-class Lanes:
-    """The marks of one Redis."""
+class ProducerStates:
+    """The last sequences of one Redis."""
 
     def __init__(self, client: Redis, sequences: Sequences) -> None:
         self._client = client
         self._sequences = sequences
         self._script = script(client, "blocked_log", "append_once").script
         self._blocked = script(client, "blocked_log", "tell_blocked")
-        self._marks: dict[tuple[str, TP], Mark] = {}
+        self._last_sequences: dict[tuple[str, TP], SignedSequence] = {}
 
     async def append(
         self, partition_batches: Iterable[PartitionBatch], refused: Iterable[Refused]
@@ -114,9 +115,9 @@ class Lanes:
         """See :meth:`~redfaust.brokers.broker.Broker.append_once`; ``refused`` were entries that
         are not in the partition_batches.
 
-        One round trip, unless a mark is not as it was seen last, or a stream's entries are larger
-        than ``CALL_BYTES``. Then its next call waits for the success of the one before: a mark
-        must not pass what has failed.
+        One round trip, unless a last sequence has changed, or a stream's entries are larger than
+        ``CALL_BYTES``. Then its next call waits for the success of the one before: a last sequence
+        must not pass an entry that has failed.
         """
         await self._sequences.ready()
         set_back: set[str] = set()
@@ -126,7 +127,9 @@ class Lanes:
         sendings = [
             _Sending(
                 partition_batch,
-                self._marks.get((partition_batch.lane, partition_batch.tp), NO_MARK),
+                self._last_sequences.get(
+                    (partition_batch.producer_id, partition_batch.tp), NO_SEQUENCE
+                ),
             )
             for partition_batch in partition_batches
         ]
@@ -135,9 +138,9 @@ class Lanes:
             sendings = []
             for call, reply in zip(calls, await self._evaluate(calls), strict=True):
                 sending = call.sending
-                lane, tp, after, _ = sending.partition_batch
+                producer_id, tp, after, _ = sending.partition_batch
                 match reply:
-                    case [b"MARK", text]:
+                    case [b"SEQUENCE", text]:
                         await self._see(sending, text)
                         sendings.append(sending)
                     case [b"BLOCKED", reason]:
@@ -146,13 +149,13 @@ class Lanes:
                         refused.append(_refusal(call, int(count), reason))
                     case [_, last_id]:
                         self._move(call, last_id)
-                        if sending.mark.number < after:
-                            set_back.add(lane)
+                        if sending.last_sequence.number < after:
+                            set_back.add(producer_id)
                         elif not call.is_last:
                             sendings.append(sending)
                         else:
-                            place = Place(sending.mark.number, sending.position)
-                            places.setdefault(lane, {})[tp] = place
+                            place = Place(sending.last_sequence.number, sending.position)
+                            places.setdefault(producer_id, {})[tp] = place
         if set_back:
             raise LogTruncated(set_back)
         if refused:
@@ -163,60 +166,71 @@ class Lanes:
 
     def _next_call(self, sending: _Sending) -> _Call:
         """As much of what is left as one call takes; nothing where the log was set back, so that
-        only the mark is looked at."""
-        lane, tp, after, _ = sending.partition_batch
+        only the last sequence is looked at."""
+        producer_id, tp, after, _ = sending.partition_batch
         signer = self._signer(tp)
-        arguments: list[bytes | int] = [sending.mark.text]
-        left = sending.left() if sending.mark.number >= after else []
+        arguments: list[bytes | int] = [sending.last_sequence.text]
+        left = sending.left() if sending.last_sequence.number >= after else []
         size = count = 0
         for number, entry in left:
             if size >= CALL_BYTES:
                 break
-            fields = encode_numbered(lane.encode(), number, entry, signer)
+            fields = encode_sequenced(producer_id.encode(), number, entry, signer)
             arguments += (len(fields), *fields)
             size += sum(map(len, fields))
             count += 1
         return _Call(sending, arguments, left[:count], count == len(left))
 
     async def _see(self, sending: _Sending, text: bytes) -> None:
-        """Go on from the mark that is there."""
+        """Go on from the last sequence that is there."""
         sending.tries += 1
         if sending.tries > TRIES:
             raise BrokerUnavailable(
-                f"the marks of {sending.partition_batch.tp.topic} change while they are read: "
-                "somebody else appends on the same lane, try again"
+                f"the last sequences of {sending.partition_batch.tp.topic} change all the time: "
+                "somebody else appends for the same producer, try again"
             )
-        # Where a mark was lost, the secret may be as well: nothing is signed with one that is gone.
+        # Where a last sequence was lost, the secret may be as well: nothing is signed with one that
+        # is gone.
         await self._sequences.renew()
-        lane, tp, _, _ = sending.partition_batch
-        sending.mark = self._remember(lane, tp, text)
+        producer_id, tp, _, _ = sending.partition_batch
+        sending.last_sequence = self._remember(producer_id, tp, text)
 
     def _move(self, call: _Call, last_id: bytes) -> None:
         sending = call.sending
         sending.position = offset_of(last_id) + 1
         if call.entries:
-            lane, tp, _, _ = sending.partition_batch
+            producer_id, tp, _, _ = sending.partition_batch
             source, number = call.arguments[-1], call.entries[-1].number
-            sending.mark = self._marks[lane, tp] = Mark(cast("bytes", source), number)
+            sending.last_sequence = self._last_sequences[producer_id, tp] = SignedSequence(
+                cast("bytes", source), number
+            )
 
     def _signer(self, tp: TP) -> LogSigner:
         return self._sequences.log(keys.stream(tp).encode())
 
-    def _remember(self, lane: str, tp: TP, text: bytes) -> Mark:
-        if len(self._marks) >= REMEMBERED:
-            self._marks.clear()
+    def _remember(self, producer_id: str, tp: TP, text: bytes) -> SignedSequence:
+        if len(self._last_sequences) >= REMEMBERED:
+            self._last_sequences.clear()
         source = self._signer(tp).verify(text) if text else None
-        number = source[1] if source is not None and source[0] == lane else 0
-        mark = self._marks[lane, tp] = Mark(text[: LONGEST_SOURCE + 1], number)
-        return mark
+        number = source[1] if source is not None and source[0] == producer_id else 0
+        last_sequence = self._last_sequences[producer_id, tp] = SignedSequence(
+            text[: LONGEST_SOURCE + 1], number
+        )
+        return last_sequence
 
     async def _evaluate(self, calls: Sequence[_Call]) -> list[_Reply]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for sending, arguments, _, _ in calls:
-                lane, tp, _, _ = sending.partition_batch
+                producer_id, tp, _, _ = sending.partition_batch
                 # The source rather than its hash, which Redis may have forgotten.
                 pipeline.execute_command(
-                    "EVAL", self._script, 2, keys.stream(tp), keys.lanes(tp), lane, *arguments
+                    "EVAL",
+                    self._script,
+                    2,
+                    keys.stream(tp),
+                    keys.producer_ids(tp),
+                    producer_id,
+                    *arguments,
                 )
             # Redis-py's own error of a pipeline shows the command, and so the event.
             replies: list[_Reply | Exception] = await pipeline.execute(raise_on_error=False)
@@ -228,18 +242,20 @@ class Lanes:
                 raise reply
         return cast("list[_Reply]", replies)
 
-    async def marks(self, lanes: Collection[str], tps: Iterable[TP]) -> dict[str, dict[TP, int]]:
-        """The marks of the lanes in each log where they have one.
+    async def last_sequences(
+        self, producer_ids: Collection[str], tps: Iterable[TP]
+    ) -> dict[str, dict[TP, int]]:
+        """The last sequences of the producers in each log where they have one.
 
-        What somebody else has put in their place is none: one log must not stop all lanes.
+        What somebody else has put in their place is none: one log must not stop all producers.
         """
-        tps, lanes = list(tps), list(lanes)
-        found: dict[str, dict[TP, int]] = {lane: {} for lane in lanes}
+        tps, producer_ids = list(tps), list(producer_ids)
+        found: dict[str, dict[TP, int]] = {producer_id: {} for producer_id in producer_ids}
         if not found:
             return found
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp in tps:
-                pipeline.hmget(keys.lanes(tp), lanes)
+                pipeline.hmget(keys.producer_ids(tp), producer_ids)
             replies = await pipeline.execute(raise_on_error=False)
         texts: dict[TP, Sequence[bytes | None]] = {}
         for tp, reply in zip(tps, replies, strict=True):
@@ -249,17 +265,17 @@ class Lanes:
                 raise reply
         await self._sequences.renew()
         for tp, of_tp in texts.items():
-            for lane, text in zip(lanes, of_tp, strict=True):
-                mark = self._remember(lane, tp, text or b"")
-                if mark.number:
-                    found[lane][tp] = mark.number
+            for producer_id, text in zip(producer_ids, of_tp, strict=True):
+                last_sequence = self._remember(producer_id, tp, text or b"")
+                if last_sequence.number:
+                    found[producer_id][tp] = last_sequence.number
         return found
 
     async def blocked(self, tps: Collection[TP]) -> dict[TP, str]:
         """The logs to which nothing can be appended as they are, with what to do."""
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp in tps:
-                of_tp = [keys.stream(tp), keys.lanes(tp)]
+                of_tp = [keys.stream(tp), keys.producer_ids(tp)]
                 pipeline.execute_command(*reading(self._blocked, of_tp))
             replies = await pipeline.execute(raise_on_error=False)
         found: dict[TP, str] = {}
@@ -274,10 +290,10 @@ class Lanes:
 
 
 def _refusal(call: _Call, count: int, reason: bytes) -> Refused:
-    lane, tp, _, _ = call.sending.partition_batch
+    producer_id, tp, _, _ = call.sending.partition_batch
     said = reason.decode("utf-8", "replace")
     error = BrokerError(f"Redis refused an entry for {tp.topic}: {said}")
-    return Refused(lane, call.entries[count - 1].number, error)
+    return Refused(producer_id, call.entries[count - 1].number, error)
 
 
 def _lacks_permission(reply: object) -> bool:
