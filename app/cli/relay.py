@@ -18,7 +18,7 @@ from redfaust.brokers.log_cleaner import LogCleaner
 from redfaust.outbox.relay import WAITED_OUT, Relay, in_one_line
 from redfaust.outbox.relay_member import attending
 from redfaust.postgres.database import Database
-from redfaust.processing.unsent import keep_unsent
+from redfaust.processing.rejected import dead_letter_rejected
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,9 @@ async def _connected(settings: Settings) -> AsyncIterator[Relay]:
     try:
         async with open_broker(settings) as broker:
             keeping = asyncio.create_task(LogCleaner(broker, f"relay {uuid4()}").run())
-            relay = Relay(database, broker, set_aside=keep_unsent(database, settings.app_id))
+            relay = Relay(
+                database, broker, dead_letter=dead_letter_rejected(database, settings.app_id)
+            )
             try:
                 async with attending(broker, database, relay, app=settings.app_id):
                     yield relay

@@ -44,7 +44,7 @@ POINTS = (
     "commit.acknowledged",
     # What they have sent is published.
     "relay.claimed",
-    "outbox.set_aside",
+    "outbox.dead_lettered",
     "producers.appended",
     "outbox.appended",
     "outbox.published",

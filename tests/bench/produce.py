@@ -13,7 +13,7 @@ from redfaust.outbox.outbox import Outbox
 from redfaust.outbox.relay import Relay
 from redfaust.postgres.database import Database
 from redfaust.postgres.migrate import migrate
-from redfaust.processing.unsent import keep_unsent
+from redfaust.processing.rejected import dead_letter_rejected
 from redfaust.transports.by_url import broker_by_url
 from tests.bench import workloads
 from tests.bench.events import BATCH, PARTITIONS, TOPIC, key, value
@@ -81,7 +81,7 @@ async def _relayed(servers: Servers) -> AsyncIterator[tuple[Outbox, Broker]]:
     database = await Database.connect(servers.database)
     await migrate(database)
     stop = asyncio.Event()
-    relay = Relay(database, broker, set_aside=keep_unsent(database, "bench"))
+    relay = Relay(database, broker, dead_letter=dead_letter_rejected(database, "bench"))
     running = asyncio.create_task(relay.run(stop))
     try:
         yield Outbox(database), broker

@@ -26,8 +26,8 @@ from redfaust.outbox.outbox import Outbox
 from redfaust.outbox.relay import Relay
 from redfaust.postgres.database import Database
 from redfaust.processing.parking import attempts_of
+from redfaust.processing.rejected import dead_letter_rejected
 from redfaust.processing.retries import Retries
-from redfaust.processing.unsent import keep_unsent
 from redfaust.transports.by_url import broker_by_url
 
 APP = "scenario"
@@ -222,8 +222,8 @@ async def _relay(place: Place, stop: asyncio.Event) -> None:
             broker = connect(place)
             database = await Database.connect(place.database)
             try:
-                set_aside = keep_unsent(database, APP)
-                relay = Relay(database, broker, set_aside=set_aside, batch=6, poll=0.1)
+                dead_letter = dead_letter_rejected(database, APP)
+                relay = Relay(database, broker, dead_letter=dead_letter, batch=6, poll=0.1)
                 await relay.run(stop)
             finally:
                 await broker.close()

@@ -49,7 +49,7 @@ ELSEWHERE = {
 """What this scenario does not come to, and who tests it."""
 
 POINTS = [point for point in failpoints.POINTS if point not in ELSEWHERE]
-IN_MEMORY = [point for point in POINTS if point != "outbox.set_aside"]
+IN_MEMORY = [point for point in POINTS if point != "outbox.dead_lettered"]
 
 WHILE_STOPPING = {"shared.given_back"}
 """Passed while the application stops: Faust starts agents that are cancelled then again."""

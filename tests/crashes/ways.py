@@ -58,7 +58,7 @@ RARE = {
     "tables.loaded": 2,
     "rebalance.assigned": 2,
     "outbox.deleted": 1,
-    "outbox.set_aside": 1,
+    "outbox.dead_lettered": 1,
     "shared.given_back": 1,
     "shared.taken_over": 1,
 }

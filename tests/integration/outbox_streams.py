@@ -18,7 +18,7 @@ from datetime import datetime
 from faust.types import TP
 
 from redfaust.brokers.broker import LogTruncated, Outgoing, Place, ProducerBatch
-from redfaust.outbox.batch_publisher import Logs, SetAside
+from redfaust.outbox.batch_publisher import DeadLetterEntry, Logs
 from redfaust.outbox.entries import Staged
 from redfaust.outbox.outbox import Outbox, outbox_status
 from redfaust.outbox.producers import ProducerState, stage
@@ -128,11 +128,11 @@ def new_relay(
     logs: Logs,
     *,
     kind: type[Relay] = Relay,
-    set_aside: SetAside = nothing_is_refused,
+    dead_letter: DeadLetterEntry = nothing_is_refused,
     batch: int = 500,
     poll: float = NEVER,
 ) -> Relay:
-    return kind(database, logs, set_aside=set_aside, batch=batch, poll=poll)
+    return kind(database, logs, dead_letter=dead_letter, batch=batch, poll=poll)
 
 
 @asynccontextmanager
@@ -140,11 +140,11 @@ async def running(
     database: Database,
     logs: Logs,
     *,
-    set_aside: SetAside = nothing_is_refused,
+    dead_letter: DeadLetterEntry = nothing_is_refused,
     batch: int = 500,
     poll: float = NEVER,
 ) -> AsyncIterator[Relay]:
-    relay = new_relay(database, logs, set_aside=set_aside, batch=batch, poll=poll)
+    relay = new_relay(database, logs, dead_letter=dead_letter, batch=batch, poll=poll)
     stop = asyncio.Event()
     task = asyncio.create_task(relay.run(stop))
     try:
@@ -198,9 +198,9 @@ async def is_active(*relays: Relay) -> None:
 
 
 def new_publisher(
-    database: Database, logs: Logs, set_aside: SetAside = nothing_is_refused
+    database: Database, logs: Logs, dead_letter: DeadLetterEntry = nothing_is_refused
 ) -> Publisher:
-    return Publisher(database, logs, set_aside=set_aside)
+    return Publisher(database, logs, dead_letter=dead_letter)
 
 
 @asynccontextmanager

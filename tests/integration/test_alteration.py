@@ -430,7 +430,7 @@ async def test_who_had_partitions_before_cannot_commit(place: Place) -> None:
 async def relaying(place: Place) -> AsyncIterator[None]:
     broker, stop = place.broker(), asyncio.Event()
     await broker.open()
-    relay = Relay(place.database, broker, set_aside=nothing_is_refused)
+    relay = Relay(place.database, broker, dead_letter=nothing_is_refused)
     task = asyncio.create_task(relay.run(stop))
     try:
         await is_active(relay)
@@ -480,7 +480,7 @@ async def test_what_the_broker_loses_later_is_put_back_where_it_was(place: Place
     [(producer_id, _), *_] = before[tp]
     del log.last_sequences[producer_id, tp]
     records.remove(len(records))
-    batch_publisher = BatchPublisher(place.database, place.broker(), set_aside=nothing_is_refused)
+    batch_publisher = BatchPublisher(place.database, place.broker(), dead_letter=nothing_is_refused)
     assert list(await batch_publisher.restore([producer_id])) == [producer_id]
     assert sources(log) == before
 

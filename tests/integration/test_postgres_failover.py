@@ -263,7 +263,7 @@ async def test_what_is_left_is_published_when_the_synchronous_standby_has_it(pai
         with pytest.raises(DatabaseUnavailable):
             await commits
         stream = Stream()
-        batch_publisher = BatchPublisher(database, stream, set_aside=nothing_is_refused)
+        batch_publisher = BatchPublisher(database, stream, dead_letter=nothing_is_refused)
         publishing = asyncio.ensure_future(batch_publisher.publish_left(0))
 
         async def waits() -> bool:

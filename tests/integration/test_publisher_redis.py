@@ -19,7 +19,7 @@ from redfaust.outbox.producers import ProducerState, stage
 from redfaust.outbox.publisher import Publisher
 from redfaust.postgres.database import Database
 from redfaust.processing.dead_letters import DeadLetters
-from redfaust.processing.unsent import keep_unsent
+from redfaust.processing.rejected import dead_letter_rejected
 from tests.integration.outbox_streams import TIMEOUT
 from tests.rights import as_owner
 
@@ -51,7 +51,7 @@ async def broker(any_broker_url: str) -> AsyncIterator[RedisBroker]:
 
 async def own(database: Database, broker: RedisBroker, commits: int) -> None:
     """Commit, publishing meanwhile what was committed before."""
-    publisher = Publisher(database, broker, set_aside=keep_unsent(database, "shop"))
+    publisher = Publisher(database, broker, dead_letter=dead_letter_rejected(database, "shop"))
     producer_ids = dict(await publisher.take_over(OWNERS))
     publishing = asyncio.create_task(publisher.run())
     try:
@@ -156,7 +156,7 @@ async def test_wherever_an_owner_is_killed_every_event_is_published_once_in_orde
 
 async def sent(database: Database, broker: RedisBroker, *entries: Outgoing) -> list[str]:
     """Publish them in one batch; returns the topics of what became dead letters."""
-    publisher = Publisher(database, broker, set_aside=keep_unsent(database, "shop"))
+    publisher = Publisher(database, broker, dead_letter=dead_letter_rejected(database, "shop"))
     producer_id = (await publisher.take_over(OWNERS))[OWNERS[0]]
     async with database.transaction() as connection:
         publisher.put(
@@ -201,7 +201,7 @@ async def test_a_killed_owner_leaves_no_second_dead_letter(
         pass
 
     def die(point: str) -> None:
-        if point == "outbox.set_aside":
+        if point == "outbox.dead_lettered":
             raise Dying
 
     headed = Outgoing("events", b"1", b"k", (("h", b""),) * (MAX_HEADERS + 1))
@@ -214,9 +214,9 @@ async def test_a_killed_owner_leaves_no_second_dead_letter(
 
 
 async def _take_over_with(database: Database, broker: RedisBroker, entry: Outgoing) -> None:
-    publisher = Publisher(database, broker, set_aside=keep_unsent(database, "shop"))
+    publisher = Publisher(database, broker, dead_letter=dead_letter_rejected(database, "shop"))
     producer_id = (await publisher.take_over(OWNERS))[OWNERS[0]]
     async with database.transaction() as connection:
         await stage(connection, {producer_id.name: (producer_id.last_sequence, [entry])})
-    heir = Publisher(database, broker, set_aside=keep_unsent(database, "shop"))
+    heir = Publisher(database, broker, dead_letter=dead_letter_rejected(database, "shop"))
     await heir.take_over(OWNERS)

@@ -22,7 +22,7 @@ from redfaust.outbox.outbox import Outbox, outbox_status
 from redfaust.postgres.database import Database
 from redfaust.postgres.migrate import migrate
 from redfaust.processing.dead_letters import DeadLetters, NewDeadLetter
-from redfaust.processing.unsent import keep_unsent
+from redfaust.processing.rejected import dead_letter_rejected
 from tests.integration.outbox_streams import eventually, new_relay, running
 from tests.rights import as_administrator
 
@@ -181,8 +181,8 @@ async def test_a_row_for_a_partition_that_its_topic_has_not_got_is_a_dead_letter
             " + (SELECT count(*) FROM redfaust.batches)"
         )
 
-    keep = keep_unsent(database, "shop")
-    async with running(database, broker, set_aside=keep, poll=0.05):
+    keep = dead_letter_rejected(database, "shop")
+    async with running(database, broker, dead_letter=keep, poll=0.05):
         await eventually(is_over)
     assert await values(broker) == [b"1", b"2"]
     [letter] = await DeadLetters(database).list(app="shop")
@@ -240,7 +240,9 @@ async def test_what_lies_in_a_partition_that_its_topic_has_not_got_is_appended_n
 
     again = RedisBroker(any_broker_url, default_partitions=1)
     await again.open()
-    async with running(database, again, set_aside=keep_unsent(database, "shop"), poll=0.05):
+    async with running(
+        database, again, dead_letter=dead_letter_rejected(database, "shop"), poll=0.05
+    ):
         await eventually(is_over)
     await again.close()
     assert (await broker.bounds([last]))[last][1] == end

@@ -306,7 +306,7 @@ async def let_pass(database: Database, seconds: float) -> None:
 
 def retention_of(database: Database, stream: Stream) -> BatchCleaner:
     return BatchCleaner(
-        database, stream, BatchPublisher(database, stream, set_aside=nothing_is_refused)
+        database, stream, BatchPublisher(database, stream, dead_letter=nothing_is_refused)
     )
 
 
@@ -445,7 +445,7 @@ async def test_housekeeping_looks_again_after_it_failed(database: Database) -> N
     async with publishing(owner.publisher):
         await owner.send(4)
         await all_published(owner.publisher)
-    batch_publisher = BatchPublisher(database, stream, set_aside=nothing_is_refused)
+    batch_publisher = BatchPublisher(database, stream, dead_letter=nothing_is_refused)
     housekeeping = Maintenance(database, stream, batch_publisher, everybody=True)
     await housekeeping.keep()
     stream.lose(2)

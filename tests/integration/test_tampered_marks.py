@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redfaust.brokers.redis import RedisBroker, keys
 from redfaust.postgres.database import Database
 from redfaust.processing.dead_letters import DeadLetters
-from redfaust.processing.unsent import keep_unsent
+from redfaust.processing.rejected import dead_letter_rejected
 from redfaust.tables.manager import TableManager
 from tests.integration.faust_apps import eventually, new_app, running
 from tests.integration.outbox_streams import is_active
@@ -60,8 +60,8 @@ async def test_what_was_processed_is_neither_a_dead_letter_nor_processed_again(
             return int(await database.pool.fetchval(query))
 
         def relay() -> Any:
-            keep = keep_unsent(database, app.conf.id)
-            return relaying(database, broker, set_aside=keep, poll=0.05)
+            keep = dead_letter_rejected(database, app.conf.id)
+            return relaying(database, broker, dead_letter=keep, poll=0.05)
 
         async def adds_up_to(expected: int) -> bool:
             return await total() == expected

@@ -61,7 +61,7 @@ SET_BACK_AT_MOST = 16
 """How often a log may be found set back while the same batches are published. More than that is a
 broker that changes all the time, and whoever publishes tries again later."""
 
-SetAside: TypeAlias = Callable[[Connection, Outgoing, BrokerError], Awaitable[None]]
+DeadLetterEntry: TypeAlias = Callable[[Connection, Outgoing, BrokerError], Awaitable[None]]
 """Keeps an entry that the broker refused for good, in the transaction that takes it out of its
 batch: it is kept once."""
 
@@ -106,10 +106,10 @@ class BatchPublisher:
     also once the log is mended: :meth:`retry_held` publishes them first.
     """
 
-    def __init__(self, database: Database, logs: Logs, *, set_aside: SetAside) -> None:
+    def __init__(self, database: Database, logs: Logs, *, dead_letter: DeadLetterEntry) -> None:
         self._database = database
         self._logs = logs
-        self._set_aside = set_aside
+        self._dead_letter = dead_letter
         # By producer, its last sequences as they were last seen: whom they are missing from has
         # lost entries.
         self._followed: dict[str, dict[TP, int]] = {}
@@ -440,12 +440,12 @@ class BatchPublisher:
             refusals = errors.get(batch.producer_id, {})
             entries = tuple(each for each in batch.entries if each.number not in refusals)
             if len(entries) < len(batch.entries):
-                await self._set_aside_from(batch, refusals)
-                failpoints.point("outbox.set_aside")
+                await self._dead_letter_from(batch, refusals)
+                failpoints.point("outbox.dead_lettered")
             kept.append(batch._replace(entries=entries))
         return kept
 
-    async def _set_aside_from(self, batch: Staged, errors: Mapping[int, BrokerError]) -> None:
+    async def _dead_letter_from(self, batch: Staged, errors: Mapping[int, BrokerError]) -> None:
         passed = await self._passed_places(batch)
         async with self._database.transaction() as connection:
             # Somebody else may publish the same batch: whoever comes second finds nothing there.
@@ -462,7 +462,7 @@ class BatchPublisher:
                         errors[number],
                     )
                 else:
-                    await self._set_aside(connection, entry, errors[number])
+                    await self._dead_letter(connection, entry, errors[number])
             await connection.execute(
                 _query("drop_entries"), batch.producer_id, batch.last_sequence, list(errors)
             )

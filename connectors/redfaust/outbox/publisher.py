@@ -17,7 +17,7 @@ from redfaust.errors import (
     DatabaseUnavailable,
     ProducerFenced,
 )
-from redfaust.outbox.batch_publisher import BatchPublisher, Logs, SetAside
+from redfaust.outbox.batch_publisher import BatchPublisher, DeadLetterEntry, Logs
 from redfaust.outbox.entries import BATCH_BYTES, Staged
 from redfaust.outbox.maintenance import Maintenance
 from redfaust.outbox.producers import ProducerState
@@ -43,8 +43,8 @@ class Publisher:
     An entry that the broker refuses for good is set aside; nothing else is passed over.
     """
 
-    def __init__(self, database: Database, logs: Logs, *, set_aside: SetAside) -> None:
-        self._batch_publisher = BatchPublisher(database, logs, set_aside=set_aside)
+    def __init__(self, database: Database, logs: Logs, *, dead_letter: DeadLetterEntry) -> None:
+        self._batch_publisher = BatchPublisher(database, logs, dead_letter=dead_letter)
         self._maintenance = Maintenance(database, logs, self._batch_publisher, everybody=False)
         self._owned: dict[str, ProducerState] = {}
         self._waiting: deque[Staged] = deque()

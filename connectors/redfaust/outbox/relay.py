@@ -17,7 +17,7 @@ from faust.types import TP
 
 from redfaust import failpoints
 from redfaust.errors import ConnectorError
-from redfaust.outbox.batch_publisher import LEFT_OUT, BatchPublisher, Logs, SetAside
+from redfaust.outbox.batch_publisher import LEFT_OUT, BatchPublisher, DeadLetterEntry, Logs
 from redfaust.outbox.entries import BATCH_BYTES, staged
 from redfaust.outbox.maintenance import Maintenance
 from redfaust.outbox.producers import ProducerState
@@ -69,12 +69,12 @@ class Relay:
         database: Database,
         logs: Logs,
         *,
-        set_aside: SetAside,
+        dead_letter: DeadLetterEntry,
         batch: int = 500,
         poll: float = 1.0,
     ) -> None:
         self._database = database
-        self._batch_publisher = BatchPublisher(database, logs, set_aside=set_aside)
+        self._batch_publisher = BatchPublisher(database, logs, dead_letter=dead_letter)
         self._maintenance = Maintenance(database, logs, self._batch_publisher, everybody=True)
         self._batch = batch
         self._poll = poll

@@ -36,7 +36,7 @@ from redfaust.printable import printable
 from redfaust.processing.dead_letters import line_of, name_of, text_of
 from redfaust.processing.declarations import check_agent
 from redfaust.processing.event_stream import EventStream, counts, is_cancelled
-from redfaust.processing.failures import set_aside
+from redfaust.processing.failures import dead_letter
 from redfaust.processing.parking import Failure, attempts_of
 from redfaust.processing.replies import ReplyConsumer
 from redfaust.processing.retries import Retries
@@ -325,7 +325,7 @@ class Agent(FaustAgent):
             return
         state_backend = state_backend_of(self.app)
         if state_backend is None:
-            await self.give_up(event, error, attempts=1)
+            await self.dead_letter(event, error, attempts=1)
             return
         await state_backend.unit.parking.has_room()
         if counts(event):
@@ -349,7 +349,7 @@ class Agent(FaustAgent):
             failure = Failure(attempts, pause, name_of(error), text_of(error))
             state_backend.unit.parking.park(reader, event.message, failure)
         else:
-            await self.give_up(event, error, attempts)
+            await self.dead_letter(event, error, attempts)
 
     async def _try_in_place(
         self, stream: Stream[Any], failed: list[EventT[Any]], error: Exception
@@ -362,7 +362,7 @@ class Agent(FaustAgent):
         attempts = max(self._attempts.get(event.message, 0) for event in failed) + 1
         if not self.retries.allow(attempts, error):
             for event in failed:
-                await self.give_up(event, error, attempts)
+                await self.dead_letter(event, error, attempts)
                 stream.settle(event)
             return
         self.retried_total += 1
@@ -371,7 +371,7 @@ class Agent(FaustAgent):
         stream.take_back(failed)
         await self.sleep(self.retries.pause(attempts))
 
-    async def give_up(self, event: EventT[Any], error: Exception, attempts: int) -> None:
+    async def dead_letter(self, event: EventT[Any], error: Exception, attempts: int) -> None:
         """Make an event a dead letter; on return it may be finished."""
         if self._on_give_up is not None:
             scope = open_scope([event], self.name, outlet_of(event.message))
@@ -382,7 +382,7 @@ class Agent(FaustAgent):
                 self.log.exception("%s failed while it gave up an event", self.name)
             else:
                 scope.join()
-        set_aside(self.app, event.message, error, agent=self.name, attempts=attempts)
+        dead_letter(self.app, event.message, error, agent=self.name, attempts=attempts)
 
     async def _settle_last(self, aref: ActorRefT) -> bool:
         """Finish the event during which the agent's function returned. False: it is to end."""

@@ -18,7 +18,7 @@ from faust.types.models import FieldDescriptorT
 from faust.types.streams import JoinableT
 from mode.utils.futures import maybe_async
 
-from redfaust.processing.failures import set_aside
+from redfaust.processing.failures import dead_letter
 from redfaust.processing.monitoring import Tally, only_monitor
 from redfaust.processing.owned_partition import OwnedMessage
 from redfaust.processing.parking import ParkedMessage
@@ -415,7 +415,7 @@ class EventStream(FaustStream[T]):
         agent: Any = self.app.agents.get(self.reader)
         for event in scope.events:
             if agent is None:
-                set_aside(self.app, event.message, error, agent=str(self))
+                dead_letter(self.app, event.message, error, agent=str(self))
             else:
                 await agent.fail(self, event, error)
 

@@ -12,9 +12,9 @@ from redfaust.brokers.broker import Outgoing
 from redfaust.errors import DatabaseError
 from redfaust.processing.dead_letters import letter_about, line_of
 from redfaust.processing.parking import ParkedMessage
+from redfaust.processing.rejected import rejected_letter
 from redfaust.processing.shared.message import SharedMessage
 from redfaust.processing.state_backend import state_backend_of
-from redfaust.processing.unsent import letter_unsent
 
 RETRY_EVERY = 1.0
 """Seconds between two attempts to store a dead letter while the database is away."""
@@ -29,7 +29,7 @@ class _Counting(Protocol):
     failed_total: int
 
 
-def set_aside(
+def dead_letter(
     app: AppT, message: Message, error: Exception, *, agent: str, attempts: int = 1
 ) -> None:
     """Make an event that failed a dead letter; on return it may be acknowledged.
@@ -58,17 +58,17 @@ def set_aside(
     )
     letter = letter_about(app, message, error, agent=agent, attempts=attempts)
     if isinstance(message, SharedMessage):
-        message.effects.bury(letter)
+        message.effects.add_dead_letter(letter)
         return
     if isinstance(message, ParkedMessage):
         message.parking.done(message)
-    state_backend.unit.bury(letter)
+    state_backend.unit.add_dead_letter(letter)
 
 
-async def set_aside_unsent(app: AppT, entry: Outgoing, error: Exception) -> None:
+async def dead_letter_refused(app: AppT, entry: Outgoing, error: Exception) -> None:
     """Store an event that the broker refused to take; on return the event that sent it may be
     finished. While the database cannot be reached this waits."""
-    letter = letter_unsent(app.conf.id, entry, error)
+    letter = rejected_letter(app.conf.id, entry, error)
     state_backend = state_backend_of(app)
     if state_backend is None:
         logger.error("The broker did not take an event of %s", entry.topic, exc_info=error)

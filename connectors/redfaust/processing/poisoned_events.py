@@ -13,7 +13,7 @@ from typing import NamedTuple
 from faust.types import TP, AppT
 
 from redfaust.brokers.broker import Record
-from redfaust.processing.failures import set_aside
+from redfaust.processing.failures import dead_letter
 from redfaust.processing.log_message import LogMessage
 from redfaust.processing.offset_tracker import EVERYBODY, Progress, Readers
 from redfaust.processing.owned_partition import OwnedPartition
@@ -44,7 +44,7 @@ class PoisonedEvents:
         for (reader, tp, offset), (label, error) in refused.causes.items():
             self._refusals[tp, offset].append(_Refusal(reader, label, error))
 
-    def set_aside(
+    def dead_letter(
         self,
         owned_partition: OwnedPartition,
         records: Sequence[Record],
@@ -59,7 +59,7 @@ class PoisonedEvents:
                 if done is not None and (done == EVERYBODY or reader in done):
                     continue  # as it was before: its dead letter is committed
                 [message] = LogMessage.all([record], owned_partition, time_in=0)
-                set_aside(self._app, message, error, agent=reader or label)
+                dead_letter(self._app, message, error, agent=reader or label)
                 if reader:
                     tracker.finish_by(offset, reader)
                     done_by[offset] = (done or EVERYBODY) | {reader}
@@ -78,7 +78,7 @@ class PoisonedEvents:
         refusals.remove(refusal)
         if not refusals:
             del self._refusals[place]
-        set_aside(self._app, message, refusal.error, agent=reader, attempts=message.attempts + 1)
+        dead_letter(self._app, message, refusal.error, agent=reader, attempts=message.attempts + 1)
         return True
 
     def take_refusal(self, tp: TP, offset: int) -> Exception | None:

@@ -27,7 +27,7 @@ from redfaust.brokers.partitioner import partition_of
 from redfaust.brokers.sendable import check_partition, checked
 from redfaust.errors import BrokerError, BrokerUnavailable
 from redfaust.processing import topic_config
-from redfaust.processing.failures import set_aside_unsent
+from redfaust.processing.failures import dead_letter_refused
 from redfaust.processing.record_accumulator import RecordAccumulator, Sent
 from redfaust.processing.scope import Scope, current_scope
 from redfaust.processing.state_backend import Backed, backed
@@ -306,7 +306,7 @@ class Producer(FaustProducer):
         ]
 
     async def _refused(self, entry: Outgoing, error: BrokerError) -> ProducerSendError:
-        await set_aside_unsent(self.app, entry, error)
+        await dead_letter_refused(self.app, entry, error)
         failure = ProducerSendError(f"An event for {entry.topic} was refused: {error}")
         failure.__cause__ = error
         return failure

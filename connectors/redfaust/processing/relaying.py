@@ -19,7 +19,7 @@ from redfaust.brokers.membership import worker_name
 from redfaust.outbox.relay import WAITED_OUT, Relay, in_one_line
 from redfaust.outbox.relay_member import attending
 from redfaust.postgres.database import Database
-from redfaust.processing.unsent import keep_unsent
+from redfaust.processing.rejected import dead_letter_rejected
 
 RETRY_EVERY = 1.0
 """Seconds between two attempts while broker or database are away."""
@@ -32,7 +32,7 @@ async def relay(app: AppT, database: Database, broker: Broker) -> None:
 
     Whatever goes wrong is logged and tried again: an outbox that cannot be read stops no agent.
     """
-    relay = Relay(database, broker, set_aside=keep_unsent(database, app.conf.id))
+    relay = Relay(database, broker, dead_letter=dead_letter_rejected(database, app.conf.id))
 
     async def attend() -> None:
         # Once: a relay that waits for something is there all the same.

@@ -22,11 +22,11 @@ from redfaust.processing.dead_letters import DeadLetters, NewDeadLetter
 from redfaust.processing.offset_tracker import Committed, Progress
 from redfaust.processing.parked_rows import select_parked
 from redfaust.processing.parking import KeyQueue, Parking, Row
+from redfaust.processing.rejected import dead_letter_rejected
 from redfaust.processing.relaying import relay
 from redfaust.processing.shared.inbox import Inbox, Noting
 from redfaust.processing.shared.store import Effecting, Store
 from redfaust.processing.unit_of_work import Batch, Rows, UnitOfWork
-from redfaust.processing.unsent import keep_unsent
 from redfaust.processing.waiting import Waiting
 
 
@@ -129,8 +129,8 @@ class PostgresStateBackend(StateBackend):
         self._app = app
         self.database = database
         self._dead_letters = DeadLetters(database)
-        set_aside = keep_unsent(database, app.conf.id)
-        self.publisher = Publisher(database, logs, set_aside=set_aside)
+        dead_letter = dead_letter_rejected(database, app.conf.id)
+        self.publisher = Publisher(database, logs, dead_letter=dead_letter)
         self.committer = Committer(
             app.conf.id, database, self._dead_letters, self.publisher, self.waiting
         )

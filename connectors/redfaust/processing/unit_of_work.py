@@ -78,7 +78,7 @@ class UnitOfWork:
         batch = self._batch
         return self.parking.touched | batch.sent.keys() | self.behind.keys() | batch.strays
 
-    def bury(self, letter: NewDeadLetter) -> None:
+    def add_dead_letter(self, letter: NewDeadLetter) -> None:
         """Keep a failed event."""
         self._batch.letters.append(letter)
 

@@ -28,8 +28,8 @@ from redfaust.outbox.relay import SILENT_FOR, try_to_lead
 from redfaust.postgres.database import Connection, Database
 from redfaust.postgres.queries import load
 from redfaust.processing.committer import known_partitions
+from redfaust.processing.rejected import dead_letter_rejected
 from redfaust.processing.state_backend import PostgresStateBackend
-from redfaust.processing.unsent import keep_unsent
 from redfaust.tables.manager import TableManager
 from redfaust.tables.store import PostgresStore
 from redfaust.tables.table import Table
@@ -185,8 +185,8 @@ class _Alteration:
 
     async def _maintain(self) -> None:
         """What a relay does beside relaying: nothing lost or left over may come up later."""
-        set_aside = keep_unsent(self._database, self._id)
-        batch_publisher = BatchPublisher(self._database, self._broker, set_aside=set_aside)
+        dead_letter = dead_letter_rejected(self._database, self._id)
+        batch_publisher = BatchPublisher(self._database, self._broker, dead_letter=dead_letter)
         await Maintenance(self._database, self._broker, batch_publisher, everybody=True).keep()
 
     async def _alter(self, connection: Connection, topics: Mapping[str, int]) -> Mapping[str, int]:

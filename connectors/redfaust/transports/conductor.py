@@ -15,7 +15,7 @@ from mode.utils.futures import notify
 from redfaust.errors import BrokerUnavailable
 from redfaust.processing.dead_letters import addressee_of, excused
 from redfaust.processing.decoding import Decoded
-from redfaust.processing.failures import set_aside
+from redfaust.processing.failures import dead_letter
 from redfaust.processing.log_message import LogMessage
 from redfaust.processing.monitoring import only_monitor
 from redfaust.processing.offset_tracker import EVERYBODY, Readers
@@ -178,7 +178,7 @@ class Conductor(FaustConductor):
                 refused = [r for r in refused if reader not in done_by.get(r.message.offset, ())]
             deliveries.append(Delivery(events, partial(self._put, channel)))
             for message, error in refused:
-                set_aside(self.app, message, error, agent=channel.reader or str(channel))
+                dead_letter(self.app, message, error, agent=channel.reader or str(channel))
                 self._settle(message, channel)
         await self._hand_over(tp, deliveries)
 
@@ -227,7 +227,7 @@ class Conductor(FaustConductor):
                 put = partial(self._put_first, channel)
                 await self._hand_over(message.tp, [Delivery(events, put)])
                 for _, error in refused:
-                    set_aside(self.app, message, error, agent=reader, attempts=message.attempts)
+                    dead_letter(self.app, message, error, agent=reader, attempts=message.attempts)
                     self._settle(message, channel)
                 return True
         return False

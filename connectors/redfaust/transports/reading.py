@@ -313,7 +313,7 @@ class Reading:
             owned_partition.deliver(owned_partition.log_end, size)
             done_by = owned_partition.tracker.deliver(records)
             if consumer.poisoned:
-                consumer.poisoned.set_aside(owned_partition, records, done_by)
+                consumer.poisoned.dead_letter(owned_partition, records, done_by)
         consumer.commits.commit_timer.delivered(len(records), size)
         if done_by:
             records = [r for r in records if done_by.get(r.offset) != EVERYBODY]

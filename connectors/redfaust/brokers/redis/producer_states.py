@@ -5,8 +5,8 @@ together: what the hash says is true of the stream that it lies beside.
 
 A last sequence is stored as the signed source of the producer's last entry. One that is not signed,
 or not for this log and producer, counts as missing: the producer begins anew there, and readers
-skip the entries that they know. The script compares the stored texts and knows no numbers; numbers are
-compared here, exactly::
+skip the entries that they know. The script compares the stored texts and knows no numbers; numbers
+are compared here, exactly::
 
     known last sequence ──append what is above it──▶ OK: it is the last entry's source now
          ▲                              │

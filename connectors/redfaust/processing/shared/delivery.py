@@ -21,7 +21,7 @@ from redfaust.brokers.broker import Broker, TopicSpec
 from redfaust.brokers.share_group import RENEW_EVERY, Claim, GroupGone, shared_group
 from redfaust.errors import BrokerError, ConnectorError, DatabaseError
 from redfaust.processing.dead_letters import addressee_of, excused, line_of
-from redfaust.processing.failures import set_aside
+from redfaust.processing.failures import dead_letter
 from redfaust.processing.queue import EventQueue
 from redfaust.processing.shared.acknowledger import Acknowledger
 from redfaust.processing.shared.in_flight import InFlight, message_of, offsets_of
@@ -262,7 +262,7 @@ class SharedDelivery(Service):
         events, refused = self._channel.decode_batch([message])
         for _, error in refused:
             attempts = message.attempts + 1
-            set_aside(self.app, message, error, agent=self.agent.name, attempts=attempts)
+            dead_letter(self.app, message, error, agent=self.agent.name, attempts=attempts)
             message.finish()
             return None
         [event] = events
@@ -310,7 +310,7 @@ class SharedDelivery(Service):
             self._changed.set()
             await self._share_group.wake()
         else:
-            await self.agent.give_up(event, error, attempts)
+            await self.agent.dead_letter(event, error, attempts)
             stream.settle(event)
         failpoints.point("shared.failed")
 
@@ -320,7 +320,7 @@ class SharedDelivery(Service):
             f"claimed {message.deliveries} times and never finished: does it end the process that "
             "works on it? Mend that, then replay it"
         )
-        await self.agent.give_up(event, error, message.attempts + 1)
+        await self.agent.dead_letter(event, error, message.attempts + 1)
         message.finish()
 
     # -- claims ------------------------------------------------------------------------------

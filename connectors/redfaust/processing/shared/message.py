@@ -61,7 +61,7 @@ class Effects:
         """See :class:`~redfaust.processing.scope.Outlet`."""
         self.scheduled.append(Scheduled(entry, at))
 
-    def bury(self, letter: NewDeadLetter) -> None:
+    def add_dead_letter(self, letter: NewDeadLetter) -> None:
         """Keep a failed event."""
         self.letters.append(letter)
 

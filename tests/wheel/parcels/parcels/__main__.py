@@ -15,7 +15,7 @@ from redfaust.outbox.outbox import Outbox
 from redfaust.outbox.relay import Relay
 from redfaust.postgres.database import Database
 from redfaust.processing.dead_letters import DeadLetters
-from redfaust.processing.unsent import keep_unsent
+from redfaust.processing.rejected import dead_letter_rejected
 
 PATIENCE = 20.0
 """Seconds until what should happen counts as not happening."""
@@ -28,8 +28,8 @@ async def main(url: str) -> dict[str, Any]:
     letters = DeadLetters(database)
     await app.start()
     transport = cast(Transport, app.transport)
-    set_aside = keep_unsent(database, app.conf.id)
-    relay = Relay(database, transport.broker, set_aside=set_aside)
+    dead_letter = dead_letter_rejected(database, app.conf.id)
+    relay = Relay(database, transport.broker, dead_letter=dead_letter)
     stop = asyncio.Event()
     relaying = asyncio.create_task(relay.run(stop))
     try:

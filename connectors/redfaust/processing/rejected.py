@@ -6,14 +6,14 @@ import logging
 
 from redfaust.brokers.broker import Outgoing
 from redfaust.errors import BrokerError
-from redfaust.outbox.batch_publisher import SetAside
+from redfaust.outbox.batch_publisher import DeadLetterEntry
 from redfaust.postgres.database import Connection, Database
 from redfaust.processing.dead_letters import DeadLetters, NewDeadLetter
 
 logger = logging.getLogger(__name__)
 
 
-def letter_unsent(app: str, entry: Outgoing, error: Exception) -> NewDeadLetter:
+def rejected_letter(app: str, entry: Outgoing, error: Exception) -> NewDeadLetter:
     """What to keep of an event that was never appended."""
     return NewDeadLetter(
         app=app,
@@ -29,12 +29,12 @@ def letter_unsent(app: str, entry: Outgoing, error: Exception) -> NewDeadLetter:
     )
 
 
-def keep_unsent(database: Database, app: str) -> SetAside:
+def dead_letter_rejected(database: Database, app: str) -> DeadLetterEntry:
     """Keeps what the outbox cannot publish, under the name of an application."""
     letters = DeadLetters(database)
 
     async def keep(connection: Connection, entry: Outgoing, error: BrokerError) -> None:
-        number = await letters.add(letter_unsent(app, entry, error), connection=connection)
+        number = await letters.add(rejected_letter(app, entry, error), connection=connection)
         logger.warning(
             "The broker did not take an event of %s, which is dead letter %s now: %s",
             entry.topic,
