@@ -66,7 +66,7 @@ fuzz: $(VENV)/.tests ## Let hostile and odd clients work beside good traffic; SE
 	$(BIN)/python -m tests.fuzz $(SEED) $(MINUTES) $(ARGS)
 
 lock: $(VENV)/.tests ## Lock the newest releases that pyproject.toml and tests/requirements.in admit
-	printf 'hatchling\neditables\n' | \
+	printf 'hatchling\neditables\nsetuptools\n' | \
 		$(COMPILE) --upgrade --no-emit-package redfaust --output-file requirements.lock \
 			pyproject.toml app/pyproject.toml -
 	$(COMPILE) --upgrade --constraint requirements.lock \
