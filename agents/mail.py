@@ -22,7 +22,7 @@ from agents.topics import Topics
 from models.envelope import Message, explain
 from models.events import Event, NotificationFailed, NotificationRequested, NotificationSent
 from models.fields import MAX_NOTE, printable
-from redfaust.errors import ConnectorError, MailRejected
+from redfaust.errors import MailRejected, RedfaustError
 from redfaust.mail import Mail
 from redfaust.mail.recorded import AT_ONCE
 
@@ -36,7 +36,7 @@ PATIENCE = PatientRetries(
 """A mail server may be away for an hour. What it refuses for good is not sent again, nor is that of
 which no mail can be made."""
 
-TROUBLES = (ConnectorError, AgentError, OSError, TimeoutError)
+TROUBLES = (RedfaustError, AgentError, OSError, TimeoutError)
 """What servers cause, and what has its own reason. Any other error comes again at each attempt."""
 
 AT_HAND = 4 * AT_ONCE

@@ -21,7 +21,7 @@ from redfaust.postgres.queries import load
 async def claim_app_id(settings: Settings) -> None:
     """Make ``settings.app_id`` the shop's, or make sure that it is.
 
-    Raises :class:`~app.errors.AppIdTaken`, and ConnectorError.
+    Raises :class:`~app.errors.AppIdTaken`, and RedfaustError.
     """
     database = await Database.connect(settings.database.get_secret_value())
     try:

@@ -26,7 +26,7 @@ from app.schema import migrate_all
 from app.servers import SHELL, Installation, running_servers
 from app.settings import PREFIX, Given, Settings, variable
 from redfaust.brokers.url import BrokerUrl
-from redfaust.errors import ConnectorError
+from redfaust.errors import RedfaustError
 from redfaust.postgres.database import Database
 from redfaust.postgres.queries import load
 from redfaust.rights import Role
@@ -112,7 +112,7 @@ class Supervisor:
     async def _prepare(self, settings: Settings) -> bool:
         try:
             return await prepare(settings)
-        except ConnectorError as error:
+        except RedfaustError as error:
             given = self._given.model_dump(include={"broker", "database"}, exclude_none=True)
             if not given:
                 raise
@@ -228,7 +228,7 @@ def check_port(host: str, port: int) -> None:
 async def prepare(settings: Settings) -> bool:
     """Make sure that broker and database answer, and migrate; return whether the shop is new.
 
-    Raises :class:`~redfaust.errors.ConnectorError` if one of them cannot be used.
+    Raises :class:`~redfaust.errors.RedfaustError` if one of them cannot be used.
     """
     async with open_broker(settings):
         pass

@@ -19,7 +19,7 @@ def run(settings: Settings, *, port: int, relay: bool) -> None:
     """Work until SIGTERM or SIGINT, then finish what is in hand and exit with 0.
 
     ``relay``: whether this process also publishes what the outbox holds, or stands by for that.
-    Raises :class:`~app.errors.AppIdTaken`, and ConnectorError.
+    Raises :class:`~app.errors.AppIdTaken`, and RedfaustError.
     """
     starting = asyncio.new_event_loop()
     try:

@@ -52,12 +52,12 @@ class LazyGroup(click.Group):
         """An error of ours is one line, and exit code 1."""
         for name in LOOP_OF_FAUST:
             os.environ.pop(name, None)
-        from redfaust.errors import ConnectorError  # noqa: PLC0415 - help does without it
+        from redfaust.errors import RedfaustError  # noqa: PLC0415 - help does without it
         from redfaust.printable import printable  # noqa: PLC0415
 
         try:
             return super().invoke(ctx)
-        except (AppError, ConnectorError) as error:
+        except (AppError, RedfaustError) as error:
             # What somebody else wrote may be in it. Ends of logs have several lines.
             keep = "\n" if isinstance(error, SupervisorError | ServerFailed) else ""
             text = printable(str(error), keep=keep)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from app.status.snapshot import Cause, Unknown
-from redfaust.errors import BrokerUnavailable, ConnectorError, DatabaseUnavailable, RightsMissing
+from redfaust.errors import BrokerUnavailable, DatabaseUnavailable, RedfaustError, RightsMissing
 
 T = TypeVar("T")
 
@@ -63,11 +63,11 @@ def unknown(error: BaseException) -> Unknown:
             cause = Cause.FORBIDDEN
         case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError():
             cause = Cause.MISSING
-        case ConnectorError() if _FORBIDDEN in str(error):
+        case RedfaustError() if _FORBIDDEN in str(error):
             cause = Cause.FORBIDDEN
         case _:
             cause = Cause.FAILED
-    text = str(error) if isinstance(error, ConnectorError | asyncpg.PostgresError) else ""
+    text = str(error) if isinstance(error, RedfaustError | asyncpg.PostgresError) else ""
     return Unknown(cause, text or f"{type(error).__name__}: {error}")
 
 

@@ -52,7 +52,7 @@ class Ownership(BaseModel):
 
 
 async def ask_ownership(broker: Broker, database: Database, app: str) -> Ownership:
-    """Raises :class:`~redfaust.errors.ConnectorError`."""
+    """Raises :class:`~redfaust.errors.RedfaustError`."""
     group_state = await broker.group_state(app)
     lags: Counter[int] = Counter()
     for tp, survey in (await ask_logs(broker, app)).items():

@@ -11,7 +11,7 @@ from app.settings import Settings
 from app.status.asking import unknown
 from app.status.snapshot import Cause, Known, Unknown
 from redfaust.brokers.broker import Broker
-from redfaust.errors import ConnectorError
+from redfaust.errors import RedfaustError
 from redfaust.postgres.database import Database
 from redfaust.transports.by_url import broker_by_url
 
@@ -44,7 +44,7 @@ async def open_sources(settings: Settings) -> AsyncIterator[Sources]:
     try:
         yield Sources(opened, database)
     finally:
-        with suppress(ConnectorError, TimeoutError):
+        with suppress(RedfaustError, TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN):
                 await broker.close()
         if not isinstance(database, Unknown):
@@ -57,7 +57,7 @@ async def _open(broker: Broker) -> Known[Broker]:
             await broker.open()
     except TimeoutError:
         return Unknown(Cause.AWAY, f"it has not answered within {CONNECT_WITHIN:.0f} s")
-    except ConnectorError as error:
+    except RedfaustError as error:
         return unknown(error)
     return broker
 
@@ -70,5 +70,5 @@ async def _connect(settings: Settings) -> Known[Database]:
             )
     except TimeoutError:
         return Unknown(Cause.AWAY, f"it has not answered within {CONNECT_WITHIN:.0f} s")
-    except ConnectorError as error:
+    except RedfaustError as error:
         return unknown(error)

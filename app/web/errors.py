@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from app.web.limits import RETRY_AFTER
-from redfaust.errors import ConnectorError, RightsMissing
+from redfaust.errors import RedfaustError, RightsMissing
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def install_handlers(web: FastAPI) -> None:
 
     @web.exception_handler(asyncpg.ReadOnlySQLTransactionError)
     @web.exception_handler(asyncpg.UndefinedTableError)
-    @web.exception_handler(ConnectorError)
+    @web.exception_handler(RedfaustError)
     async def away(_request: Request, error: Exception) -> JSONResponse:
         logger.warning("a request was turned away: %s", error)
         return JSONResponse(

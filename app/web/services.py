@@ -33,7 +33,7 @@ class Services:
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Connect, and disconnect afterwards. Raises :class:`~redfaust.errors.ConnectorError`."""
+    """Connect, and disconnect afterwards. Raises :class:`~redfaust.errors.RedfaustError`."""
     database = await Database.connect(settings.database.get_secret_value())
     try:
         async with open_broker(settings) as broker:

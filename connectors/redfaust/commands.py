@@ -12,7 +12,7 @@ from mode.types import ServiceT
 from yarl import URL
 
 from redfaust.brokers.url import BrokerUrl
-from redfaust.errors import ConnectorError, ResetRefused
+from redfaust.errors import RedfaustError, ResetRefused
 from redfaust.postgres.database import Database
 from redfaust.tables import manager as managing
 from redfaust.tables import reset as tables
@@ -65,7 +65,7 @@ class create_tables(AppCommand):  # noqa: N801 - the command is called create-ta
                 await self._create(manager, database, print_only=sql)
             finally:
                 await database.close()
-        except (ConnectorError, ImproperlyConfigured) as error:
+        except (RedfaustError, ImproperlyConfigured) as error:
             raise self.UsageError(str(error)) from None
 
     async def _create(self, manager: TableManager, database: Database, *, print_only: bool) -> None:

@@ -2,7 +2,7 @@
 
 ::
 
-    ConnectorError
+    RedfaustError
     ├── BrokerError
     │   ├── BrokerUnavailable      cannot be reached now; repeating may help
     │   │   └── TopicClosed        takes nothing while it gets more partitions
@@ -42,15 +42,15 @@ Each message says what to do next. The driver's own error is kept as ``__cause__
 from __future__ import annotations
 
 
-class ConnectorError(Exception):
+class RedfaustError(Exception):
     """Base of all errors of this package."""
 
 
-class WorkerUnknown(ConnectorError):
+class WorkerUnknown(RedfaustError):
     """No worker has that name."""
 
 
-class BrokerError(ConnectorError):
+class BrokerError(RedfaustError):
     """Something about the broker."""
 
 
@@ -72,7 +72,7 @@ class BrokerUnsupported(BrokerError):
     """The broker lacks a command that is needed."""
 
 
-class DatabaseError(ConnectorError):
+class DatabaseError(RedfaustError):
     """Something about the database."""
 
 
@@ -96,7 +96,7 @@ class MigrationChanged(DatabaseError):
     """An applied migration was edited or removed."""
 
 
-class DeadLetterError(ConnectorError):
+class DeadLetterError(RedfaustError):
     """Something about a dead letter."""
 
 
@@ -108,31 +108,31 @@ class DeadLetterResolved(DeadLetterError):
     """The dead letter was replayed or discarded before."""
 
 
-class ProducerFenced(ConnectorError):
+class ProducerFenced(RedfaustError):
     """A producer has another last number than its owner believes."""
 
 
-class AlterationRefused(ConnectorError):
+class AlterationRefused(RedfaustError):
     """Topics cannot get more partitions now. Nothing has changed."""
 
 
-class ResetRefused(ConnectorError):
+class ResetRefused(RedfaustError):
     """Tables cannot be emptied and computed anew now. Nothing has changed."""
 
 
-class PartitionsDiffer(ConnectorError):
+class PartitionsDiffer(RedfaustError):
     """The database knows more partitions of a topic than a worker has heard of."""
 
 
-class WrongPartition(ConnectorError):
+class WrongPartition(RedfaustError):
     """A table was written with a key that belongs to another partition."""
 
 
-class TableNotShared(ConnectorError):
+class TableNotShared(RedfaustError):
     """A table was used by an agent with shared delivery."""
 
 
-class Postponed(ConnectorError):
+class Postponed(RedfaustError):
     """An event cannot be processed now. It is parked and tried again until it can be."""
 
     pause = 0.5
@@ -163,7 +163,7 @@ class PartitionMoves(Postponed):
     """The partition of a row is moving to another worker."""
 
 
-class CachedTableError(ConnectorError):
+class CachedTableError(RedfaustError):
     """Something about a table that is larger than memory."""
 
 
@@ -179,7 +179,7 @@ class CacheFull(CachedTableError):
     """All rows in memory stayed in use for too long to load another one."""
 
 
-class MailError(ConnectorError):
+class MailError(RedfaustError):
     """Something about mail."""
 
 

@@ -13,9 +13,9 @@ from faust.types import TP
 
 from redfaust.errors import (
     BrokerUnavailable,
-    ConnectorError,
     DatabaseUnavailable,
     ProducerFenced,
+    RedfaustError,
 )
 from redfaust.outbox.batch_publisher import BatchPublisher, DeadLetterEntry, Logs
 from redfaust.outbox.entries import BATCH_BYTES, Staged
@@ -176,7 +176,7 @@ class Publisher:
         except (BrokerUnavailable, DatabaseUnavailable) as error:
             if not self._is_closed:
                 logger.warning("Publishing waits: %s", error)
-        except (ConnectorError, asyncpg.PostgresError) as error:
+        except (RedfaustError, asyncpg.PostgresError) as error:
             logger.error("Publishing waits for something to be mended: %s", error)
         else:
             return True

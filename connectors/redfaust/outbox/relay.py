@@ -16,7 +16,7 @@ import asyncpg
 from faust.types import TP
 
 from redfaust import failpoints
-from redfaust.errors import ConnectorError
+from redfaust.errors import RedfaustError
 from redfaust.outbox.batch_publisher import LEFT_OUT, BatchPublisher, DeadLetterEntry, Logs
 from redfaust.outbox.entries import BATCH_BYTES, staged
 from redfaust.outbox.maintenance import Maintenance
@@ -36,7 +36,7 @@ even if it is only stopped; as long as partitions wait for their owner."""
 SPARE_POLL = 1.0
 """Seconds between a spare's attempts to become the active relay."""
 
-WAITED_OUT = (ConnectorError, asyncpg.PostgresError, asyncpg.InterfaceError)
+WAITED_OUT = (RedfaustError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """After these errors of :meth:`Relay.run` nothing is lost, and whoever runs it should run it again:
 broker or database may answer then, or somebody has mended them."""
 

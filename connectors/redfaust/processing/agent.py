@@ -31,7 +31,7 @@ from mode.types import ServiceT
 from redfaust import failpoints
 from redfaust.brokers.capabilities import Capability
 from redfaust.brokers.names import LONGEST_TOPIC
-from redfaust.errors import ConnectorError, Postponed
+from redfaust.errors import Postponed, RedfaustError
 from redfaust.printable import printable
 from redfaust.processing.dead_letters import line_of, name_of, text_of
 from redfaust.processing.declarations import check_agent
@@ -64,7 +64,7 @@ class Delivery(enum.Enum):
     """Whoever is free."""
 
 
-class AwaitedCancelled(ConnectorError):
+class AwaitedCancelled(RedfaustError):
     """What an agent awaited was cancelled, and the agent was not."""
 
 

@@ -18,11 +18,11 @@ from faust.types import TP
 
 from redfaust import failpoints
 from redfaust.errors import (
-    ConnectorError,
     DatabaseError,
     DatabaseUnavailable,
     PartitionsDiffer,
     ProducerFenced,
+    RedfaustError,
     WrongPartition,
 )
 from redfaust.outbox.entries import Staged
@@ -51,11 +51,11 @@ BEGINNING = 1
 """Positions up to this one are before every entry, in every broker's logs."""
 
 
-class Fenced(ConnectorError):
+class Fenced(RedfaustError):
     """Another worker has taken a partition: what this one did there since does not count."""
 
 
-class DatabaseRewound(ConnectorError):
+class DatabaseRewound(RedfaustError):
     """The database has forgotten what this worker has committed, as a restored one does, or a
     standby that lagged when it was promoted. What is in memory builds on that."""
 
@@ -198,7 +198,7 @@ class Committer:
         held = {tp: self._held.get(tp, _Held(0, None)) for tp in progress}
         try:
             staged = await self._commit(batch, progress, held)
-        except ConnectorError:
+        except RedfaustError:
             self._settled = True
             raise
         failpoints.point("commit.committed")

@@ -29,10 +29,10 @@ from pydantic import ValidationError
 from redfaust.brokers.broker import Headers
 from redfaust.brokers.names import LONGEST_TOPIC
 from redfaust.errors import (
-    ConnectorError,
     DeadLetterError,
     DeadLetterResolved,
     DeadLetterUnknown,
+    RedfaustError,
 )
 from redfaust.outbox.headers import pack, storable, unpack
 from redfaust.postgres.database import Connection, Database
@@ -61,7 +61,7 @@ LINE_LIMIT = 1_000
 """Characters of an error in a line of a log."""
 
 
-class ContentRefused(ConnectorError):
+class ContentRefused(RedfaustError):
     """An event failed, and its key, value or headers cannot be stored."""
 
 

@@ -98,7 +98,7 @@ def check_agent(
     if not isinstance(retries, Retries):
         advice = "NO_RETRIES" if retries is None else "Retries(attempts=5)"
         raise ImproperlyConfigured(
-            f"{what}: retries={retries!r}: write retries={advice}, from redfaust.processing.retries"
+            f"{what}: retries={retries!r}: write retries={advice}, from redfaust"
         )
     if on_give_up is not None and not _takes_event_and_error(on_give_up):
         raise ImproperlyConfigured(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 from faust.types import TP, Message
 
 from redfaust.brokers.broker import Outgoing
-from redfaust.errors import ConnectorError
+from redfaust.errors import RedfaustError
 from redfaust.outbox.outbox import Scheduled
 from redfaust.postgres.database import Connection
 from redfaust.postgres.driver_errors import is_refusal
@@ -35,7 +35,7 @@ Write: TypeAlias = Callable[[Batch], Awaitable[None]]
 """Writes the effects of a batch into the transaction. Raises what Postgres raises."""
 
 
-class EventsRefused(ConnectorError):
+class EventsRefused(RedfaustError):
     """Postgres does not take what events have done, and never will."""
 
     def __init__(self, causes: Mapping[Cause, tuple[str, Exception]]) -> None:

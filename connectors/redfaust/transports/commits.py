@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from faust.types import TP, EventT
 
 from redfaust.brokers.broker import OffsetOutOfRange, Replaced
-from redfaust.errors import BrokerError, ConnectorError, DatabaseError
+from redfaust.errors import BrokerError, DatabaseError, RedfaustError
 from redfaust.processing.commit import commit_progress
 from redfaust.processing.commit_timer import CommitTimer
 from redfaust.processing.committer import DatabaseRewound, Fenced
@@ -166,7 +166,7 @@ class Commits:
                 await consumer.commit()
                 if (state_backend := state_backend_of(consumer.app)) is not None:
                     await state_backend.publisher.drained()
-        except (ConnectorError, TimeoutError) as error:
+        except (RedfaustError, TimeoutError) as error:
             logger.warning("The last events will be delivered again: %s", str(error) or "no answer")
 
     def _no_longer_than(self, seconds: float) -> float:

@@ -19,7 +19,7 @@ from redfaust import failpoints
 from redfaust.brokers import share_group
 from redfaust.brokers.broker import Broker, TopicSpec
 from redfaust.brokers.share_group import RENEW_EVERY, Claim, GroupGone, shared_group
-from redfaust.errors import BrokerError, ConnectorError, DatabaseError
+from redfaust.errors import BrokerError, DatabaseError, RedfaustError
 from redfaust.processing.dead_letters import addressee_of, excused, line_of
 from redfaust.processing.failures import dead_letter
 from redfaust.processing.queue import EventQueue
@@ -72,7 +72,7 @@ FORGET_EVERY = 60.0
 """Seconds between two rounds in which old events are forgotten."""
 
 
-class MaxDeliveriesExceeded(ConnectorError):
+class MaxDeliveriesExceeded(RedfaustError):
     """An event was delivered again and again, and nobody has said anything of it."""
 
 

@@ -11,11 +11,7 @@ import faust
 
 from parcels.audited import Transport, written
 from parcels.tracking import Scan, Tracking
-from redfaust.outbox.outbox import Outbox
-from redfaust.outbox.relay import Relay
-from redfaust.postgres.database import Database
-from redfaust.processing.dead_letters import DeadLetters
-from redfaust.processing.rejected import dead_letter_rejected
+from redfaust import Database, DeadLetters, Outbox, Relay, dead_letter_rejected
 
 PATIENCE = 20.0
 """Seconds until what should happen counts as not happening."""

@@ -7,7 +7,7 @@ import asyncio
 import faust
 
 from parcels.tracking import Parcel, Scan, Tracking
-from redfaust.testing import in_memory
+from redfaust import in_memory
 
 
 async def main() -> None:

@@ -8,7 +8,7 @@ import faust
 from faust.types import EventT, StreamT
 from pydantic import BaseModel, Field
 
-from redfaust.processing.retries import Retries
+from redfaust import Retries
 
 
 class Scan(BaseModel):
