@@ -51,13 +51,13 @@ POINTS = (
     "outbox.restored",
     "outbox.deleted",
     # An event is delivered to one of many.
-    "shared.taken",
-    "shared.taken_over",
+    "shared.claimed",
+    "shared.claimed_stale",
     "shared.failed",
     "shared.noted",
     "shared.written",
     "shared.committed",
-    "shared.settled",
+    "shared.acked",
     "shared.given_back",
     # Topics get more partitions.
     "alteration.closed",

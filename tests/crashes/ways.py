@@ -60,7 +60,7 @@ RARE = {
     "outbox.deleted": 1,
     "outbox.dead_lettered": 1,
     "shared.given_back": 1,
-    "shared.taken_over": 1,
+    "shared.claimed_stale": 1,
 }
 """Points that are not passed more often, from the start of a worker to its end."""
 

@@ -572,7 +572,7 @@ async def test_an_event_that_another_worker_has_claimed_meanwhile_counts_once(
         given_up.append(event.value)
 
     def heard_of_it() -> bool:
-        return not mail.delivery._hand.find(*delivery.UNSETTLED)
+        return not mail.delivery._hand.find(*delivery.UNACKNOWLEDGED)
 
     letters = declare(first, work_late, concurrency=1, retries=NO_RETRIES, on_give_up=note)
     declare(heir, take_over, concurrency=1)

@@ -1,13 +1,13 @@
 """The part of the broker's contract that is for shared delivery.
 
 A *shared group* has a place in each partition as every consumer group has, but nobody owns a
-partition: its consumers compete for the entries of all of them. An entry that one of them takes is
-*claimed* by it, from then until it is settled::
+partition: its consumers compete for the entries of all of them. An entry is *claimed* by one
+consumer at a time, until that acknowledges or releases it::
 
-                ┌─── take_over: its consumer is silent, or gave it back ───┐
-                ▼                                                          │
-    (new) ──take──▶ CLAIMED by one consumer ──settle──▶ (done)             │
-                          └────────────────────────────────────────────────┘
+                 ┌── claim_stale: its consumer is silent, or released it ──┐
+                 ▼                                                         │
+    (new) ──claim──▶ CLAIMED by one consumer ──ack──▶ (done)               │
+                           └───────────────────────────────────────────────┘
 
 ``tests/conformance`` holds every broker to this text.
 """
@@ -58,14 +58,14 @@ class ShareGroup(Protocol):
     """One consumer of a shared group.
 
     Every method may raise :class:`~redfaust.errors.BrokerUnavailable`, and may be repeated then.
-    What :meth:`claim` or :meth:`claim_stale` had claimed by then is taken over by somebody, perhaps
-    this consumer, when the claim has ended.
+    What :meth:`claim` or :meth:`claim_stale` had claimed by then is claimed again, perhaps by this
+    consumer, when the claim has ended.
     """
 
     async def join(
         self, topics: Iterable[str], *, from_start: bool, finished: Mapping[TP, int] = {}
     ) -> None:
-        """Make sure that the group has its place in every partition; take from these from now on.
+        """Make sure that the group has its place in every partition; claim from these from now on.
 
         A new group begins at the oldest entry, or at the end if not ``from_start``. Where a log
         reaches as far as ``finished``, it begins there: all below is known to be finished.
@@ -92,17 +92,17 @@ class ShareGroup(Protocol):
     async def renew(self, offsets: Offsets) -> Offsets:
         """Hold on to claimed entries for another :data:`CLAIM_FOR` seconds.
 
-        Returns those that are not this consumer's any more: somebody else has claimed them since,
-        and has perhaps settled them, or the broker has lost that they were claimed. An entry that
-        was removed from its log is nobody else's.
+        Returns those that are not this consumer's any more: another consumer has claimed them
+        since, and has perhaps acknowledged them, or the broker has lost the claim. An entry that
+        was removed from its log stays this consumer's.
         """
 
     async def ack(self, offsets: Offsets) -> None:
-        """Have done with entries. What is claimed by somebody else stays his."""
+        """Acknowledge entries as finished. Claims of other consumers stay."""
 
     async def release(self, offsets: Offsets) -> None:
-        """Let others take entries over at once, as if they had not been delivered this time. What
-        is claimed by somebody else stays his."""
+        """Let others claim entries at once, as if they had not been delivered this time. Claims of
+        other consumers stay."""
 
     async def close(self) -> None:
         """Leave the group, which keeps what is claimed. A waiting :meth:`claim` returns."""

@@ -108,7 +108,7 @@ async def commit_progress(
             await state_backend.committer.commit(batch, progress)
         except (BrokerUnavailable, DatabaseError):
             if unit is state_backend.unit:  # otherwise partitions have moved: it is all done again
-                unit.give_back(batch)
+                unit.restore(batch)
             raise
         unit.committed(batch)
         failpoints.point("commit.settled")

@@ -254,7 +254,7 @@ class Parking:
         changes, self._changes = self._changes, Changes()
         return changes
 
-    def give_back(self, changes: Changes) -> None:
+    def restore(self, changes: Changes) -> None:
         """Changes that were not committed go before those that have come since."""
         changes.extend(self._changes)
         self._changes = changes

@@ -36,7 +36,7 @@ class Rows(Protocol):
         """The changes since the last call; their rows go into :meth:`write`, or all goes back if
         that fails."""
 
-    def give_back(self, changes: Changes) -> None:
+    def restore(self, changes: Changes) -> None:
         """Changes that could not be written. Newer ones of the same keys stay."""
 
     def committed(self, changes: Changes) -> None:
@@ -121,13 +121,13 @@ class UnitOfWork:
             since = finished if before is None else finished + before.finished
             self.behind[tp] = Advance(position, since)
 
-    def give_back(self, batch: Batch) -> None:
+    def restore(self, batch: Batch) -> None:
         """A batch that was not committed goes before what has come since."""
         since, self._batch = self._batch, batch
         for table, changed in batch.rows:
-            table.give_back(changed)
+            table.restore(changed)
         batch.rows = ()
-        self.parking.give_back(batch.parked)
+        self.parking.restore(batch.parked)
         batch.letters += since.letters
         batch.scheduled += since.scheduled
         batch.strays |= since.strays

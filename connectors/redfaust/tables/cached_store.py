@@ -145,9 +145,9 @@ class CachedStore(PostgresStore):
             self._on_their_way.append(changes)
         return changes
 
-    def give_back(self, changes: Changes) -> None:
+    def restore(self, changes: Changes) -> None:
         if self._arrived(changes):
-            super().give_back(changes)
+            super().restore(changes)
 
     def committed(self, changes: Changes) -> None:
         if self._arrived(changes):

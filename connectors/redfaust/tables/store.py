@@ -504,7 +504,7 @@ class PostgresStore(Store[Any, Any], StoreT[Any, Any]):
         changes, self._changes = self._changes, Changes()
         return changes
 
-    def give_back(self, changes: Changes) -> None:
+    def restore(self, changes: Changes) -> None:
         """Changes that could not be written. Newer ones of the same keys stay."""
         self._changes = changes.before(self._changes)
 

@@ -78,14 +78,14 @@ class MemoryShareGroup:
 
     async def claim(self, limit: int, *, wait: float) -> Sequence[Claim]:
         self._news.clear()
-        if (claims := self._take(limit)) or wait <= 0:
+        if (claims := self._claim(limit)) or wait <= 0:
             return claims
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._news.wait()
-        return self._take(limit)
+        return self._claim(limit)
 
-    def _take(self, limit: int) -> list[Claim]:
+    def _claim(self, limit: int) -> list[Claim]:
         claims: list[Claim] = []
         for tp in self._tps:
             place = self._place(tp)

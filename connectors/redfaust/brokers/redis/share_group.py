@@ -74,12 +74,12 @@ class RedisShareGroup:
         self._is_gone = False
         """Whether the group's place is not what it was."""
         self._forget_at = 0.0
-        self._take = script(client, "streams", "take")
+        self._claim = script(client, "streams", "claim")
         self._look = script(client, "streams", "look")
-        self._take_over = script(client, "streams", "take_over")
+        self._claim_stale = script(client, "streams", "claim_stale")
         self._renew = script(client, "renew_claims")
-        self._settle = script(client, "settle_claims")
-        self._give_back = script(client, "give_claims_back")
+        self._ack = script(client, "ack_claims")
+        self._release = script(client, "release_claims")
         self._forget = script(client, "forget_consumers")
 
     async def join(
@@ -144,7 +144,7 @@ class RedisShareGroup:
     async def _take_from(self, tp: TP, limit: int) -> list[Claim]:
         with our_errors(self._url):
             await self._sequences.ready()  # not once there are claims that would be lost with it
-            reply = await self._take(
+            reply = await self._claim(
                 keys=[keys.stream(tp)], args=[self._group, self._consumer, limit, TAKE_BYTES]
             )
         if reply is None:
@@ -180,7 +180,7 @@ class RedisShareGroup:
                 break
             with our_errors(self._url):
                 await self._sequences.ready()
-                reply = await self._take_over(
+                reply = await self._claim_stale(
                     keys=[keys.stream(tp)],
                     args=[
                         self._group,
@@ -262,12 +262,12 @@ class RedisShareGroup:
     async def ack(self, offsets: Offsets) -> None:
         for tp, ids in _by_stream(offsets):
             with our_errors(self._url):
-                await self._settle(keys=[keys.stream(tp)], args=[self._group, self._consumer, *ids])
+                await self._ack(keys=[keys.stream(tp)], args=[self._group, self._consumer, *ids])
 
     async def release(self, offsets: Offsets) -> None:
         for tp, ids in _by_stream(offsets):
             with our_errors(self._url):
-                await self._give_back(
+                await self._release(
                     keys=[keys.stream(tp)],
                     args=[self._group, self._consumer, _milliseconds(CLAIM_FOR), *ids],
                 )

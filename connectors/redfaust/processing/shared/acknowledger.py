@@ -101,13 +101,13 @@ class Acknowledger:
             self._news.clear()
             while self._batch:
                 batch, self._batch = self._batch, Batch()
-                await self._settle_at_last(batch)
+                await self._ack_at_last(batch)
             self.idle.set()
 
-    async def _settle_at_last(self, batch: Batch) -> None:
+    async def _ack_at_last(self, batch: Batch) -> None:
         while True:
             try:
-                await self._settle(batch)
+                await self._ack(batch)
             except (BrokerError, DatabaseError) as error:
                 logger.warning("Acknowledger waits: %s", error)
                 self.waits = True
@@ -116,7 +116,7 @@ class Acknowledger:
                 self.waits = False
                 return
 
-    async def _settle(self, batch: Batch) -> None:
+    async def _ack(self, batch: Batch) -> None:
         if not await self._sent():
             raise BrokerUnavailable("what was sent is not there yet")
         if self._store is not None:
@@ -126,5 +126,5 @@ class Acknowledger:
             message.state = State.COMMITTED
         failpoints.point("shared.committed")
         await self._share_group.ack(offsets_of(done))
-        failpoints.point("shared.settled")
+        failpoints.point("shared.acked")
         self._in_flight.remove(done)

@@ -65,7 +65,7 @@ GONE_AFTER = 6.0
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
 
-UNSETTLED = (State.WAITING, State.IN_HAND, State.POSTPONED, State.FINISHED)
+UNACKNOWLEDGED = (State.WAITING, State.IN_HAND, State.POSTPONED, State.FINISHED)
 """Messages in these states are held on to, and given back at the end."""
 
 FORGET_EVERY = 60.0
@@ -203,7 +203,7 @@ class SharedDelivery(Service):
         try:
             if time.monotonic() >= self._look_at:
                 if claims := await self._share_group.claim_stale(room):
-                    failpoints.point("shared.taken_over")
+                    failpoints.point("shared.claimed_stale")
                     return claims
                 self._look_at = time.monotonic() + TAKE_OVER_EVERY
             wait = min(TAKE_WAIT, max(0.0, self._in_flight.seconds_until_due))
@@ -217,7 +217,7 @@ class SharedDelivery(Service):
             await asyncio.sleep(RETRY_EVERY)
             return ()
         if claims:
-            failpoints.point("shared.taken")
+            failpoints.point("shared.claimed")
         return claims
 
     async def _join_again(self) -> None:
@@ -335,7 +335,7 @@ class SharedDelivery(Service):
 
     async def _renew_claims(self) -> None:
         asked = time.monotonic()
-        held = self._in_flight.find(*UNSETTLED)
+        held = self._in_flight.find(*UNACKNOWLEDGED)
         lost = self._in_flight.at(await self._share_group.renew(offsets_of(held)))
         self._renewed_at = asked
         if lost:
@@ -383,7 +383,7 @@ class SharedDelivery(Service):
         try:
             async with asyncio.timeout_at(drain_by):
                 await self._delivered_last.wait()
-                await self._give_back(State.WAITING, State.POSTPONED)
+                await self._release(State.WAITING, State.POSTPONED)
                 while self._in_flight.find(State.IN_HAND):
                     self._changed.clear()
                     await self._changed.wait()
@@ -392,11 +392,11 @@ class SharedDelivery(Service):
             self.log.warning("Events in in_flight did not finish in time: others get them")
         finally:
             try:
-                await self._give_back(*UNSETTLED)
+                await self._release(*UNACKNOWLEDGED)
             finally:
                 self._drained.set()
 
-    async def _give_back(self, *states: State) -> None:
+    async def _release(self, *states: State) -> None:
         messages = self._in_flight.find(*states)
         self._in_flight.lose(messages)
         try:
