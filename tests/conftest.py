@@ -173,7 +173,7 @@ async def kafka_store_url(migrated_url: str) -> str:
     try:
         await connection.execute(
             "TRUNCATE redfaust.kafka_logs, redfaust.kafka_closed, redfaust.kafka_groups, "
-            "redfaust.kafka_marks, redfaust.assignments, redfaust.heartbeats"
+            "redfaust.kafka_producers, redfaust.assignments, redfaust.heartbeats"
         )
     finally:
         await connection.close()

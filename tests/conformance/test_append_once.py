@@ -293,7 +293,7 @@ async def test_a_number_that_cannot_be_compared_exactly_is_refused(
 async def test_a_producer_without_a_proper_name_is_refused(
     broker: Broker, producer_id: str
 ) -> None:
-    with pytest.raises(BrokerError, match="no proper name"):
+    with pytest.raises(BrokerError, match="no proper id"):
         await send(broker, producer_id, [sequenced(1)])
     assert await values(broker) == []
 

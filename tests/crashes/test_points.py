@@ -183,7 +183,7 @@ def test_every_point_is_named_here_and_nowhere_twice() -> None:
     named = [
         name
         for path in Path(redfaust.__file__).parent.rglob("*.py")
-        for name in re.findall(r"crash\.point\(\"([^\"]+)\"\)", path.read_text())
+        for name in re.findall(r"failpoints\.point\(\"([^\"]+)\"\)", path.read_text())
     ]
     assert sorted(named) == sorted(failpoints.POINTS)
     for name, path in ELSEWHERE.items():

@@ -401,7 +401,7 @@ async def test_no_processed_event_becomes_a_dead_letter_while_its_log_is_blocked
     broker = RedisBroker(broker_url, default_partitions=PARTITIONS)
     await broker.open()
     await broker.create_topic(TopicSpec("orders", PARTITIONS))
-    last_sequences = keys.producer_ids(BAD)
+    last_sequences = keys.producers(BAD)
     try:
         async with running(database, broker):
             await publish(database, (BAD, b"1"), (GOOD, b"2"))

@@ -108,7 +108,7 @@ class Orders:
 
     async def producer_ids(self, of: str = "%") -> list[str]:
         """The producers of producers whose names are like this."""
-        query = "SELECT producer_id FROM redfaust.producers WHERE producer LIKE $1"
+        query = "SELECT producer_id FROM redfaust.producers WHERE transactional_id LIKE $1"
         return [row["producer_id"] for row in await self._database.fetch(query, of)]
 
 
@@ -160,7 +160,7 @@ async def test_sequences_of_strangers_leave_no_trace_beside_positions(
 
 
 @pytest.mark.parametrize(
-    "last_sequence", ["9007199254740992", "99999999999999999999", "many", "{producer}:7:0"]
+    "last_sequence", ["9007199254740992", "99999999999999999999", "many", "{producer_id}:7:0"]
 )
 async def test_a_mark_that_a_stranger_writes_loses_nothing_and_raises_no_number(
     orders: Orders, redis: Redis, database: Database, last_sequence: str
@@ -171,14 +171,14 @@ async def test_a_mark_that_a_stranger_writes_loses_nothing_and_raises_no_number(
             await orders.have_all_come(names("before"))
             [producer_id] = await orders.producer_ids(of="%/relay")
             await redis.hset(
-                keys.producer_ids(TPS[1]),
+                keys.producers(TPS[1]),
                 producer_id,
                 last_sequence.format(producer_id=producer_id),
             )
             await orders.place(*names("meanwhile"))
             await orders.have_all_come([*names("before"), *names("meanwhile")])
             await redis.hset(
-                keys.producer_ids(TPS[1]),
+                keys.producers(TPS[1]),
                 producer_id,
                 last_sequence.format(producer_id=producer_id),
             )

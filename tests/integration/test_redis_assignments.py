@@ -40,7 +40,7 @@ async def test_the_keys_of_a_group_lie_in_one_slot(
 ) -> None:
     await broker.heartbeat(group, "a", Heartbeat(1))
     await broker.reassign(group, GroupAssignment(("a",)), version="", silent={})
-    ours = [keys.heartbeats(group).encode(), keys.assignment(group).encode()]
+    ours = [keys.assignment(group).encode(), keys.heartbeats(group).encode()]
     assert sorted(cast("list[bytes]", await client.keys())) == ours
     assert len({key_slot(key) for key in ours}) == 1
 

@@ -280,7 +280,7 @@ async def begin_another_timeline(database: Database) -> None:
     """As far as producers tell: those that are there become older than what is drawn next."""
     async with database.transaction() as connection:
         await connection.execute(
-            "UPDATE redfaust.producers SET producer = replace(producer, '.', '.0')"
+            "UPDATE redfaust.producers SET transactional_id = replace(transactional_id, '.', '.0')"
         )
 
 
@@ -380,7 +380,7 @@ async def test_batches_that_wait_for_a_group_do_not_hide_those_behind_them(
     async with database.transaction() as connection:
         await connection.execute(
             "INSERT INTO redfaust.batches"
-            " (producer, first_number, last_number, entries, published_at, places) "
+            " (producer_id, first_sequence, last_sequence, entries, published_at, places) "
             "SELECT 'producer_id', n, n, '{}', now() - interval '1 day',"
             " ARRAY[ROW(CASE WHEN n <= 6 THEN 'slow' ELSE 'orders' END, 0, 0, 1)::redfaust.place] "
             "FROM generate_series(1, 10) AS n"
@@ -446,8 +446,8 @@ async def test_housekeeping_looks_again_after_it_failed(database: Database) -> N
         await owner.send(4)
         await all_published(owner.publisher)
     batch_publisher = BatchPublisher(database, stream, dead_letter=nothing_is_refused)
-    housekeeping = Maintenance(database, stream, batch_publisher, everybody=True)
-    await housekeeping.keep()
+    maintenance = Maintenance(database, stream, batch_publisher, everybody=True)
+    await maintenance.keep()
     stream.lose(2)
     last_sequences = stream.last_sequences
 
@@ -455,9 +455,9 @@ async def test_housekeeping_looks_again_after_it_failed(database: Database) -> N
         raise ConnectionError
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(stream, "last sequences", unreachable)
+        patched.setattr(stream, "last_sequences", unreachable)
         with pytest.raises(ConnectionError):
-            await housekeeping.keep()
+            await maintenance.keep()
     assert stream.last_sequences == last_sequences
-    await asyncio.wait_for(housekeeping.keep(), TIMEOUT)
+    await asyncio.wait_for(maintenance.keep(), TIMEOUT)
     assert await stream.reaches(4) == numbers(0, 4)

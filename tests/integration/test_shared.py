@@ -469,7 +469,7 @@ async def test_an_event_is_looked_up_among_no_others(database_url: str, plans: s
         for first in (1, 1001):  # planned while they are few, and again while they are more
             await connection.execute(
                 "INSERT INTO redfaust.inbox (agent, event, topic, partition, position)"
-                " SELECT 'test/mail', 'a producer_id of some kind:' || n, 'letters', 0, n"
+                " SELECT 'test/mail', 'a producer of some kind:' || n, 'letters', 0, n"
                 f" FROM generate_series({first}, 5 * {first} + 995) AS n"
             )
             await connection.execute("EXPLAIN EXECUTE known ('test/mail', '{1, 2}')")
@@ -572,7 +572,7 @@ async def test_an_event_that_another_worker_has_claimed_meanwhile_counts_once(
         given_up.append(event.value)
 
     def heard_of_it() -> bool:
-        return not mail.delivery._hand.find(*delivery.UNACKNOWLEDGED)
+        return not mail.delivery._in_flight.find(*delivery.UNACKNOWLEDGED)
 
     letters = declare(first, work_late, concurrency=1, retries=NO_RETRIES, on_give_up=note)
     declare(heir, take_over, concurrency=1)
@@ -645,7 +645,7 @@ async def test_what_an_event_did_counts_whose_entry_was_removed_meanwhile(
         await eventually(lambda: renewed >= 3)
         may_end.set()
         await eventually(lambda: _are_sent(any_broker_url, 1))
-        assert not mail.delivery._hand.find(*State)
+        assert not mail.delivery._in_flight.find(*State)
     assert await fetch(database_url, "SELECT due_at FROM redfaust.inbox") == [(None,)]
 
 
@@ -706,7 +706,7 @@ async def test_what_waits_here_for_another_attempt_is_bounded_and_tried_again(
 
     async def work(event: Any) -> None:
         nonlocal most
-        most = max(most, len(mail.delivery._hand.find(*State)))
+        most = max(most, len(mail.delivery._in_flight.find(*State)))
         attempts[event.value] += 1
         if attempts[event.value] < 3:
             raise ValueError

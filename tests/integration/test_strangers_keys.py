@@ -225,7 +225,7 @@ async def test_keys_of_another_type_are_named(broker: RedisBroker, client: Redis
     await client.rpush(keys.IDENTITY, "x")
     await client.set(keys.RETENTIONS, "x", keepttl=True)
     await client.set(keys.stream(FIRST), "x")
-    await client.set(keys.producer_ids(TP("numbers", 1)), "x")
+    await client.set(keys.producers(TP("numbers", 1)), "x")
     await client.set(keys.heartbeats(GROUP), "x")
     found = {place for place, _ in await broker.anomalies()}
     assert found == {

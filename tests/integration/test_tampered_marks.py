@@ -70,7 +70,7 @@ async def test_what_was_processed_is_neither_a_dead_letter_nor_processed_again(
             for amount in (100, 200, 240):
                 await publish(amount)
             await eventually(lambda: adds_up_to(540))
-        spoiled = [keys.producer_ids(PAYMENTS)] if "last sequences" in ruined else []
+        spoiled = [keys.producers(PAYMENTS)] if "last sequences" in ruined else []
         spoiled += [keys.stream(PAYMENTS)] if "stream" in ruined else []
         for key in spoiled:
             await client.set(key, "x")

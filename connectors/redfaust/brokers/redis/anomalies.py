@@ -77,7 +77,7 @@ class Anomalies:
             return ()
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp in tps:
-                of_partition = [keys.stream(tp), keys.producer_ids(tp), keys.known(tp)]
+                of_partition = [keys.stream(tp), keys.producers(tp), keys.known(tp)]
                 pipeline.execute_command(*reading(self._inspect, of_partition))
             return zip(tps, await pipeline.execute(), strict=True)
 

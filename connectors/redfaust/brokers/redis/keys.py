@@ -33,7 +33,7 @@ def stream(tp: TP) -> str:
     return f"{{{tp.topic}:{tp.partition}}}"
 
 
-def producer_ids(tp: TP) -> str:
+def producers(tp: TP) -> str:
     """Hash: producer → the source of the last entry that it has put on this partition, signed."""
     return f"{stream(tp)}:producers"
 
@@ -48,7 +48,7 @@ def known(tp: TP) -> str:
     return f"{stream(tp)}:known"
 
 
-OF_PARTITIONS = (stream, producer_ids, confirmed, known)
+OF_PARTITIONS = (stream, producers, confirmed, known)
 """All that lies in Redis of a partition."""
 
 

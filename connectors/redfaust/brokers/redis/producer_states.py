@@ -228,7 +228,7 @@ class ProducerStates:
                     self._script,
                     2,
                     keys.stream(tp),
-                    keys.producer_ids(tp),
+                    keys.producers(tp),
                     producer_id,
                     *arguments,
                 )
@@ -255,7 +255,7 @@ class ProducerStates:
             return found
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp in tps:
-                pipeline.hmget(keys.producer_ids(tp), producer_ids)
+                pipeline.hmget(keys.producers(tp), producer_ids)
             replies = await pipeline.execute(raise_on_error=False)
         texts: dict[TP, Sequence[bytes | None]] = {}
         for tp, reply in zip(tps, replies, strict=True):
@@ -275,7 +275,7 @@ class ProducerStates:
         """The logs to which nothing can be appended as they are, with what to do."""
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp in tps:
-                of_tp = [keys.stream(tp), keys.producer_ids(tp)]
+                of_tp = [keys.stream(tp), keys.producers(tp)]
                 pipeline.execute_command(*reading(self._blocked, of_tp))
             replies = await pipeline.execute(raise_on_error=False)
         found: dict[TP, str] = {}

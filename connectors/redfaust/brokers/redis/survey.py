@@ -41,7 +41,7 @@ class Survey:
     async def _look(self, tps: Sequence[TP]) -> dict[TP, PartitionSurvey]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for tp in tps:
-                of_tp = [keys.stream(tp), keys.producer_ids(tp)]
+                of_tp = [keys.stream(tp), keys.producers(tp)]
                 pipeline.execute_command(*reading(self._blocked, of_tp))
                 pipeline.xlen(keys.stream(tp))
                 pipeline.xinfo_groups(keys.stream(tp))
