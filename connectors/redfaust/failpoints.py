@@ -1,7 +1,7 @@
 """Named points at which a test may let something happen, in the order in which they are passed.
 
-``REDFAUST_FAILPOINT=outbox.appended`` kills the process with SIGKILL where it passes the point of
-that name, ``REDFAUST_FAILPOINT=outbox.appended:3`` where it does so for the third time. A test may
+``FAUST_FAILPOINT=outbox.appended`` kills the process with SIGKILL where it passes the point of
+that name, ``FAUST_FAILPOINT=outbox.appended:3`` where it does so for the third time. A test may
 put any other function in the place of :data:`point`, with :func:`at`. Otherwise a point does
 nothing. Its name is ``<room>.<what has just happened>``; none lies on the way of each single event.
 """
@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 
-VARIABLE = "REDFAUST_FAILPOINT"
+VARIABLE = "FAUST_FAILPOINT"
 
 POINTS = (
     # A worker gets partitions, or loses them.

@@ -71,7 +71,7 @@ def test_a_shop_at_rest_gets_more_partitions(shop: ShopProcesses) -> None:
     stop(shop, "worker")
     stop(shop, "relay")
     meanwhile = moving_order(shop, user_id)
-    code, error = alter(shop, REDFAUST_FAILPOINT="alteration.committed")
+    code, error = alter(shop, FAUST_FAILPOINT="alteration.committed")
     assert code == -signal.SIGKILL, error
     said = shop.run(*ALTER)
     assert "topic orders: 4 partitions before, 8 now" in said

@@ -398,16 +398,17 @@ async def test_a_row_that_was_claimed_before_and_could_not_be_read_is_published(
     try:
         await migrate_up_to(database, tmp_path, "0012")
         async with database.transaction() as connection:
-            [producer_id] = (await open_producers(connection, ["relay"])).values()
             await connection.execute(
-                "INSERT INTO redfaust.batches"
-                " (producer_id, first_sequence, last_sequence, entries) VALUES ($1, 1, 2, ARRAY["
+                "INSERT INTO redfaust.batches (lane, first_number, last_number, entries)"
+                " VALUES ('former', 1, 2, ARRAY["
                 """ROW(1, 'orders', NULL, NULL, 'odd', '{"n": 1e400}', NULL)::redfaust.entry,"""
-                """ROW(2, 'orders', NULL, NULL, 'good', '{"t": "x"}', NULL)::redfaust.entry])""",
-                producer_id,
+                """ROW(2, 'orders', NULL, NULL, 'good', '{"t": "x"}', NULL)::redfaust.entry])"""
             )
-            await connection.execute("UPDATE redfaust.producers SET last_sequence = 2")
         await migrate(database)
+        async with database.transaction() as connection:
+            [producer_id] = (await open_producers(connection, ["relay"])).values()
+            await connection.execute("UPDATE redfaust.batches SET producer_id = $1", producer_id)
+            await connection.execute("UPDATE redfaust.producers SET last_sequence = 2")
         stream = Stream()
         async with running(database, stream):
             assert await stream.reaches(2) == [b"odd", b"good"]

@@ -211,7 +211,9 @@ async def test_names_that_command_a_terminal_are_shown_escaped(
     await broker.append([Outgoing(topic, b"%d" % n, partition=0) for n in range(3)])
     await broker.join(group, [topic], from_start=True)
     await LogCleaner(broker, "keeper").keep()
-    [said] = [record.getMessage() for record in caplog.records if record.name.endswith("keeping")]
+    [said] = [
+        record.getMessage() for record in caplog.records if record.name.endswith("log_cleaner")
+    ]
     assert "\\x1b[2J\\nall is well" in said
     assert said.isprintable()
     with pytest.raises(GroupUnknown) as unknown:
