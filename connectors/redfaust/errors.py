@@ -1,4 +1,4 @@
-"""What may go wrong in the connectors.
+"""The errors of this library.
 
 ::
 
@@ -7,6 +7,7 @@
     │   ├── BrokerUnavailable      cannot be reached now; repeating may help
     │   │   └── TopicClosed        takes nothing while it gets more partitions
     │   ├── BrokerUnsupported      lacks a command that is needed; repeating will not help
+    │   ├── GroupGone              a share group has lost its place in a partition
     │   └── PartlyRefused, LogTruncated, EntriesRefused, LogsBlocked
     │                              what became of entries: see brokers/broker.py
     ├── DatabaseError
@@ -18,7 +19,12 @@
     ├── DeadLetterError
     │   ├── DeadLetterUnknown      there is none of that number
     │   └── DeadLetterResolved     it was replayed or discarded before
-    ├── ProducerFenced              somebody else numbers what this process sends
+    ├── ProducerFenced             another process sends as this producer
+    ├── Fenced                     another worker owns a partition by now
+    ├── DatabaseRewound            the database lacks what this worker has committed
+    ├── AwaitedCancelled           what an agent awaited was cancelled, and the agent was not
+    ├── ContentRefused             an event that failed cannot be stored as it is
+    ├── MaxDeliveriesExceeded      an event was delivered too often without an answer
     ├── AlterationRefused          topics cannot get more partitions as things are
     ├── ResetRefused               tables cannot be emptied as things are
     ├── WorkerUnknown              no worker has that name
@@ -72,6 +78,11 @@ class BrokerUnsupported(BrokerError):
     """The broker lacks a command that is needed."""
 
 
+class GroupGone(BrokerError):
+    """A share group has no place in a partition any more, or the log is another one. Join again to
+    claim what is there now."""
+
+
 class DatabaseError(RedfaustError):
     """Something about the database."""
 
@@ -110,6 +121,28 @@ class DeadLetterResolved(DeadLetterError):
 
 class ProducerFenced(RedfaustError):
     """A producer has another last number than its owner believes."""
+
+
+class Fenced(RedfaustError):
+    """Another worker owns a partition by now: what this worker did there since its last commit does
+    not count."""
+
+
+class DatabaseRewound(RedfaustError):
+    """The database lacks what this worker has committed, as after a restored backup, or a failover
+    to a standby that lagged. What is in memory builds on that."""
+
+
+class AwaitedCancelled(RedfaustError):
+    """An agent awaited something that was cancelled, while the agent itself was not."""
+
+
+class ContentRefused(RedfaustError):
+    """An event failed, and its key, value or headers cannot be stored in the dead letter."""
+
+
+class MaxDeliveriesExceeded(RedfaustError):
+    """An event was delivered too often without an answer: its workers died, or hung."""
 
 
 class AlterationRefused(RedfaustError):

@@ -126,3 +126,67 @@ def test_its_types_are_checked_against_ours(environment: Environment) -> None:
         *("--package", "parcels"),
         cwd=environment.directory,
     )
+
+
+OWN = {
+    "app.py": """
+import faust
+
+from agents.counting import count
+from models import Seen
+
+app = faust.App("own", broker="memory://", store="memory://", web_enabled=False)
+seen = app.Table("seen", key_type=str, value_type=int, default=int)
+app.agent(app.topic("visits", key_type=str, value_type=str), name="count")(count(seen))
+assert Seen(n=1).n == 1
+""",
+    "models/__init__.py": """
+from pydantic import BaseModel
+
+
+class Seen(BaseModel):
+    n: int
+""",
+    # A package without __init__.py, which one of ours would hide.
+    "agents/counting.py": """
+def count(seen):
+    async def visits(stream):
+        async for key, _ in stream.items():
+            seen[key] += 1
+
+    return visits
+""",
+    "connectors/__init__.py": "OURS = True\n",
+    "main.py": """
+import asyncio
+
+import connectors
+from app import app, seen
+from redfaust import in_memory
+
+
+async def main() -> None:
+    async with in_memory(app) as run:
+        await run.send("visits", key="ann", value="hello")
+        await run.settled()
+        assert seen["ann"] == 1
+
+
+assert connectors.OURS
+asyncio.run(main())
+print("counted")
+""",
+}
+"""A project whose modules are named as the folders of this repository are."""
+
+
+def test_names_of_this_repository_are_free_for_others(
+    environment: Environment, tmp_path: Path
+) -> None:
+    for name, text in OWN.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert run(environment.python, "main.py", cwd=tmp_path).splitlines()[-1] == "counted"
+    pip(environment.python, "uninstall", "--yes", "redfaust")
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.py")} == set(OWN)
+    pip(environment.python, "install", "--no-deps", environment.wheel)

@@ -20,7 +20,6 @@ from typing import NamedTuple, Protocol, TypeAlias
 from faust.types import TP
 
 from redfaust.brokers.broker import Record
-from redfaust.errors import BrokerError
 
 CLAIM_FOR = 6.0
 """Seconds for which an entry stays claimed by a consumer that says nothing of it."""
@@ -38,11 +37,6 @@ Offsets: TypeAlias = Mapping[TP, Collection[int]]
 def shared_group(app: str, agent: str) -> str:
     """The group of an application's agent with shared delivery."""
     return f"{app}/{agent}"
-
-
-class GroupGone(BrokerError):
-    """The group has no place in a partition any more, or the log there is another one. Join again,
-    to take what is there now."""
 
 
 class Claim(NamedTuple):

@@ -31,7 +31,7 @@ from mode.types import ServiceT
 from redfaust import failpoints
 from redfaust.brokers.capabilities import Capability
 from redfaust.brokers.names import LONGEST_TOPIC
-from redfaust.errors import Postponed, RedfaustError
+from redfaust.errors import AwaitedCancelled, Postponed
 from redfaust.printable import printable
 from redfaust.processing.dead_letters import line_of, name_of, text_of
 from redfaust.processing.declarations import check_agent
@@ -62,10 +62,6 @@ class Delivery(enum.Enum):
     """Whoever owns their partition, one after the other."""
     SHARED = "shared"
     """Whoever is free."""
-
-
-class AwaitedCancelled(RedfaustError):
-    """What an agent awaited was cancelled, and the agent was not."""
 
 
 class Agent(FaustAgent):

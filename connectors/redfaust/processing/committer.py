@@ -19,7 +19,9 @@ from faust.types import TP
 from redfaust import failpoints
 from redfaust.errors import (
     DatabaseError,
+    DatabaseRewound,
     DatabaseUnavailable,
+    Fenced,
     PartitionsDiffer,
     ProducerFenced,
     RedfaustError,
@@ -49,15 +51,6 @@ logger = logging.getLogger(__name__)
 
 BEGINNING = 1
 """Positions up to this one are before every entry, in every broker's logs."""
-
-
-class Fenced(RedfaustError):
-    """Another worker has taken a partition: what this one did there since does not count."""
-
-
-class DatabaseRewound(RedfaustError):
-    """The database has forgotten what this worker has committed, as a restored one does, or a
-    standby that lagged when it was promoted. What is in memory builds on that."""
 
 
 class Logs(NamedTuple):

@@ -29,10 +29,10 @@ from pydantic import ValidationError
 from redfaust.brokers.broker import Headers
 from redfaust.brokers.names import LONGEST_TOPIC
 from redfaust.errors import (
+    ContentRefused,
     DeadLetterError,
     DeadLetterResolved,
     DeadLetterUnknown,
-    RedfaustError,
 )
 from redfaust.outbox.headers import pack, storable, unpack
 from redfaust.postgres.database import Connection, Database
@@ -59,10 +59,6 @@ TEXT_LIMIT = 65_536
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 LINE_LIMIT = 1_000
 """Characters of an error in a line of a log."""
-
-
-class ContentRefused(RedfaustError):
-    """An event failed, and its key, value or headers cannot be stored."""
 
 
 class DeadLetterState(Enum):

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 from faust.types import TP, EventT
 
 from redfaust.brokers.broker import OffsetOutOfRange, Replaced
-from redfaust.errors import BrokerError, DatabaseError, RedfaustError
+from redfaust.errors import BrokerError, DatabaseError, DatabaseRewound, Fenced, RedfaustError
 from redfaust.processing.commit import commit_progress
 from redfaust.processing.commit_timer import CommitTimer
-from redfaust.processing.committer import DatabaseRewound, Fenced
 from redfaust.processing.event_stream import EventStream
 from redfaust.processing.monitoring import only_monitor
 from redfaust.processing.producer import Producer

@@ -27,8 +27,8 @@ from redfaust.brokers.redis.sequences import Entries, Sequences
 from redfaust.brokers.redis.servers import Reader
 from redfaust.brokers.redis.stored import wrong_type
 from redfaust.brokers.redis.topics import TopicCatalog
-from redfaust.brokers.share_group import CLAIM_FOR, FORGET_AFTER, Claim, GroupGone, Offsets
-from redfaust.errors import BrokerError, BrokerUnavailable
+from redfaust.brokers.share_group import CLAIM_FOR, FORGET_AFTER, Claim, Offsets
+from redfaust.errors import BrokerError, BrokerUnavailable, GroupGone
 from redfaust.printable import printable
 
 AT_A_TIME = 100

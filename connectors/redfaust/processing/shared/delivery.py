@@ -18,8 +18,13 @@ from mode import Service
 from redfaust import failpoints
 from redfaust.brokers import share_group
 from redfaust.brokers.broker import Broker, TopicSpec
-from redfaust.brokers.share_group import RENEW_EVERY, Claim, GroupGone, shared_group
-from redfaust.errors import BrokerError, DatabaseError, RedfaustError
+from redfaust.brokers.share_group import RENEW_EVERY, Claim, shared_group
+from redfaust.errors import (
+    BrokerError,
+    DatabaseError,
+    GroupGone,
+    MaxDeliveriesExceeded,
+)
 from redfaust.processing.dead_letters import addressee_of, excused, line_of
 from redfaust.processing.failures import dead_letter
 from redfaust.processing.queue import EventQueue
@@ -70,10 +75,6 @@ UNACKNOWLEDGED = (State.WAITING, State.IN_HAND, State.POSTPONED, State.FINISHED)
 
 FORGET_EVERY = 60.0
 """Seconds between two rounds in which old events are forgotten."""
-
-
-class MaxDeliveriesExceeded(RedfaustError):
-    """An event was delivered again and again, and nobody has said anything of it."""
 
 
 class SharedDelivery(Service):
