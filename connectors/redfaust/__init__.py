@@ -6,6 +6,7 @@ An application is written with Faust, and gets this library by its URLs::
 
 What an application may need beyond that is here:
 
+- :class:`App`: ``faust.App`` with types for what this library adds
 - :class:`Retries`, :data:`NO_RETRIES`: how often an agent tries an event again, as in
   ``app.agent(retries=Retries(attempts=5))``
 - :class:`Outbox`, :class:`Transaction`: rows and events in one transaction, for processes without
@@ -31,6 +32,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from redfaust.app import App
     from redfaust.errors import (
         AlterationRefused,
         AwaitedCancelled,
@@ -85,6 +87,7 @@ __all__ = [
     "NO_RETRIES",
     "AlterationRefused",
     "Altered",
+    "App",
     "AppInMemory",
     "AwaitedCancelled",
     "BrokerError",
@@ -139,6 +142,7 @@ __all__ = [
 ]
 
 _HOMES: Final[Mapping[str, str]] = {
+    "App": "redfaust.app",
     "Outbox": "redfaust.outbox.outbox",
     "Transaction": "redfaust.outbox.outbox",
     "Relay": "redfaust.outbox.relay",

@@ -7,18 +7,16 @@ import json
 import sys
 from typing import Any, cast
 
-import faust
-
 from parcels.audited import Transport, written
 from parcels.tracking import Scan, Tracking
-from redfaust import Database, DeadLetters, Outbox, Relay, dead_letter_rejected
+from redfaust import App, Database, DeadLetters, Outbox, Relay, dead_letter_rejected
 
 PATIENCE = 20.0
 """Seconds until what should happen counts as not happening."""
 
 
 async def main(url: str) -> dict[str, Any]:
-    app = faust.App("parcels", broker="audited://here", store=url, web_enabled=False)
+    app = App("parcels", broker="audited://here", store=url, web_enabled=False)
     tracking = Tracking(app)
     database = await Database.connect(url)
     letters = DeadLetters(database)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-import faust
-
 from parcels.tracking import Parcel, Scan, Tracking
-from redfaust import in_memory
+from redfaust import App, in_memory
 
 
 async def main() -> None:
-    app = faust.App("parcels", broker="redis://nowhere", store="postgresql://nowhere/parcels")
+    app = App("parcels", broker="redis://nowhere", store="postgresql://nowhere/parcels")
     tracking = Tracking(app)
     async with in_memory(app) as run:
         await run.send(tracking.scans, key="p-1", value=Scan(place="Ulm"))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import faust
 from faust.types import EventT, StreamT
 from pydantic import BaseModel, Field
 
-from redfaust import Retries
+from redfaust import App, Retries
 
 
 class Scan(BaseModel):
@@ -28,9 +27,9 @@ class Parcel(BaseModel, frozen=True):
 class Tracking:
     """The agents and tables on an application."""
 
-    def __init__(self, app: faust.App) -> None:
+    def __init__(self, app: App) -> None:
         self.app = app
-        self.scans = app.topic("scans", key_type=str, value_type=Scan)  # type: ignore[arg-type]
+        self.scans = app.topic("scans", key_type=str, value_type=Scan)
         self.moved = app.topic("moved", key_type=str)
         self.lost = app.topic("lost", key_type=str)
         self.parcels = app.Table("parcels", key_type=str, value_type=Parcel, default=Parcel)
@@ -52,4 +51,4 @@ class Tracking:
     async def tell(self, event: EventT[Scan], error: Exception) -> None:
         """Say that a parcel is lost, a little later."""
         at = datetime.now(UTC) + timedelta(milliseconds=1)
-        await self.lost.schedule(at=at, key=event.key, value=str(error))  # type: ignore[attr-defined]
+        await self.lost.schedule(at=at, key=event.key, value=str(error))
