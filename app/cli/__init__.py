@@ -13,8 +13,8 @@ from app.errors import AppError, ServerFailed, SupervisorError
 
 COMMANDS: Mapping[str, str] = {
     "up": "Run everything from this one command: servers, workers, relay, web API and a demo.",
-    "worker": "Run a worker: the agents that process the events. `worker drain` relieves one.",
-    "workers": "Show the partitions of each worker, since when it has them, and what is left.",
+    "worker": "Run a worker: the agents that process the events. `worker drain` empties one.",
+    "workers": "Show the workers with their partitions, and the relays.",
     "web": "Run the web API and the status page.",
     "relay": "Publish what the outbox holds onto its topics.",
     "migrate": "Bring the database's schema up to this release.",

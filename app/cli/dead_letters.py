@@ -57,7 +57,7 @@ def command() -> None:
 @command.command("list")
 @click.option("--app", envvar="REDFAUST_APP_ID", help="Only those of this app.")
 @click.option("--topic", help="Only those of this topic.")
-@click.option("--agent", help="Only those that this agent gave up.")
+@click.option("--agent", help="Only those of this agent.")
 @click.option("--error", help="Only those with this class of error, as it is listed.")
 @click.option(
     "--state",
@@ -128,7 +128,7 @@ def show(number: int, raw: bool, as_json: bool) -> None:
 @command.command("replay")
 @click.argument("numbers", type=_NUMBER, nargs=-1, metavar="[ID]...")
 @click.option("--topic", help="All of this topic that wait.")
-@click.option("--agent", help="All that wait and that this agent gave up.")
+@click.option("--agent", help="All of this agent that wait.")
 @click.option("--error", help="All that wait with this class of error, as it is listed.")
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
 @click.option("--app", envvar="REDFAUST_APP_ID", help="Without IDs: only those of this app.")
@@ -146,8 +146,8 @@ def replay(
 ) -> None:
     """Put dead letters back onto their topics, with their keys and headers.
 
-    Each is handed to the agent that gave it up, and to no other. --topic, --agent and --error may
-    be combined.
+    Each goes to the agent that failed on it, and to no other agent. --topic, --agent and --error
+    may be combined.
     """
     filters = {"topic": topic, "agent": agent, "error_type": error}
     if [bool(numbers), any(filters.values()), everything].count(True) != 1:
@@ -174,7 +174,7 @@ def replay(
 @click.argument("numbers", type=_NUMBER, nargs=-1, required=True, metavar="ID...")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def discard(numbers: tuple[int, ...], yes: bool) -> None:
-    """Give dead letters up. They stay readable, but cannot be replayed any more."""
+    """Discard dead letters. They stay readable, but can no longer be replayed."""
     if not yes:
         click.confirm(f"Discard {', '.join(map(str, numbers))} for good?", abort=True)
 

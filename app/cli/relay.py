@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 def command() -> None:
     """Publish what the outbox holds onto its topics.
 
-    One relay works at a time; more of them wait as spares, and each worker runs one unless it is
-    told --no-relay. It tries again when broker or database go away, or refuse something. SIGTERM or
-    Ctrl-C stops it.
+    One relay works at a time, the others are spares. Each worker runs a relay unless it is started
+    with --no-relay. A relay tries again when the broker or the database is away or refuses
+    something. SIGTERM or Ctrl-C stops it.
     """
     settings = Settings.load()
     logging.basicConfig(
@@ -39,7 +39,8 @@ def command() -> None:
 
 
 async def _run(settings: Settings) -> None:
-    """The first connection has to succeed: whoever starts a relay by hand learns why it fails."""
+    """Relay until stopped. The first connection must succeed, so that its error reaches the
+    terminal."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):

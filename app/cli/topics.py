@@ -19,8 +19,8 @@ from redfaust.printable import printable
 def command(context: click.Context, as_json: bool) -> None:
     """List the shop's topics: partitions, entries, and what it has not finished of them.
 
-    Partition 0 of the topic orders is the stream {orders:0} in Redis. Anybody may append to it,
-    with XADD and fields of his own.
+    Partition 0 of the topic orders is the stream {orders:0} in Redis. Other programs may append
+    entries to it by XADD.
     """
     if context.invoked_subcommand is None:
         _list(as_json)
@@ -38,14 +38,14 @@ def command(context: click.Context, as_json: bool) -> None:
     "left_alone",
     multiple=True,
     metavar="TABLE",
-    help="A table whose rows belong to partitions, and not to keys of events.",
+    help="A table whose rows belong to partitions and not to keys of events.",
 )
 def alter_topics(partitions: int, left_alone: tuple[str, ...]) -> None:
     """Give all topics of the shop more partitions, so that more workers share the work.
 
-    Workers and relays have to be stopped, in peace: with all events processed. Otherwise nothing
-    is done, and the reason is told. The web API may go on; what it takes meanwhile is processed
-    afterwards. If this is interrupted, run it again.
+    All events must have been processed, and all workers and relays stopped. Otherwise the command
+    changes nothing and names the reason. The web API may keep running: what it accepts meanwhile is
+    processed afterwards. If the command is interrupted, run it again.
     """
     from app.shop import create_shop  # noqa: PLC0415 - imports Faust, which --help does without
     from redfaust.tables.alteration import Altered, alter_partitions  # noqa: PLC0415
@@ -68,10 +68,11 @@ def alter_topics(partitions: int, left_alone: tuple[str, ...]) -> None:
 @command.command("forget-group")
 @click.argument("name")
 def forget_consumer_group(name: str) -> None:
-    """Keep nothing any more for a consumer group that is gone for good.
+    """Stop keeping entries for a consumer group that is gone for good.
 
-    NAME is a group as `redfaust status` names it, or XINFO GROUPS. Topics that somebody works on
-    for it are left alone. A group that comes back begins at the oldest entry that is there then.
+    NAME is a group as `redfaust status` or XINFO GROUPS shows it. Topics on which a worker of the
+    group still works are left alone. A group that comes back begins at the oldest entry of that
+    time.
     """
     settings = Settings.load()
     from app.broker import open_broker  # noqa: PLC0415 - help does without

@@ -20,20 +20,20 @@ import click
 )
 @click.option(
     "--name",
-    help="Started again under its name, it gets back the partitions that it had."
+    help="Name of the worker. Started again under it, the worker gets its partitions back."
     "  [default: FAUST_WORKER_NAME, or host and process]",
 )
 @click.option(
     "--relay/--no-relay",
     default=True,
     show_default=True,
-    help="Whether it also publishes what the outbox holds, or stands by for that.",
+    help="Also publish what the outbox holds, or stand by for it.",
 )
 @click.pass_context
 def command(context: click.Context, port: int, name: str | None, relay: bool) -> None:
     """Run a worker: the agents that process the events, and a relay.
 
-    Start as many as you like; they share the work. SIGTERM or Ctrl-C stops it.
+    Any number of workers share the work. SIGTERM or Ctrl-C stops a worker.
     """
     if context.invoked_subcommand is not None:
         return
@@ -53,13 +53,13 @@ def command(context: click.Context, port: int, name: str | None, relay: bool) ->
 
 @command.command("drain")
 @click.argument("name")
-@click.option("--back", is_flag=True, help="Give it its share again.")
+@click.option("--back", is_flag=True, help="Give the worker its share again.")
 def drain_worker(name: str, back: bool) -> None:
-    """Have a worker hand over its partitions, and get no others.
+    """Make a worker hand over its partitions. It gets no others.
 
-    Nobody waits for it then when it is stopped. NAME is what `redfaust workers` shows, or
-    FAUST_WORKER_NAME, under which it stays drained until --back. Where nobody else is there it goes
-    on.
+    A drained worker can be stopped without a pause for anybody. NAME is the worker's name as
+    `redfaust workers` shows it. It stays drained until --back, also when it is started again under
+    its name. A worker that is alone keeps its partitions.
     """
     from app.broker import open_broker  # noqa: PLC0415 - help does without
     from app.settings import Settings  # noqa: PLC0415
@@ -81,10 +81,11 @@ def drain_worker(name: str, back: bool) -> None:
 @click.argument("name")
 @click.option("--relay", is_flag=True, help="NAME is that of a relay.")
 def forget_worker(name: str, relay: bool) -> None:
-    """Forget a worker that was lost, so that the status misses it no more.
+    """Forget a worker that was lost, so that the status no longer reports it.
 
-    NAME is what `redfaust status` shows. After a quarter of an hour it is forgotten anyway, where
-    another worker is running. One that is alive after all comes back by itself.
+    NAME is the worker's name as `redfaust status` shows it. A lost worker is forgotten after a
+    quarter of an hour anyway, if another worker runs. A worker that is alive after all comes back
+    by itself.
     """
     from app.broker import open_broker  # noqa: PLC0415 - help does without
     from app.settings import Settings  # noqa: PLC0415

@@ -12,11 +12,11 @@ from app.settings import Settings
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """Show the partitions of each worker, since when it has them and how much is left of them, and
-    the relays that publish the outbox.
+    """Show the workers with their partitions, and the relays that publish the outbox.
 
-    Who has partition 3 works on partition 3 of every topic. The epoch counts how often it was
-    taken: a commit under an older one is refused.
+    Of each partition: since when the worker owns it, and how many events are left. The owner of
+    partition 3 works on partition 3 of every topic. The epoch grows with each new owner; a commit
+    under an older epoch is refused.
     """
     settings = Settings.load()
     # Imported here, since they take a while that --help need not wait.
