@@ -30,13 +30,13 @@ from tests.crashes.scenario import (
 
 Outcome: TypeAlias = dict[str, Any]
 
-TABLES = ("batch_publisher", "counts", "totals", "rung")
+TABLES = ("journal", "counts", "totals", "rung")
 LOOK_EVERY = 0.05
 
 
 def expected(place: Place) -> Outcome:
     """Each number done once, those of a key in their order."""
-    batch_publisher: defaultdict[str, list[int]] = defaultdict(list)
+    journal: defaultdict[str, list[int]] = defaultdict(list)
     rung: defaultdict[str, list[int]] = defaultdict(list)
     totals: defaultdict[str, int] = defaultdict(int)
     letters: list[tuple[str, int, int]] = []
@@ -44,19 +44,19 @@ def expected(place: Place) -> Outcome:
         key = key_of(number)
         totals[key] += number
         if is_poison(number):
-            letters += [("batch_publisher", number, ATTEMPTS), ("post", number, ATTEMPTS)]
+            letters += [("journal", number, ATTEMPTS), ("post", number, ATTEMPTS)]
             continue
-        batch_publisher[key].append(number)
+        journal[key].append(number)
         if cannot_be_sent(number, place):
             letters.append(("", number, 1))
         if alarms(number):
             rung[key].append(number)
     return {
-        "batch_publisher": dict(batch_publisher),
-        "counts": {key: len(numbers) for key, numbers in batch_publisher.items()},
+        "journal": dict(journal),
+        "counts": {key: len(numbers) for key, numbers in journal.items()},
         "totals": dict(totals),
         "rung": dict(rung),
-        "copies": dict(batch_publisher),
+        "copies": dict(journal),
         "receipts": sorted(number for number in range(EVENTS) if not is_poison(number)),
         "letters": sorted(letters),
         "parked": 0,

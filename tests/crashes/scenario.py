@@ -1,7 +1,7 @@
 """A small application in which everything happens that can be interrupted.
 
 Numbers come in under a few keys, half of them appended, half of them through the outbox. One agent
-keeps a batch_publisher and a count for each key, sends a copy of each number, and an alarm for
+keeps a journal and a count for each key, sends a copy of each number, and an alarm for
 some; it raises at the first attempt of some numbers, and at every attempt of others. A second agent
 on the same topic adds the numbers up. A third one notes alarms. A fourth one gets the numbers by
 shared delivery, and sends a receipt for each, with the same failures; a worker that had claimed
@@ -118,21 +118,21 @@ def new_app(place: Place) -> faust.App:
     numbers = app.topic("numbers", key_type=str)
     copies = app.topic("copies", key_type=str)
     later = app.topic("alarms", key_type=str)
-    batch_publisher = app.Table("batch_publisher", key_type=str, value_type=list, default=list)
+    journal = app.Table("journal", key_type=str, value_type=list, default=list)
     counts = app.Table("counts", key_type=str, value_type=int, default=int)
     totals = app.Table("totals", key_type=str, value_type=int, default=int)
     rung = app.Table("rung", key_type=str, value_type=list, default=list)
     retries = Retries(attempts=ATTEMPTS, delay=0.01, factor=1.0)
     moved = asyncio.Event()
 
-    @app.agent(numbers, name="batch_publisher", concurrency=2, retries=retries)
+    @app.agent(numbers, name="journal", concurrency=2, retries=retries)
     async def keep_journal(stream: Any) -> None:
         async for event in stream.events():
             key, number = event.key, event.value
             if number == MOVE_AT and not moved.is_set():
                 moved.set()
                 app.consumer._membership.start_over()  # type: ignore[attr-defined]
-            batch_publisher[key] = [*batch_publisher[key], number]
+            journal[key] = [*journal[key], number]
             await copies.send(key=key, value=number)
             if cannot_be_sent(number, place):
                 too_many = [(f"h{n}", b"") for n in range(MAX_HEADERS + 1)]

@@ -111,7 +111,7 @@ class Workers:
             process.join()
 
     async def until(self, condition: Callable[[GroupState], bool]) -> GroupState:
-        """Wait until it is true of the group's group_state, which is looked at whenever it
+        """Wait until it is true of the group's state, which is looked at whenever it
         changes."""
         async with asyncio.timeout(PATIENCE):
             while True:

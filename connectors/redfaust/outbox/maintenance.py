@@ -18,7 +18,7 @@ LEFT_AFTER = 5.0
 class Maintenance:
     """Restores what the broker has lost, and deletes what nobody needs any more.
 
-    For the producers that the batch_publisher follows, or for ``everybody``: then what others have
+    For the producers that the batch publisher follows, or for ``everybody``: then what others have
     left is published as well.
     """
 

@@ -181,7 +181,7 @@ class PostgresStateBackend(StateBackend):
 
 
 class Backed(Protocol):
-    """What knows an application's state_backend as soon as there is one."""
+    """What knows an application's state backend as soon as there is one."""
 
     @property
     def state_backend(self) -> StateBackend | None:

@@ -1,4 +1,4 @@
-"""The state_backend of an application whose state is in memory."""
+"""The state backend of an application whose state is in memory."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ class ProducerStates:
 
 
 def _above(partition_batch: PartitionBatch, last_sequence: int) -> PartitionBatch:
-    """What of a partition_batch is not there yet; a number that comes twice counts once."""
+    """What of a partition batch is not there yet; a number that comes twice counts once."""
     fresh: list[SequencedEntry] = []
     for sequenced in partition_batch.entries:
         if sequenced.number > last_sequence:

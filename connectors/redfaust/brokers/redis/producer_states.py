@@ -71,7 +71,7 @@ NO_SEQUENCE = SignedSequence(b"", 0)
 
 @dataclass(slots=True)
 class _Sending:
-    """How far a partition_batch has come."""
+    """How far a partition batch has come."""
 
     partition_batch: PartitionBatch
     last_sequence: SignedSequence

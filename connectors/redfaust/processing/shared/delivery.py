@@ -51,7 +51,7 @@ MAX_POSTPONED = 1000
 """Events of one agent that wait here for another attempt. With more, nothing new is begun."""
 
 HAND_BYTES = 64 << 20
-"""Bytes of events in the in_flight of one agent, those included that wait for another attempt, with
+"""Bytes of the events in progress of one agent, those that wait for another attempt included, with
 which nothing new is begun."""
 
 MAX_DELIVERIES = 16
@@ -59,7 +59,7 @@ MAX_DELIVERIES = 16
 that ends the process that works on it."""
 
 DRAIN_FOR = 3.0
-"""Seconds that events in in_flight are given to finish when the worker stops."""
+"""Seconds that events in progress are given to finish when the worker stops."""
 
 GIVE_BACK_FOR = 1.0
 """Seconds that giving events back may take."""
@@ -70,7 +70,7 @@ GONE_AFTER = 6.0
 RETRY_EVERY = 0.5
 """Seconds between two attempts while broker or database are away."""
 
-UNACKNOWLEDGED = (State.WAITING, State.IN_HAND, State.POSTPONED, State.FINISHED)
+UNACKNOWLEDGED = (State.WAITING, State.IN_PROGRESS, State.POSTPONED, State.FINISHED)
 """Messages in these states are held on to, and given back at the end."""
 
 FORGET_EVERY = 60.0
@@ -268,7 +268,7 @@ class SharedDelivery(Service):
             return None
         [event] = events
         if message.deliveries > MAX_DELIVERIES:
-            message.state = State.IN_HAND
+            message.state = State.IN_PROGRESS
             self.add_future(self._give_up_at_once(event))
             return None
         if known is not None and known.due_in is not None and known.due_in > 0:
@@ -368,7 +368,7 @@ class SharedDelivery(Service):
     # -- the end -----------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Take no more events, let those in in_flight finish, and give the others back."""
+        """Take no more events, let those in progress finish, and give the others back."""
         if self._begun:
             self._closing.set()
             with suppress(TimeoutError):  # it is bounded itself, unless a cancellation got lost
@@ -385,12 +385,12 @@ class SharedDelivery(Service):
             async with asyncio.timeout_at(drain_by):
                 await self._delivered_last.wait()
                 await self._release(State.WAITING, State.POSTPONED)
-                while self._in_flight.find(State.IN_HAND):
+                while self._in_flight.find(State.IN_PROGRESS):
                     self._changed.clear()
                     await self._changed.wait()
                 await self._acknowledger.idle.wait()
         except TimeoutError:
-            self.log.warning("Events in in_flight did not finish in time: others get them")
+            self.log.warning("Events in progress did not finish in time: others get them")
         finally:
             try:
                 await self._release(*UNACKNOWLEDGED)

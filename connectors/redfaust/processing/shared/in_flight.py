@@ -45,7 +45,7 @@ class InFlight:
     @property
     def busy(self) -> int:
         """Messages that are with the agent, or are the next to be."""
-        return len(self.find(State.WAITING, State.IN_HAND))
+        return len(self.find(State.WAITING, State.IN_PROGRESS))
 
     @property
     def postponed(self) -> int:

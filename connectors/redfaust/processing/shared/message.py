@@ -4,7 +4,7 @@
 
                    ┌────────── it is due ──────────┐
                    ▼                               │
-    claimed ──▶ WAITING ──▶ IN_HAND ──it raised──▶ POSTPONED
+    claimed ──▶ WAITING ──▶ IN_PROGRESS ──it raised──▶ POSTPONED
                               │
                 finished, or given up
                               ▼
@@ -38,7 +38,7 @@ class State(enum.Enum):
     """Where a message is in its life; see the drawing above."""
 
     WAITING = "waiting"
-    IN_HAND = "in in_flight"
+    IN_PROGRESS = "in progress"
     POSTPONED = "postponed"
     FINISHED = "finished"
     COMMITTED = "committed"
@@ -67,7 +67,7 @@ class Effects:
 
 
 class NotOwned:
-    """What a message has in the place of a owned_partition whose partition is none of its
+    """What a message has in the place of an owned partition whose partition is none of its
     business."""
 
     counts = True

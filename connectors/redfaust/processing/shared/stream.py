@@ -28,7 +28,7 @@ class SharedStream(Stream[T]):
         if message.state is not State.WAITING:
             queue.done(event)
             return True
-        message.state = State.IN_HAND
+        message.state = State.IN_PROGRESS
         return False
 
     def _take_up(self, event: EventT[Any], scope: Scope) -> None:
@@ -37,7 +37,7 @@ class SharedStream(Stream[T]):
 
     def take_back(self, events: Sequence[EventT[Any]]) -> None:
         for event in events:
-            if (message := message_of(event)).state is State.IN_HAND:  # and not lost meanwhile
+            if (message := message_of(event)).state is State.IN_PROGRESS:  # and not lost meanwhile
                 message.state = State.WAITING
         super().take_back(events)
 
