@@ -1,4 +1,4 @@
-"""The rows of the table: what is done, by whom, and with how many events."""
+"""The rows of the table: what is done, by which program, and with how many events."""
 
 from __future__ import annotations
 

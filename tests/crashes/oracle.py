@@ -132,7 +132,7 @@ class Oracle:
     async def _differs(self) -> bool:
         try:
             return bool(await self._difference())
-        except DatabaseUnavailable:  # who was stopped within a transaction has lost his session
+        except DatabaseUnavailable:  # its session ended with the transaction
             return True
 
     async def _difference(self) -> Outcome:

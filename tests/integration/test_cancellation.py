@@ -1,4 +1,4 @@
-"""Whoever is cancelled while he talks to Redis ends."""
+"""A task that is cancelled while it talks to Redis ends."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ async def test_who_was_stopped_for_longer_than_his_claims_changes_nothing(
         os.kill(held.pid, signal.SIGCONT)
         await handler.release(held)
         await handler.has_finished(held)
-        # He goes on as if nothing had been: with the heir busy, what comes next is his.
+        # It goes on as before: while its heir is busy, the next event is its own.
         await send(broker, 2, 3)
         after = [await handler.next_begun() for _ in range(2)]
         assert {begun.pid for begun in after} == pids

@@ -1,4 +1,4 @@
-"""Of the rows that were written it is known as what they go into the database, and for whom."""
+"""What a commit writes: each changed row in its stored form, with the events that changed it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What somebody else gets who installs redfaust: its wheel, in an environment of its own.
+"""What ``pip install redfaust`` gives: the wheel, in an environment of its own.
 
-``parcels`` beside this file stands for his package. It is written against the published interface
+``parcels`` beside this file stands for that package. It is written against the published interface
 alone. The shop is not there.
 """
 

@@ -4,7 +4,7 @@ A *number* is the unit: whoever owns number 3 works on partition 3 of every topi
 that co-partitioned topics, and what a table keeps of them, have one owner. The *assignment* of a
 group says who owns which number. Each member reads it, asks :func:`plan` what it should say, and
 writes that if nobody has written meanwhile. A member changes only what concerns itself: it enters
-itself, takes free numbers, and frees its own; and it strikes out whom it knows to be dead.
+itself, takes free numbers, and frees its own; and it strikes out members that it knows to be dead.
 
 A number goes its way::
 
@@ -118,7 +118,7 @@ def plan(
     ``silent`` the members that I know to be dead, and ``now`` is in seconds since the epoch.
 
     Repeated by all members until nothing changes, it leaves every number with an owner and nobody
-    with more than his quota. Of what he has, nobody gives away more than exceeds it.
+    with more than its quota. No member gives away more than exceeds its quota.
     """
     attended = attend(assignment, me, silent=silent, now=now)
     members = attended.members

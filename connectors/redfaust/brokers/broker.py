@@ -396,8 +396,8 @@ class Broker(Protocol):
         to one afterwards creates it anew; one that is not there is deleted already."""
 
     async def close_topics(self, topics: Collection[str]) -> None:
-        """Let nobody declare these topics or append to them: :class:`TopicClosed` is what he gets,
-        wherever he is. Returns when everybody holds to it."""
+        """Close these topics: declaring them or appending to them raises :class:`TopicClosed` in
+        every process. Returns when all processes know it."""
 
     async def open_topics(self, partitions: Mapping[str, int]) -> None:
         """Open topics again, all at once, with at least as many partitions as they had.

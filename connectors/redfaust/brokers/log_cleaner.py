@@ -1,8 +1,8 @@
 """Has topics keep what they were declared with, and no more.
 
 One keeper at a time does it for all topics of a broker, whichever application has declared them and
-whether anybody reads them: of all workers and relays there, the one whom the broker takes
-(:meth:`~redfaust.brokers.broker.Broker.acquire_cleaner_lease`). What may go is decided by the
+whether anybody reads them: of all workers and relays there, the one to which the broker grants the
+lease (:meth:`~redfaust.brokers.broker.Broker.acquire_cleaner_lease`). What may go is decided by the
 broker in the same instant, so the keeper need not own anything.
 """
 
@@ -42,7 +42,7 @@ class LogCleaner:
         self._name = name
         """Nobody else has it."""
         self._told: frozenset[tuple[str, frozenset[str]]] = frozenset()
-        """Topics that are held back, and by whom, of which the log tells already."""
+        """Topics that groups hold back, by topic those groups, as the log has already said."""
         self._anomalies: frozenset[Anomaly] = frozenset()
         """Those of which the log tells already."""
         self._look_at = 0.0

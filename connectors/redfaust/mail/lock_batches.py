@@ -56,7 +56,7 @@ class Rounds:
     async def begin(self, key: str) -> Round:
         """A round that the key is of, with those that begin at the same time. Leave it.
 
-        Where somebody else has the key, this waits for him. Raises
+        Waits while another session holds the key. Raises
         :class:`~redfaust.errors.MailUnavailable` after ``LOCK_TIMEOUT``, and
         :class:`~redfaust.errors.DatabaseUnavailable`.
         """

@@ -110,8 +110,8 @@ class BatchPublisher:
         self._database = database
         self._logs = logs
         self._dead_letter = dead_letter
-        # By producer, its last sequences as they were last seen: whom they are missing from has
-        # lost entries.
+        # By producer, its last sequences as they were last seen: one from which they are missing
+        # has lost entries.
         self._followed: dict[str, dict[TP, int]] = {}
         # A last sequence must not pass what another task is about to append again.
         self._one_at_a_time = asyncio.Lock()

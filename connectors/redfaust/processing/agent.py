@@ -156,7 +156,7 @@ class Agent(FaustAgent):
         return super().stream(channel, active_partitions, **kwargs)
 
     def _shared_stream(self, channel: ChannelT[Any] | None, **kwargs: Any) -> StreamT[Any]:
-        if channel is None:  # the first of its instances, with whom the others share it
+        if channel is None:  # the first of its instances, which the others share
             if not isinstance(self.channel_iterator, Topic):
                 raise ImproperlyConfigured(f'{self.name}: delivery="shared" needs a topic')
             if self.channel_iterator.pattern:

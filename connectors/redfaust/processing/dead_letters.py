@@ -378,7 +378,7 @@ def addressee_of(message: LogMessage | SharedMessage) -> bytes | None:
 
 
 def excused(app: str, agents: Collection[str], addressee: bytes) -> Collection[str]:
-    """Those of the agents that read a topic for whom an event was not replayed.
+    """Those of the agents that read a topic for which an event was not replayed.
 
     ``addressee`` is what its header says. Where that agent is gone, the event is for all.
     """

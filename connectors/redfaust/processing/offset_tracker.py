@@ -95,7 +95,8 @@ class OffsetTracker:
     def deliver(self, records: Sequence[Record]) -> dict[int, Readers]:
         """Note events as delivered, in their order in the partition.
 
-        Returns those that were finished before, and by whom: empty for all.
+        Returns the events that were finished before, each with the agents that finished it; an
+        empty set stands for all agents.
         """
         done_by: dict[int, Readers] = {}
         self._came += len(records)

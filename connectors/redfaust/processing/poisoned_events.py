@@ -50,7 +50,7 @@ class PoisonedEvents:
         records: Sequence[Record],
         done_by: dict[int, Readers],
     ) -> None:
-        """Set those aside that have come, and note for whom they are done."""
+        """Dead-letter the poisoned events among these, and note for which agents they are done."""
         tp, tracker = owned_partition.tp, owned_partition.tracker
         for record in records:
             offset = record.offset

@@ -201,7 +201,7 @@ class Conductor(FaustConductor):
         messages: Sequence[Message],
         done_by: Mapping[int, Readers],
     ) -> Mapping[int, Readers]:
-        """``done_by``, with those agents for whom a message was not replayed."""
+        """``done_by``, with the agents for which a message was not replayed."""
         addressees = {
             message.offset: addressee
             for message in cast("Sequence[LogMessage]", messages)

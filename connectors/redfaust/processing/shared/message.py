@@ -101,7 +101,7 @@ class SharedMessage(ConsumerMessage):
         self.time_out = self.time_total = None
         self.acked = self.tracked = False
 
-    def ack(self, consumer: Any, n: int = 1) -> bool:  # noqa: ARG002 - it was not his to deliver
+    def ack(self, consumer: Any, n: int = 1) -> bool:  # noqa: ARG002 - the consumer did not deliver it
         """What an application says by its event; what it did counts."""
         stream = acknowledging()
         return self.finish(n) if stream is None else stream.finish(self)

@@ -1,5 +1,5 @@
 -- Strike consumers off a shared group: those that were silent for long, and one that leaves. Whoever
--- has claimed something stays, since that would be lost with him.
+-- has claimed something stays, since its claims would be lost with it.
 -- KEYS[1] the stream; ARGV: group, milliseconds of that silence, who leaves (or empty)
 local stream, group, silence, leaving = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 
