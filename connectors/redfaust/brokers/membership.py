@@ -3,12 +3,12 @@
 ::
 
     OUTSIDE ──want──▶ JOINING ──stands in the assignment──▶ MEMBER
-                         ▲                                  │
-                         └── was struck out, being silent ──┘
+                         ▲                                    │
+                         └── was struck out, being silent ────┘
     any ──leave──▶ OUTSIDE
 
-A member heartbeats at regular intervals, in a task of its own, and hears with each answer who owns
-what. From that :func:`~redfaust.brokers.assignor.plan` says what is to be done.
+A member sends heartbeats at regular intervals, in a task of its own, and learns from each answer
+which member owns what. From that :func:`~redfaust.brokers.assignor.plan` says what is to be done.
 """
 
 from __future__ import annotations

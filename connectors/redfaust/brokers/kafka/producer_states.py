@@ -1,15 +1,15 @@
 """Appending once: Postgres keeps how far each producer has come in each log.
 
-Nothing spans both, so a producer is *in doubt* in a log from before it appends to it until its last
-sequence is moved::
+No transaction spans both, so a producer is *in doubt* in a log from before it appends to it until
+its last sequence is stored::
 
-    settled ──note where its next entries may lie──▶ in doubt ──append, move the last sequence──▶
-    settled
-                                                        │ crash, or no answer             ▲
-                                                        └── look at what lies there ──────┘
+    settled ──note where its next entries may lie──▶ in doubt ──append, store the sequence──▶ settled
+                                                        │ crash, or no answer                ▲
+                                                        └── look at what lies there ─────────┘
 
-One at a time sends on a producer. Only who has lost its session to Postgres, and has an append on
-its way, can put entries there a second time; consumers know them by producer and number.
+One process at a time sends for a producer. Only a process that has lost its session to Postgres
+while an append was on its way can put entries there a second time. Consumers know such entries by
+producer and number.
 """
 
 from __future__ import annotations

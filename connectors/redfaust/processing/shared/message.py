@@ -2,15 +2,15 @@
 
 ::
 
-                   ┌────────── it is due ──────────┐
-                   ▼                               │
+                   ┌───────────── it is due ───────────┐
+                   ▼                                   │
     claimed ──▶ WAITING ──▶ IN_PROGRESS ──it raised──▶ POSTPONED
                               │
                 finished, or given up
                               ▼
-                           FINISHED ──commit──▶ COMMITTED ──▶ (settled)
+                           FINISHED ──commit──▶ COMMITTED ──▶ (acknowledged)
 
-    any other ──somebody else has claimed it, or it was given back──▶ LOST
+    any other ──another consumer has claimed it, or it was released──▶ LOST
 """
 
 from __future__ import annotations
