@@ -3,9 +3,9 @@
 No transaction spans both, so a producer is *in doubt* in a log from before it appends to it until
 its last sequence is stored::
 
-    settled ──note where its next entries may lie──▶ in doubt ──append, store the sequence──▶ settled
-                                                        │ crash, or no answer                ▲
-                                                        └── look at what lies there ─────────┘
+    settled ──note where its next entries may lie──▶ in doubt ──append, store sequence──▶ settled
+                                                        │ crash, or no answer            ▲
+                                                        └── look at what lies there ─────┘
 
 One process at a time sends for a producer. Only a process that has lost its session to Postgres
 while an append was on its way can put entries there a second time. Consumers know such entries by
