@@ -187,6 +187,9 @@ def test_names_of_this_repository_are_free_for_others(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert run(environment.python, "main.py", cwd=tmp_path).splitlines()[-1] == "counted"
+    behind = "import runpy, sys; sys.path.append('.'); runpy.run_path('main.py')"
+    printed = run(environment.python, "-P", "-c", behind, cwd=tmp_path)
+    assert printed.splitlines()[-1] == "counted"
     pip(environment.python, "uninstall", "--yes", "redfaust")
     assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.py")} == set(OWN)
     pip(environment.python, "install", "--no-deps", environment.wheel)
