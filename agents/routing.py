@@ -1,4 +1,4 @@
-"""RecordAccumulator events to where they belong."""
+"""Sending events to the partitions of their keys."""
 
 from __future__ import annotations
 

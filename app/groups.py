@@ -42,8 +42,8 @@ class _Announced(BaseModel):
 async def forget_group(broker: Broker, group: str) -> Forgotten:
     """Forget a group wherever nobody works for it: nothing is kept for it any more.
 
-    Raises GroupUnknown if it has joined no topic, GroupInUse if its members heartbeat and work on
-    all that it has joined, or do not say what they work on, and what the broker raises.
+    Raises GroupUnknown if it has joined no topic, GroupInUse if its members are alive and work
+    on all that it has joined, or do not say what they work on, and what the broker raises.
     """
     joined = await broker.groups(await broker.topics())
     topics = sorted(topic for topic, groups in joined.items() if group in groups)

@@ -19,7 +19,7 @@ from redfaust.tables.store import SCHEMA
 
 
 class Shop(faust.App):
-    """Faust's application, with the mail_gateway open before the first event arrives."""
+    """Faust's application, with the mail gateway open before the first event arrives."""
 
     mundane_level = "debug"
 

@@ -30,7 +30,7 @@ async def ask_group(broker: Broker, app: str) -> Group:
         workers=workers,
         unreadable=unreadable,
         silent=_silent(group_state, now),
-        lost=_lost(group_state),
+        lost=lost_members(group_state),
         drained=group_state.assignment.drained,
         unowned=_unowned(group_state, now),
     )
@@ -58,7 +58,8 @@ def _silent(group_state: GroupState, now: datetime) -> dict[str, datetime | None
     }
 
 
-def _lost(group_state: GroupState) -> dict[str, datetime]:
+def lost_members(group_state: GroupState) -> dict[str, datetime]:
+    """Names of members that were lost, and since when."""
     return {
         name: datetime.fromtimestamp(since, UTC)
         for name, since in group_state.assignment.lost.items()
@@ -103,7 +104,7 @@ async def ask_relays(broker: Broker) -> Relays:
         except ValidationError:
             continue  # of another release, or written by somebody else
         relays.append(Relay(name=name, **announced.model_dump()))
-    return Relays(tuple(relays), _silent(group_state, datetime.now(UTC)), _lost(group_state))
+    return Relays(tuple(relays), _silent(group_state, datetime.now(UTC)), lost_members(group_state))
 
 
 async def ask_logs(broker: Broker, app: str) -> Mapping[TP, PartitionSurvey]:

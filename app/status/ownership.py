@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from pydantic import AwareDatetime, BaseModel
 
-from app.status.broker_facts import ask_logs, ask_relays
+from app.status.broker_facts import ask_logs, ask_relays, lost_members
 from app.status.watch import lag_of
 from redfaust.brokers.broker import Broker, GroupState
 from redfaust.postgres.database import Database
@@ -68,19 +68,12 @@ async def ask_ownership(broker: Broker, database: Database, app: str) -> Ownersh
         drained=sorted(group_state.assignment.drained),
         lost={
             name: since
-            for name, since in {**_lost(group_state), **relays.lost, **relays.silent}.items()
+            for name, since in {**lost_members(group_state), **relays.lost, **relays.silent}.items()
             if since is not None
         },
         relays=[RelayRole(name=r.name, role=r.role, app=r.app) for r in relays.relays],
         shares=_shares(group_state, lags, epochs),
     )
-
-
-def _lost(group_state: GroupState) -> dict[str, datetime]:
-    return {
-        name: datetime.fromtimestamp(since, UTC)
-        for name, since in group_state.assignment.lost.items()
-    }
 
 
 def _shares(

@@ -1,4 +1,4 @@
-"""RecordAccumulator events: measured until all of them are on their streams."""
+"""Sending events: measured until all of them are on their streams."""
 
 from __future__ import annotations
 

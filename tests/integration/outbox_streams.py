@@ -215,11 +215,11 @@ async def publishing(publisher: Publisher) -> AsyncIterator[None]:
 
 
 async def commit(
-    database: Database, producer_id: ProducerState, *values: bytes, entries: Sequence[Outgoing] = ()
+    database: Database, producer: ProducerState, *values: bytes, entries: Sequence[Outgoing] = ()
 ) -> Staged:
     async with database.transaction() as connection:
         entries = entries or [Outgoing("orders", value) for value in values]
-        [staged] = await stage(connection, {producer_id.name: (producer_id.last_sequence, entries)})
+        [staged] = await stage(connection, {producer.id: (producer.last_sequence, entries)})
     return staged
 
 

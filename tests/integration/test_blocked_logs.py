@@ -213,10 +213,10 @@ async def test_an_owner_goes_on_beside_a_blocked_log(database: Database) -> None
     logs = Logs()
     logs.stuck = {BAD}
     publisher = new_publisher(database, logs)
-    producer_id = (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
+    producer = (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
     async with publishing(publisher):
         for number in range(3):
-            producer_id = await send(database, publisher, producer_id, number)
+            producer = await send(database, publisher, producer, number)
         async with asyncio.timeout(10):
             await publisher.drained()
             await publisher.has_room()
@@ -224,7 +224,7 @@ async def test_an_owner_goes_on_beside_a_blocked_log(database: Database) -> None
         assert publisher.blocked == {BAD: REASON}
         logs.stuck = set()
         await eventually(lambda: has(logs, BAD, 3))
-        producer_id = await send(database, publisher, producer_id, 3)
+        producer = await send(database, publisher, producer, 3)
         await eventually(lambda: has(logs, BAD, 4))
         await drained(database)
     assert logs.values(BAD) == [b"bad 0", b"bad 1", b"bad 2", b"bad 3"]
@@ -239,15 +239,15 @@ async def test_nothing_passes_what_was_held_back_where_the_broker_fails_just_the
     logs = Logs()
     logs.stuck = {BAD}
     publisher = new_publisher(database, logs)
-    producer_id = (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
+    producer = (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
     async with publishing(publisher):
         for number in range(3):
-            producer_id = await send(database, publisher, producer_id, number)
+            producer = await send(database, publisher, producer, number)
         await eventually(lambda: has(logs, GOOD, 3))
         logs.stuck, logs.fails_with = set(), fails_with
         await eventually(lambda: has(logs, BAD, 1))
         for number in range(3, 10):
-            producer_id = await send(database, publisher, producer_id, number)
+            producer = await send(database, publisher, producer, number)
         await eventually(lambda: has(logs, GOOD, 10))
         await drained(database)
     assert logs.values(BAD) == [b"bad %d" % number for number in range(10)]
@@ -262,14 +262,14 @@ async def test_a_blocked_log_is_named_once_however_many_producers_wait_for_it(
     monkeypatch.setattr("redfaust.outbox.batch_cleaner.KEEP_FOR", 0.0)
     logs = Logs()
     owners = [f"shop/orders/{number}" for number in range(3)]
-    producer_ids = dict(await new_publisher(database, logs).take_over(owners))
+    producers = dict(await new_publisher(database, logs).take_over(owners))
     async with running(database, logs, poll=0.01) as relay:
         for owner in owners:
-            producer_ids |= {owner: await left(database, producer_ids[owner], 0)}
+            producers |= {owner: await left(database, producers[owner], 0)}
         await drained(database)
         logs.stuck = {BAD}  # and what was published there cannot be seen any more
         for owner in owners:
-            await left(database, producer_ids[owner], 1)
+            await left(database, producers[owner], 1)
         await eventually(lambda: has(logs, GOOD, 2 * len(owners)))
         rounds = logs.asked
         await eventually(lambda: looks(logs, rounds + 20))
@@ -329,7 +329,7 @@ async def test_owner_and_relay_keep_the_order_of_logs_that_are_blocked_at_random
     monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.0)
     logs = Moody(seed)
     publisher = new_publisher(database, logs)
-    producer_id = await take_over(publisher)
+    producer = await take_over(publisher)
     stop = asyncio.Event()
 
     async def relay() -> None:
@@ -341,7 +341,7 @@ async def test_owner_and_relay_keep_the_order_of_logs_that_are_blocked_at_random
     relaying = asyncio.create_task(relay())
     async with publishing(publisher):
         for number in range(100):
-            producer_id = await send(database, publisher, producer_id, number)
+            producer = await send(database, publisher, producer, number)
         logs.is_moody = False
         await drained(database)
     stop.set()
@@ -356,11 +356,11 @@ async def take_over(publisher: Publisher) -> ProducerState:
             return (await publisher.take_over(["shop/orders/0"]))["shop/orders/0"]
 
 
-async def left(database: Database, producer_id: ProducerState, number: int) -> ProducerState:
+async def left(database: Database, producer: ProducerState, number: int) -> ProducerState:
     """Commit one entry for each log, and leave it to others to publish them."""
     entries = [Outgoing("orders", b"%d" % number, key) for key in KEY_OF.values()]
-    return producer_id._replace(
-        last_sequence=(await commit(database, producer_id, entries=entries)).last_sequence
+    return producer._replace(
+        last_sequence=(await commit(database, producer, entries=entries)).last_sequence
     )
 
 
@@ -373,16 +373,16 @@ async def is_free(relay: Relay) -> bool:
 
 
 async def send(
-    database: Database, publisher: Publisher, producer_id: ProducerState, number: int
+    database: Database, publisher: Publisher, producer: ProducerState, number: int
 ) -> ProducerState:
     """Commit and publish one entry for each log."""
     entries = [
         Outgoing("orders", b"bad %d" % number, KEY_OF[BAD]),
         Outgoing("orders", b"good %d" % number, KEY_OF[GOOD]),
     ]
-    batch = await commit(database, producer_id, entries=entries)
+    batch = await commit(database, producer, entries=entries)
     publisher.put([batch])
-    return producer_id._replace(last_sequence=batch.last_sequence)
+    return producer._replace(last_sequence=batch.last_sequence)
 
 
 async def has(logs: Logs, tp: TP, count: int) -> bool:

@@ -86,8 +86,8 @@ class Sender:
                 staged = await stage(
                     connection,
                     {
-                        producer_id.name: (producer_id.last_sequence, list(self._entries(owner)))
-                        for owner, producer_id in self._producer_states.items()
+                        producer.id: (producer.last_sequence, list(self._entries(owner)))
+                        for owner, producer in self._producer_states.items()
                     },
                 )
             self.publisher.put(staged)

@@ -61,12 +61,12 @@ async def batches(database: Database) -> list[tuple[int, int, bool]]:
 async def test_what_is_committed_is_published_in_order(database: Database) -> None:
     stream = Stream()
     publisher = new_publisher(database, stream)
-    producer_id = (await publisher.take_over([OWNER]))[OWNER]
+    producer = (await publisher.take_over([OWNER]))[OWNER]
     async with publishing(publisher):
         for n in range(0, 30, 3):
-            staged = await commit(database, producer_id, *(b"%d" % n for n in range(n, n + 3)))
+            staged = await commit(database, producer, *(b"%d" % n for n in range(n, n + 3)))
             publisher.put([staged])
-            producer_id = ProducerState(producer_id.name, staged.last_sequence)
+            producer = ProducerState(producer.id, staged.last_sequence)
         await all_published(publisher)
     assert await stream.reaches(30) == [b"%d" % n for n in range(30)]
     assert (await outbox_status(database)).depth == 0
@@ -99,7 +99,7 @@ async def test_several_producers_are_staged_at_once(database: Database) -> None:
         staged = await stage(
             connection,
             {
-                owned[name].name: (
+                owned[name].id: (
                     owned[name].last_sequence,
                     [Outgoing("orders", b"%s%d" % (name.encode(), n)) for n in range(size)],
                 )
@@ -125,14 +125,14 @@ async def test_what_is_larger_than_a_statement_may_be_is_staged_in_several_batch
     owned = await publisher.take_over(["a", "b"])
     values = [b"1" * 4, b"2" * 4, b"3" * 4, b"4" * 30, b"5"]
     async with database.transaction() as connection:
-        producer_ids = {
-            producer_id.name: (
-                producer_id.last_sequence,
+        producers = {
+            producer.id: (
+                producer.last_sequence,
                 [Outgoing(name, value) for value in values],
             )
-            for name, producer_id in owned.items()
+            for name, producer in owned.items()
         }
-        staged = await stage(connection, producer_ids)
+        staged = await stage(connection, producers)
     assert [len(batch.entries) for batch in staged] == [2, 1, 1, 1] * 2
     async with publishing(publisher):
         publisher.put(staged)
@@ -153,45 +153,45 @@ async def test_a_producer_that_was_taken_over_stages_nothing(database: Database)
 
 async def test_a_producer_that_the_database_forgot_stages_nothing(database: Database) -> None:
     publisher = new_publisher(database, Stream())
-    producer_id = (await publisher.take_over([OWNER]))[OWNER]
+    producer = (await publisher.take_over([OWNER]))[OWNER]
     async with database.transaction() as connection:
         await connection.execute("DELETE FROM redfaust.producers")
     with pytest.raises(ProducerFenced):
-        await commit(database, producer_id, b"1")
+        await commit(database, producer, b"1")
     await publisher.let_go([OWNER])
     again = (await publisher.take_over([OWNER]))[OWNER]
-    assert again.name != producer_id.name
+    assert again.id != producer.id
     await commit(database, again, b"1")
 
 
 async def test_what_is_rolled_back_is_not_published(database: Database) -> None:
-    async def roll_back(producer_id: ProducerState) -> None:
+    async def roll_back(producer: ProducerState) -> None:
         async with database.transaction() as connection:
             entries = [Outgoing("orders", b"never")]
-            await stage(connection, {producer_id.name: (producer_id.last_sequence, entries)})
+            await stage(connection, {producer.id: (producer.last_sequence, entries)})
             raise LookupError
 
     stream = Stream()
-    producer_id = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
+    producer = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
     with pytest.raises(LookupError):
-        await roll_back(producer_id)
-    await commit(database, producer_id, b"1")
+        await roll_back(producer)
+    await commit(database, producer, b"1")
     await new_publisher(database, stream).take_over([OWNER])
     assert await stream.reaches(1) == [b"1"]
 
 
 async def test_what_an_owner_left_is_published_before_its_heir_goes_on(database: Database) -> None:
     stream = Stream()
-    producer_id = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
+    producer = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
     for n in range(20):  # it dies before it publishes any of them
-        staged = await commit(database, producer_id, b"%d" % n)
-        producer_id = ProducerState(producer_id.name, staged.last_sequence)
+        staged = await commit(database, producer, b"%d" % n)
+        producer = ProducerState(producer.id, staged.last_sequence)
 
     heir = new_publisher(database, stream)
-    producer_id = (await heir.take_over([OWNER, "shop/orders/1"]))[OWNER]
+    producer = (await heir.take_over([OWNER, "shop/orders/1"]))[OWNER]
     assert await stream.reaches(20) == [b"%d" % n for n in range(20)]
     async with publishing(heir):
-        heir.put([await commit(database, producer_id, b"20")])
+        heir.put([await commit(database, producer, b"20")])
         await all_published(heir)
     assert await stream.reaches(21) == [b"%d" % n for n in range(21)]
 
@@ -199,9 +199,9 @@ async def test_what_an_owner_left_is_published_before_its_heir_goes_on(database:
 async def test_a_database_that_was_set_back_uses_no_number_again(database: Database) -> None:
     stream = Stream()
     publisher = new_publisher(database, stream)
-    producer_id = (await publisher.take_over([OWNER]))[OWNER]
+    producer = (await publisher.take_over([OWNER]))[OWNER]
     async with publishing(publisher):
-        publisher.put([await commit(database, producer_id, b"1", b"2", b"3")])
+        publisher.put([await commit(database, producer, b"1", b"2", b"3")])
         await all_published(publisher)
     async with database.transaction() as connection:  # as a restored backup would have it
         await connection.execute("UPDATE redfaust.producers SET last_sequence = 1")
@@ -209,7 +209,7 @@ async def test_a_database_that_was_set_back_uses_no_number_again(database: Datab
 
     heir = new_publisher(database, stream)
     again = (await heir.take_over([OWNER]))[OWNER]
-    assert again.last_sequence > producer_id.last_sequence + 3
+    assert again.last_sequence > producer.last_sequence + 3
     async with publishing(heir):
         heir.put([await commit(database, again, b"4")])
         await all_published(heir)
@@ -219,14 +219,12 @@ async def test_a_database_that_was_set_back_uses_no_number_again(database: Datab
 async def test_a_producer_that_is_kept_goes_on_while_others_come_and_go(database: Database) -> None:
     stream = Stream()
     publisher = new_publisher(database, stream)
-    producer_id = (await publisher.take_over(["a"]))["a"]
-    staged = await commit(database, producer_id, b"1")
+    producer = (await publisher.take_over(["a"]))["a"]
+    staged = await commit(database, producer, b"1")
     publisher.put([staged])
     assert (await publisher.take_over(["b"])).keys() == {"b"}
     await publisher.let_go(["b"])
-    publisher.put(
-        [await commit(database, ProducerState(producer_id.name, staged.last_sequence), b"2")]
-    )
+    publisher.put([await commit(database, ProducerState(producer.id, staged.last_sequence), b"2")])
     async with publishing(publisher):
         await all_published(publisher)
     assert await stream.reaches(2) == [b"1", b"2"]
@@ -239,7 +237,7 @@ async def test_what_belongs_to_lost_producers_is_left_to_their_heir(database: Da
     publisher.put([await commit(database, owned["lost"], b"before")])
     await publisher.let_go(["lost"])
     publisher.put(
-        [await commit(database, ProducerState(owned["lost"].name, LEFT_OUT + 1), b"behind")]
+        [await commit(database, ProducerState(owned["lost"].id, LEFT_OUT + 1), b"behind")]
     )
     publisher.put([await commit(database, owned["kept"], b"kept")])
     async with publishing(publisher):
@@ -251,11 +249,11 @@ async def test_what_belongs_to_lost_producers_is_left_to_their_heir(database: Da
 
 async def test_a_batch_that_was_not_put_is_not_passed_over(database: Database) -> None:
     publisher = new_publisher(database, Stream())
-    producer_id = (await publisher.take_over([OWNER]))[OWNER]
-    forgotten = await commit(database, producer_id, b"1")
+    producer = (await publisher.take_over([OWNER]))[OWNER]
+    forgotten = await commit(database, producer, b"1")
     with pytest.raises(ProducerFenced, match="does not follow"):
         publisher.put(
-            [await commit(database, ProducerState(producer_id.name, forgotten.last_sequence), b"2")]
+            [await commit(database, ProducerState(producer.id, forgotten.last_sequence), b"2")]
         )
 
 
@@ -282,12 +280,12 @@ async def test_a_broker_that_is_away_is_waited_for(
     monkeypatch.setattr("redfaust.outbox.publisher.RETRY_EVERY", 0.01)
     stream = Failing(3)
     publisher = new_publisher(database, stream)
-    producer_id = (await publisher.take_over([OWNER]))[OWNER]
+    producer = (await publisher.take_over([OWNER]))[OWNER]
     async with publishing(publisher):
-        staged = await commit(database, producer_id, b"1", b"2")
+        staged = await commit(database, producer, b"1", b"2")
         publisher.put([staged])
         publisher.put(
-            [await commit(database, ProducerState(producer_id.name, staged.last_sequence), b"3")]
+            [await commit(database, ProducerState(producer.id, staged.last_sequence), b"3")]
         )
         await all_published(publisher)
     assert await stream.reaches(3) == [b"1", b"2", b"3"]
@@ -313,15 +311,13 @@ async def test_a_publisher_that_is_stopped_and_started_passes_nothing_over(
 
     stream = Away()
     publisher = new_publisher(database, stream)
-    producer_id = (await publisher.take_over([OWNER]))[OWNER]
-    staged = await commit(database, producer_id, b"1")
+    producer = (await publisher.take_over([OWNER]))[OWNER]
+    staged = await commit(database, producer, b"1")
     publisher.put([staged])
     async with publishing(publisher):
         await asyncio.wait_for(stream.asked.wait(), TIMEOUT)
     stream.away = False
-    publisher.put(
-        [await commit(database, ProducerState(producer_id.name, staged.last_sequence), b"2")]
-    )
+    publisher.put([await commit(database, ProducerState(producer.id, staged.last_sequence), b"2")])
     async with publishing(publisher):
         await all_published(publisher)
     assert await stream.reaches(2) == [b"1", b"2"]
@@ -333,13 +329,11 @@ async def test_there_is_no_room_while_too_much_is_unpublished(
 ) -> None:
     monkeypatch.setattr(f"redfaust.outbox.publisher.{bound}", 3)
     publisher = new_publisher(database, Stream())
-    producer_id = (await publisher.take_over([OWNER]))[OWNER]
-    staged = await commit(database, producer_id, b"1", b"2", b"3")
+    producer = (await publisher.take_over([OWNER]))[OWNER]
+    staged = await commit(database, producer, b"1", b"2", b"3")
     publisher.put([staged])
     await asyncio.wait_for(publisher.has_room(), TIMEOUT)
-    publisher.put(
-        [await commit(database, ProducerState(producer_id.name, staged.last_sequence), b"4")]
-    )
+    publisher.put([await commit(database, ProducerState(producer.id, staged.last_sequence), b"4")])
     waiting = asyncio.create_task(publisher.has_room())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -355,11 +349,11 @@ async def test_what_is_published_in_one_go_is_bounded_by_bytes(
     monkeypatch.setattr("redfaust.outbox.publisher.BATCH_BYTES", 5)
     stream = Stream()
     publisher = new_publisher(database, stream)
-    producer_id = (await publisher.take_over([OWNER]))[OWNER]
+    producer = (await publisher.take_over([OWNER]))[OWNER]
     for value in (b"12", b"34", b"56", b"a large one", b"78"):
-        staged = await commit(database, producer_id, value)
+        staged = await commit(database, producer, value)
         publisher.put([staged])
-        producer_id = ProducerState(producer_id.name, staged.last_sequence)
+        producer = ProducerState(producer.id, staged.last_sequence)
     async with publishing(publisher):
         await all_published(publisher)
     assert stream.batches == [2, 1, 1, 1]
@@ -387,8 +381,8 @@ async def test_a_refused_entry_is_set_aside_once_and_the_others_go_on(
     stream = Picky()
     # Two of them publish the same batches, as an owner and a relay may.
     first, second = (new_publisher(database, stream, keep) for _ in range(2))
-    producer_id = (await first.take_over([OWNER]))[OWNER]
-    staged = await commit(database, producer_id, b"1", b"bad 2", b"3", b"bad 4")
+    producer = (await first.take_over([OWNER]))[OWNER]
+    staged = await commit(database, producer, b"1", b"bad 2", b"3", b"bad 4")
     first.put([staged])
     await asyncio.gather(second.take_over([OWNER]), _publish_all(first))
     async with database.transaction() as connection:
@@ -408,12 +402,12 @@ async def test_a_relay_publishes_what_an_owner_left(
     monkeypatch.setattr("redfaust.outbox.maintenance.LEFT_AFTER", 0.05)
     monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.02)
     stream = Stream()
-    producer_id = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
+    producer = (await new_publisher(database, stream).take_over([OWNER]))[OWNER]
     async with running(database, stream, poll=0.05) as relay:
         await is_active(relay)
-        staged = await commit(database, producer_id, b"1", b"2")
+        staged = await commit(database, producer, b"1", b"2")
         await stream.reaches(2)
-        await commit(database, ProducerState(producer_id.name, staged.last_sequence), b"3")
+        await commit(database, ProducerState(producer.id, staged.last_sequence), b"3")
         assert await stream.reaches(3) == [b"1", b"2", b"3"]
         await drained(database)
 
@@ -425,12 +419,12 @@ async def test_owner_and_relay_publish_each_entry_once_and_in_order(
     monkeypatch.setattr("redfaust.outbox.maintenance.EVERY", 0.002)
     stream = Stream()
     publisher = new_publisher(database, stream)
-    producer_id = (await publisher.take_over([OWNER]))[OWNER]
+    producer = (await publisher.take_over([OWNER]))[OWNER]
     async with running(database, stream, poll=0.001), publishing(publisher):
         for n in range(200):
-            staged = await commit(database, producer_id, b"%d" % n)
+            staged = await commit(database, producer, b"%d" % n)
             publisher.put([staged])
-            producer_id = ProducerState(producer_id.name, staged.last_sequence)
+            producer = ProducerState(producer.id, staged.last_sequence)
         await all_published(publisher)
         await drained(database)
     assert await stream.reaches(200) == [b"%d" % n for n in range(200)]

@@ -52,7 +52,7 @@ async def broker(any_broker_url: str) -> AsyncIterator[RedisBroker]:
 async def own(database: Database, broker: RedisBroker, commits: int) -> None:
     """Commit, publishing meanwhile what was committed before."""
     publisher = Publisher(database, broker, dead_letter=dead_letter_rejected(database, "shop"))
-    producer_ids = dict(await publisher.take_over(OWNERS))
+    producers = dict(await publisher.take_over(OWNERS))
     publishing = asyncio.create_task(publisher.run())
     try:
         for _ in range(commits):
@@ -63,14 +63,14 @@ async def own(database: Database, broker: RedisBroker, commits: int) -> None:
                 staged = await stage(
                     connection,
                     {
-                        producer_id.name: (producer_id.last_sequence, _sends(owner, number))
-                        for owner, producer_id in producer_ids.items()
+                        producer.id: (producer.last_sequence, _sends(owner, number))
+                        for owner, producer in producers.items()
                     },
                 )
             failpoints.point("test.committed")
             publisher.put(staged)
             for owner, batch in zip(OWNERS, staged, strict=True):
-                producer_ids[owner] = ProducerState(batch.producer_id, batch.last_sequence)
+                producers[owner] = ProducerState(batch.producer_id, batch.last_sequence)
             await publisher.has_room()
             if number % ROUND == ROUND - 1:  # otherwise all may be published in one go
                 await asyncio.wait_for(publisher.drained(), TIMEOUT)
@@ -157,11 +157,9 @@ async def test_wherever_an_owner_is_killed_every_event_is_published_once_in_orde
 async def sent(database: Database, broker: RedisBroker, *entries: Outgoing) -> list[str]:
     """Publish them in one batch; returns the topics of what became dead letters."""
     publisher = Publisher(database, broker, dead_letter=dead_letter_rejected(database, "shop"))
-    producer_id = (await publisher.take_over(OWNERS))[OWNERS[0]]
+    producer = (await publisher.take_over(OWNERS))[OWNERS[0]]
     async with database.transaction() as connection:
-        publisher.put(
-            await stage(connection, {producer_id.name: (producer_id.last_sequence, entries)})
-        )
+        publisher.put(await stage(connection, {producer.id: (producer.last_sequence, entries)}))
     publishing = asyncio.create_task(publisher.run())
     try:
         await asyncio.wait_for(publisher.drained(), TIMEOUT)
@@ -215,8 +213,8 @@ async def test_a_killed_owner_leaves_no_second_dead_letter(
 
 async def _take_over_with(database: Database, broker: RedisBroker, entry: Outgoing) -> None:
     publisher = Publisher(database, broker, dead_letter=dead_letter_rejected(database, "shop"))
-    producer_id = (await publisher.take_over(OWNERS))[OWNERS[0]]
+    producer = (await publisher.take_over(OWNERS))[OWNERS[0]]
     async with database.transaction() as connection:
-        await stage(connection, {producer_id.name: (producer_id.last_sequence, [entry])})
+        await stage(connection, {producer.id: (producer.last_sequence, [entry])})
     heir = Publisher(database, broker, dead_letter=dead_letter_rejected(database, "shop"))
     await heir.take_over(OWNERS)

@@ -327,13 +327,13 @@ async def test_a_batch_is_deleted_when_its_time_is_over_and_every_group_has_pass
         await all_published(owner.publisher)
     await owner.send(2)  # not published
     retention = retention_of(database, stream)
-    producer_ids = await producers_of(database)
-    assert await retention.delete_passed(producer_ids) == 0
+    producers = await producers_of(database)
+    assert await retention.delete_passed(producers) == 0
     await let_pass(database, KEEP_FOR)
     stream.floor = 1
-    assert await retention.delete_passed(producer_ids) == 0
+    assert await retention.delete_passed(producers) == 0
     stream.floor = 4
-    assert await retention.delete_passed(producer_ids) == 2
+    assert await retention.delete_passed(producers) == 2
     assert await kept(database) == 2
 
 

@@ -1,6 +1,6 @@
 """Compares what happened with what should have happened, exactly.
 
-Each invariant looks at a history and says what is wrong with which key. BatchLoader they follow the
+Each invariant looks at a history and says what is wrong with which key. Together they follow the
 money: from the plan to the stream, from each stream through its agents into rows, dead letters
 and what they send, and from there to the next stream.
 """

@@ -34,7 +34,7 @@ class Writer:
     def __init__(self, plan: Plan, appending: Appending, database: Database) -> None:
         self._plan = plan
         self.appending = asyncio.Lock()
-        """OwnedMessage while something is appended, and by whoever wants that to wait."""
+        """Held while something is appended, and by whoever wants that to wait."""
         self._appending = appending
         self._outbox = Outbox(database)
         self._untold = 0

@@ -1,8 +1,8 @@
 """Membership of a process that owns no partitions, such as a relay: it is there, or it is lost.
 
-A member heartbeats, enters itself into the group's assignment, and strikes out members that have
-been silent, which are then remembered as lost. Only people read that, and no program decides by it,
-so the broker's clock may say which member is silent.
+A member sends heartbeats, enters itself into the group's assignment, and strikes out members that
+have been silent, which are then remembered as lost. Only people read that, and no program decides
+by it, so the broker's clock may say which member is silent.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Attendance:
 
 
 def silent_members(group_state: GroupState) -> Mapping[str, int]:
-    """The members in the assignment that have not beaten for :data:`SILENCE` seconds by the
+    """The members in the assignment that have been silent for :data:`SILENCE` seconds by the
     broker's clock, with the numbers of their last heartbeats; 0 for one that has none."""
     return {
         member: group_state.heartbeats[member].number if member in group_state.heartbeats else 0

@@ -571,7 +571,7 @@ class Broker(Protocol):
 
         Nothing is done, and False returned, if the assignment has another version by now, or if a
         member of ``silent`` has another number now in its last heartbeat than is given (0: there
-        was none). Who waits in :meth:`reassigned` is woken.
+        was none). Wakes the callers of :meth:`reassigned`.
         """
 
     async def reassigned(self, group: str, version: str, *, wait: float) -> None:

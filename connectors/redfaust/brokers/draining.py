@@ -31,4 +31,4 @@ async def drain(broker: Broker, group: str, name: str, *, back: bool = False) ->
         changed = assignor.drained(assignment, name, back=back)
         if await broker.reassign(group, changed, version=group_state.version, silent={}):
             return
-    raise BrokerUnavailable(f"{name} could not be told, so busy is the assignment: try again")
+    raise BrokerUnavailable(f"could not drain {name}: the assignment changed too often; try again")

@@ -1,9 +1,9 @@
-"""Who is dead, without a look at any clock but one's own.
+"""Which members are dead, by the observer's own clock alone.
 
 An observer counts its own time, which passes only while its own heartbeats are answered: after
 each, by no more than the interval between two of them. So a broker that was away, or an observer
-that was stopped, makes nobody look dead. Who has not beaten for :data:`SILENCE` of that time is
-dead.
+that was stopped, makes nobody look dead. A member without a heartbeat for :data:`SILENCE` of that
+time is dead.
 
 A member may rely on what it owns until :data:`SILENCE` after it *sent* its last answered heartbeat.
 An observer counts from the *answer* by which it learnt of that heartbeat. As far as both clocks run
@@ -28,7 +28,7 @@ class FailureDetector:
 
     @property
     def silent(self) -> Mapping[str, int]:
-        """The dead, with the numbers of their last heartbeats; 0 for who has none."""
+        """The dead, with the numbers of their last heartbeats; 0 for a member that has none."""
         return {member: self._last[member][0] for member in self._silent}
 
     def heard(

@@ -36,4 +36,4 @@ async def forget(broker: Broker, group: str, name: str) -> None:
             assignment = assignor.without(assignment, member, time.time())
         if await broker.reassign(group, assignment, version=group_state.version, silent=silent):
             return
-    raise BrokerUnavailable(f"{name} could not be forgotten, so busy is the assignment: try again")
+    raise BrokerUnavailable(f"could not forget {name}: the assignment changed too often; try again")

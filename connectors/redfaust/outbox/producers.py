@@ -25,7 +25,7 @@ from redfaust.postgres.queries import load
 class ProducerState(NamedTuple):
     """A producer in the hands of its owner."""
 
-    name: str
+    id: str
     last_sequence: int
     """The last number given. Whoever finds another one is not alone."""
 
@@ -33,7 +33,7 @@ class ProducerState(NamedTuple):
 async def open_producers(
     connection: Connection, transactional_ids: Collection[str]
 ) -> dict[str, str]:
-    """The name of each transactional_id's producer, drawn at first sight."""
+    """The producer id of each transactional id, drawn at first sight."""
     rows = await connection.fetch(_query("open_producers"), list(transactional_ids))
     return {row["transactional_id"]: row["producer_id"] for row in rows}
 

@@ -61,11 +61,11 @@ class Publisher:
         return self._batch_publisher.blocked
 
     async def take_over(self, transactional_ids: Collection[str]) -> Mapping[str, ProducerState]:
-        """Own the producers of these transactional_ids as well, which are not owned yet.
+        """Own the producers of these transactional ids as well, which are not owned yet.
 
         The caller has fenced off who owned them before. What is left of them is published first,
         and their numbers are raised above all last sequences, so that a database that was set back
-        does not use a number again. Returns each transactional_id's producer with its last number.
+        does not use a number again. Returns the producer of each transactional id.
 
         Raises what broker and database raise; then nothing new is owned: call it again.
         """
@@ -74,14 +74,14 @@ class Publisher:
         return gained
 
     async def let_go(self, transactional_ids: Collection[str]) -> None:
-        """Own the producers of these transactional_ids no more. Harmless where they are not
+        """Own the producers of these transactional ids no more. Harmless where they are not
         owned."""
         lost = [
             self._owned.pop(transactional_id)
             for transactional_id in transactional_ids
             if transactional_id in self._owned
         ]
-        await self._batch_publisher.forget([producer_id.name for producer_id in lost])
+        await self._batch_publisher.forget([producer.id for producer in lost])
 
     def put(self, staged: Sequence[Staged]) -> None:
         """Publish what was committed, soon. Those of producers that were lost are left to their
@@ -91,8 +91,7 @@ class Publisher:
         was put before: what is between them was committed, perhaps, and would be passed over.
         """
         transactional_ids = {
-            producer_id.name: transactional_id
-            for transactional_id, producer_id in self._owned.items()
+            producer.id: transactional_id for transactional_id, producer in self._owned.items()
         }
         for batch in staged:
             transactional_id = transactional_ids.get(batch.producer_id)

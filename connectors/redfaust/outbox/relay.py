@@ -108,10 +108,10 @@ class Relay:
                     self.active = True
                     leave_out = LEFT_OUT
                     while not stop.is_set():
-                        producer_ids = await self._batch_publisher.take_over(
+                        producers = await self._batch_publisher.take_over(
                             [PRODUCER], leave_out=leave_out
                         )
-                        await self._relay(session, producer_ids[PRODUCER], stop)
+                        await self._relay(session, producers[PRODUCER], stop)
                         leave_out = 0
         finally:
             self.active = False
@@ -125,24 +125,22 @@ class Relay:
             await self._rest(SPARE_POLL)
         return False
 
-    async def _relay(
-        self, session: _Session, producer_id: ProducerState, stop: asyncio.Event
-    ) -> None:
+    async def _relay(self, session: _Session, producer: ProducerState, stop: asyncio.Event) -> None:
         """Publish until ``stop``, or until somebody else has claimed rows."""
         while not stop.is_set():
             self._wake.clear()
             if not self._maintenance.seconds_until_due:
                 await self._maintenance.keep()
-            rows = await session.fetch(_query("claim_due"), *producer_id, self._batch, BATCH_BYTES)
+            rows = await session.fetch(_query("claim_due"), *producer, self._batch, BATCH_BYTES)
             if rows:
                 failpoints.point("relay.claimed")
                 [batch] = staged(rows)
                 await self._batch_publisher.publish([batch])
-                producer_id = ProducerState(batch.producer_id, batch.last_sequence)
+                producer = ProducerState(batch.producer_id, batch.last_sequence)
                 continue
-            pause = await session.fetchrow(_query("select_pause"), producer_id.name)
+            pause = await session.fetchrow(_query("select_pause"), producer.id)
             assert pause is not None
-            if pause["last_sequence"] != producer_id.last_sequence:
+            if pause["last_sequence"] != producer.last_sequence:
                 return
             await self._rest(self._seconds_until(pause["seconds_until_due"]))
 

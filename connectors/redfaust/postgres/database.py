@@ -245,8 +245,8 @@ async def _roll_back(transaction: Transaction) -> None:
 
 @contextmanager
 def our_statements(what: str) -> Iterator[None]:
-    """Within, an error of a statement is a :class:`~redfaust.errors.DatabaseError`: who waits for
-    the database waits for that to be mended too. ``what`` cannot be done meanwhile."""
+    """Within, an error of a statement is a :class:`~redfaust.errors.DatabaseError`: a caller that
+    waits for the database waits for that to be mended, too. ``what`` cannot be done meanwhile."""
     try:
         yield
     except asyncpg.PostgresError as error:

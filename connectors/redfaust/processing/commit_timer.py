@@ -20,8 +20,8 @@ SHARE = 9
 """How much longer than the commit before it a pause is."""
 
 MAX_EVENTS = 20_000
-"""LogMessage since the last commit. With more the next one does not wait, nor with more bytes: what
-is not committed is in memory, and all of it goes into one transaction."""
+"""Events delivered since the last commit. With more the next one does not wait, nor with more
+bytes: what is not committed is in memory, and all of it goes into one transaction."""
 
 MAX_BYTES = 32 << 20
 

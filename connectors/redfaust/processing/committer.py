@@ -112,10 +112,10 @@ class Committer:
         failpoints.point("commit.taken")
         transactional_ids = {self._transactional_id(tp): tp for tp in groups}
         with our_statements("The producers of the partitions cannot be taken over"):
-            producer_ids = await self._publisher.take_over(transactional_ids)
+            producers = await self._publisher.take_over(transactional_ids)
         self._producer_states |= {
-            transactional_ids[transactional_id]: producer_id
-            for transactional_id, producer_id in producer_ids.items()
+            transactional_ids[transactional_id]: producer
+            for transactional_id, producer in producers.items()
         }
         taken = {}
         for row in rows:
@@ -202,7 +202,7 @@ class Committer:
         }
         self._settled = True
         self._producer_states = {
-            tp: _moved(producer_id, staged) for tp, producer_id in self._producer_states.items()
+            tp: _moved(producer, staged) for tp, producer in self._producer_states.items()
         }
         self._publisher.put(staged)
 
@@ -273,7 +273,7 @@ class Committer:
         return await self._write_effects(connection, batch, self._producer_states)
 
     async def _write_effects(
-        self, connection: Connection, batch: Batch, producer_ids: Mapping[TP, ProducerState]
+        self, connection: Connection, batch: Batch, producers: Mapping[TP, ProducerState]
     ) -> Sequence[Staged]:
         for table, changed in batch.rows:
             await table.write(connection, changed.rows)
@@ -283,7 +283,7 @@ class Committer:
         if batch.scheduled:
             await schedule(connection, [scheduled for scheduled, _ in batch.scheduled])
         sent = {
-            producer_ids[tp].name: (producer_ids[tp].last_sequence, [entry for entry, _ in entries])
+            producers[tp].id: (producers[tp].last_sequence, [entry for entry, _ in entries])
             for tp, entries in batch.sent.items()
         }
         return await stage(connection, sent)
@@ -321,14 +321,12 @@ class Committer:
         """
         parts = parts_of(batch)
         async with self._database.transaction() as connection:
-            producer_ids = dict(self._producer_states)
+            producers = dict(self._producer_states)
 
             async def write(some: Batch) -> None:
-                nonlocal producer_ids
-                staged = await self._write_effects(connection, some, producer_ids)
-                producer_ids = {
-                    tp: _moved(producer_id, staged) for tp, producer_id in producer_ids.items()
-                }
+                nonlocal producers
+                staged = await self._write_effects(connection, some, producers)
+                producers = {tp: _moved(producer, staged) for tp, producer in producers.items()}
 
             refused = await find_refused(connection, parts, write)
         causes: dict[Cause, tuple[str, Exception]] = {}
@@ -380,9 +378,9 @@ def _set_back(forgotten: Sequence[TP]) -> DatabaseRewound:
     )
 
 
-def _moved(producer_id: ProducerState, staged: Sequence[Staged]) -> ProducerState:
-    last = [batch.last_sequence for batch in staged if batch.producer_id == producer_id.name]
-    return producer_id._replace(last_sequence=last[-1]) if last else producer_id
+def _moved(producer: ProducerState, staged: Sequence[Staged]) -> ProducerState:
+    last = [batch.last_sequence for batch in staged if batch.producer_id == producer.id]
+    return producer._replace(last_sequence=last[-1]) if last else producer
 
 
 def _encode_ahead(ahead: Mapping[Identity, Readers]) -> dict[str, list[str]]:

@@ -56,7 +56,7 @@ class Committed(NamedTuple):
 
 
 class OffsetTracker:
-    """LogMessage and finished offsets of one partition."""
+    """Delivered and finished offsets of one partition."""
 
     def __init__(self, committed: Committed) -> None:
         self._position = self._committed_position = committed.position

@@ -322,9 +322,9 @@ class Producer(FaustProducer):
                 return refused.outcomes
             except BrokerUnavailable as error:
                 self._accumulator.broker_is_away()
-                self.log.warning("RecordAccumulator waits for the broker: %s", error)
+                self.log.warning("Sending waits for the broker: %s", error)
             except BrokerError as error:
-                self.log.error("RecordAccumulator waits for the broker to be mended: %s", error)
+                self.log.error("Sending waits for the broker to be mended: %s", error)
             await asyncio.sleep(RETRY_EVERY)
 
     async def create_topic(

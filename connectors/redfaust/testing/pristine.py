@@ -25,7 +25,7 @@ class Pristine:
     def __init__(self, app: AppT) -> None:
         self._put_back: list[Callable[[], None]] = []
         self._seen: dict[int, Any] = {}
-        """By identity. OwnedMessage, since an identity may be used again."""
+        """By identity. The objects are held, since an identity may be used again."""
         waiting: list[Any] = [app]
         while waiting:
             found = waiting.pop()

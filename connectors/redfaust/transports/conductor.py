@@ -46,7 +46,7 @@ class Conductor(FaustConductor):
     _subscribed = False
 
     def add(self, topic: TopicT) -> None:
-        """GroupAssignment a channel. One more for a topic that is read already gets what comes
+        """Register a channel. One more for a topic that is read already gets what comes
         next."""
         super().add(topic)
         if topic.pattern:

@@ -67,7 +67,7 @@ class _Parts(NamedTuple):
     log_inspector: LogInspector
     reader: LogReader
     appender: Appender
-    producer_ids: ProducerStates
+    producer_states: ProducerStates
     groups: Groups
     group_states: GroupStates
 
@@ -75,7 +75,7 @@ class _Parts(NamedTuple):
 class KafkaBroker:
     """Topics as Kafka's topics; offsets are Kafka's, and compacted topics have gaps.
 
-    It joins no group of Kafka's: who owns what stands in the assignment.
+    It joins no group of Kafka's: the assignment in Postgres names the owners of partitions.
     """
 
     capabilities: ClassVar[frozenset[Capability]] = ALL - {
@@ -250,10 +250,10 @@ class KafkaBroker:
         partitions = await self._partitions_of(
             [entry for batch in batches for _, entry in batch.entries]
         )
-        return await self._parts.producer_ids.append(*divide(batches, partitions, refusal_of))
+        return await self._parts.producer_states.append(*divide(batches, partitions, refusal_of))
 
     async def last_sequences(self, producer_ids: Collection[str]) -> Mapping[str, Mapping[TP, int]]:
-        return await self._parts.producer_ids.last_sequences(producer_ids)
+        return await self._parts.producer_states.last_sequences(producer_ids)
 
     async def blocked(self, tps: Collection[TP]) -> Mapping[TP, str]:  # noqa: ARG002
         return {}

@@ -1,4 +1,4 @@
-"""Who is a member of a group and owns what: a row each, changed by compare-and-set."""
+"""Members and assignment of each group: a row each, changed by compare-and-set."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Who is a member of a group and owns what, in two keys of one slot.
+"""Members and assignment of each group, in two keys of one slot.
 
-The assignment is a short stream, of which the last entry counts: its ID is the version, whoever
-waits for another one reads the stream, and those before it show how it came about. The heartbeats
-are a hash.
+The assignment is a short stream, of which the last entry counts: its ID is the version. A member
+that waits for another version reads the stream. The entries before it show how it came about. The
+heartbeats are a hash.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ WITH given AS (
         WITH ORDINALITY AS given (producer_id, before, size, place)
 ),
 raised AS (
-    UPDATE redfaust.producers AS producer_id
+    UPDATE redfaust.producers AS producer
     SET last_sequence = given.last_sequence
     FROM given
-    WHERE producer_id.producer_id = given.producer_id AND producer_id.last_sequence = given.before
-    RETURNING producer_id.producer_id
+    WHERE producer.producer_id = given.producer_id AND producer.last_sequence = given.before
+    RETURNING producer.producer_id
 )
 INSERT INTO redfaust.batches (producer_id, first_sequence, last_sequence, entries)
 SELECT producer_id, before + 1, last_sequence, ($4::redfaust.entry[])[start + 1:start + size]

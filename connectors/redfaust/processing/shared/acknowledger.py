@@ -109,7 +109,7 @@ class Acknowledger:
             try:
                 await self._ack(batch)
             except (BrokerError, DatabaseError) as error:
-                logger.warning("Acknowledger waits: %s", error)
+                logger.warning("Acknowledging waits: %s", error)
                 self.waits = True
                 await asyncio.sleep(RETRY_EVERY)
             else:

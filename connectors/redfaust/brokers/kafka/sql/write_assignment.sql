@@ -1,4 +1,4 @@
--- Writes a group's assignment under a version that it never had, and wakes who waits for one.
+-- Writes a group's assignment under a version that it never had, and wakes the members that wait for one.
 WITH written AS (
     INSERT INTO redfaust.assignments (name, version, assignment)
     VALUES ($1, gen_random_uuid(), $2)

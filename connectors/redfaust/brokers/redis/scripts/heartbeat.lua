@@ -1,4 +1,4 @@
--- Note a member's heartbeat, forget those that have long been silent, and tell the group's group_state.
+-- Note a member's heartbeat, forget those that have long been silent, and return the group's state.
 -- KEYS: the assignment, the heartbeats; ARGV: member (empty: none), number, JSON, milliseconds after which
 -- silence is forgotten
 -- Anybody may write heartbeats. What has no time, or one to come, is forgotten at once.
