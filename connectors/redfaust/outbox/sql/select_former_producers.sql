@@ -1,5 +1,5 @@
 -- $1 producer ids. The producers with the same transactional id of other timelines, or of before
--- timelines were part of it, that have batches; the oldest first.
+-- timelines were part of it, that have batches, the oldest first.
 SELECT former.producer_id
 FROM redfaust.producers AS producer
 JOIN
