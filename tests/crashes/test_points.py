@@ -94,7 +94,14 @@ async def end_long_transactions(place: Place) -> None:
     await database.close()
 
 
-@pytest.mark.parametrize("point", POINTS)
+# `make test` has every second one, `make test-long` the others.
+SOME_OF_THEM = [
+    pytest.param(point, marks=() if place % 2 else pytest.mark.long)
+    for place, point in enumerate(POINTS)
+]
+
+
+@pytest.mark.parametrize("point", SOME_OF_THEM)
 async def test_killed(place: Place, oracle: Oracle, point: str) -> None:
     async with worker(point, time_of(point, "killed"), signal.SIGKILL, place) as killed:
         assert await ends(killed) == -signal.SIGKILL

@@ -39,8 +39,7 @@ from tests.rights import as_owner
 from tests.torture.processes import Process, running
 
 SEED = 7
-SHORT = {"worker": 2, "relay": 1, "web": 1, "valkey": 1, "postgres": 2}
-LONG = {"worker": 6, "relay": 2, "web": 2, "valkey": 3, "postgres": 4}
+KILLED: Mapping[str, int] = {"worker": 6, "relay": 2, "web": 2, "valkey": 3, "postgres": 4}
 """What is killed with SIGKILL, and how often."""
 CUSTOMERS = 4
 APP, PARTITIONS = "shop", 4
@@ -67,9 +66,9 @@ class MailServer:
         self.news.set()
 
 
-@pytest.mark.parametrize("killed", [SHORT, pytest.param(LONG, marks=pytest.mark.long)])
+@pytest.mark.long
 async def test_an_order_is_confirmed_once_and_mailed_once_whatever_is_killed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], killed: Mapping[str, int]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server, visits = MailServer(), Visits()
     sink = MailSink(server.deliver)
@@ -92,7 +91,7 @@ async def test_an_order_is_confirmed_once_and_mailed_once_whatever_is_killed(
                     customers.create_task(
                         Customer(client, visits, seed=SEED + number).visit_until(closing)
                     )
-                await kill_at_random(killed, processes, servers, server)
+                await kill_at_random(processes, servers, server)
                 closing.set()
             await settled(servers, visits)
             assert await stop() == [0, 0, 0], logs(processes)
@@ -103,12 +102,12 @@ async def test_an_order_is_confirmed_once_and_mailed_once_whatever_is_killed(
     ended = {name: process.ended_by_itself for name, process in processes.items()}
     with capsys.disabled():
         print(  # noqa: T201 - how often chance has struck is worth seeing
-            f"\n{len(visits.orders)} orders of {len(visits.users)} users; killed {killed}, "
+            f"\n{len(visits.orders)} orders of {len(visits.users)} users; killed {KILLED}, "
             f"ended by themselves {ended}; {visits.repeated} requests sent again, "
             f"{visits.replayed} answered again; {len(server.mails)} mails, {again} of them again"
         )
     # Of the mails on their way when a worker dies some are taken, and not noted as sent.
-    assert again <= killed["worker"] * AT_ONCE
+    assert again <= KILLED["worker"] * AT_ONCE
 
 
 def shop_processes(
@@ -135,14 +134,13 @@ def shop_processes(
 
 
 async def kill_at_random(
-    killed: Mapping[str, int],
     processes: Mapping[str, Process],
     servers: Servers,
     server: MailServer,
 ) -> None:
     """One after the other, as a rule after something has worked again."""
     choose = random.Random(SEED)
-    victims = [name for name, times in killed.items() for _ in range(times)]
+    victims = [name for name, times in KILLED.items() for _ in range(times)]
     choose.shuffle(victims)
     for victim in victims:
         server.news.clear()

@@ -211,6 +211,7 @@ async def test_a_child_that_dies_is_started_again(
         await running.stop()
 
 
+@pytest.mark.long
 async def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     async with up(tmp_path / "data", "--no-demo") as running:
         await running.until_ready()
