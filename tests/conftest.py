@@ -187,7 +187,11 @@ def empty_valkey_url(valkey_url: str) -> str:
     return valkey_url
 
 
-@pytest.fixture(params=["valkey", "redis-7.0", "redis-8.2"])
+BETWEEN = pytest.param("redis-8.2", marks=pytest.mark.long)
+"""Valkey and the oldest Redis stand for it in `make test`."""
+
+
+@pytest.fixture(params=["valkey", "redis-7.0", BETWEEN])
 def broker_url(request: pytest.FixtureRequest) -> str:
     """Each kind of Redis, holding nothing, for what is Redis's own."""
     return empty(request.param, request)
@@ -212,7 +216,9 @@ def guest_url() -> str:
     return os.environ[GUEST]
 
 
-@pytest.fixture(params=[broker.name for broker in brokers()])
+@pytest.fixture(
+    params=[BETWEEN if each.name in BETWEEN.values else each.name for each in brokers()]
+)
 def every_broker_url(request: pytest.FixtureRequest) -> str:
     """Each kind of broker, empty. What it cannot do by its own word is skipped."""
     return empty(request.param, request)
