@@ -184,12 +184,13 @@ async def test_a_reply_with_more_than_was_expected_is_asked_for_in_parts(
     await append(any_broker_url, [LARGE] * 16 + [5 * LARGE] * 4)
     broker = RedisBroker(any_broker_url, default_partitions=PARTITIONS)
     positions = {TP("numbers", number): BEGINNING for number in range(PARTITIONS)}
+    replies = 3 if "+cluster" in any_broker_url else 1  # one of each primary may have come
     got: list[int] = []
     async with asyncio.timeout(PATIENCE):
         while len(got) < 20:
             found = await broker.read(positions, limit=1000, wait=1.0)
             sizes = [len(r.value or b"") for records in found.values() for r in records]
-            assert sum(sizes) <= 5 * LARGE
+            assert sum(sizes) <= replies * 5 * LARGE
             got += sizes
             positions |= {tp: records[-1].offset + 1 for tp, records in found.items() if records}
     assert given_up
